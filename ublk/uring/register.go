@@ -1,0 +1,163 @@
+package uring
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrTableFull says that the file or buffer table has no free slot (or no run of them).
+var ErrTableFull = errors.New("ring's table is full")
+
+// table says which slots of a registered table are taken.
+type table struct{ used []bool }
+
+// take finds n slots in a row and marks them.
+func (t *table) take(n int) (int, error) {
+	run := 0
+	for i, used := range t.used {
+		if run++; used {
+			run = 0
+		}
+		if run == n {
+			for j := i - n + 1; j <= i; j++ {
+				t.used[j] = true
+			}
+			return i - n + 1, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: %d slots, none of them with %d free in a row", ErrTableFull, len(t.used), n)
+}
+
+func (t *table) give(i, n int) {
+	for j := i; j < i+n; j++ {
+		if !t.used[j] {
+			panic("uring: a slot is given back twice")
+		}
+		t.used[j] = false
+	}
+}
+
+func (r *Ring) register(op uintptr, arg unsafe.Pointer, n uintptr) (int, error) {
+	got, _, errno := unix.Syscall6(sysRegister, uintptr(r.fd), op, uintptr(arg), n, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(got), nil
+}
+
+// makeTables registers the sparse tables that the configuration asks for.
+func (r *Ring) makeTables(cfg Config) error {
+	for _, t := range []struct {
+		what string
+		n    int
+		op   uintptr
+		tab  *table
+	}{{"file", cfg.Files, registerFiles2, &r.files}, {"buffer", cfg.Buffers, registerBuffers2, &r.buffers}} {
+		if t.n == 0 {
+			continue
+		}
+		reg := rsrcRegister{Nr: uint32(t.n), Flags: rsrcSparse}
+		if _, err := r.register(t.op, unsafe.Pointer(&reg), unsafe.Sizeof(reg)); err != nil {
+			return fmt.Errorf("register a table of %d %ss: %w", t.n, t.what, err)
+		}
+		t.tab.used = make([]bool, t.n)
+	}
+	return nil
+}
+
+// AddFile puts a descriptor into the file table, which saves the kernel two atomic operations per use. The table
+// holds its own reference: fd may be closed, and what it names stays open until RemoveFile.
+func (r *Ring) AddFile(fd int) (File, error) {
+	i, err := r.files.take(1)
+	if err != nil {
+		return File{}, err
+	}
+	if err := r.updateFile(i, fd); err != nil {
+		r.files.give(i, 1)
+		return File{}, fmt.Errorf("register file: %w", err)
+	}
+	return File{n: int32(i), fixed: true}, nil
+}
+
+// RemoveFile takes a file of AddFile out of the table; the reference is dropped when the last operation on it
+// has completed. A plain File is left alone.
+func (r *Ring) RemoveFile(f File) error {
+	if !f.fixed || r.state == ringClosed {
+		return nil
+	}
+	r.files.give(int(f.n), 1)
+	if err := r.updateFile(int(f.n), -1); err != nil {
+		return fmt.Errorf("unregister file: %w", err)
+	}
+	return nil
+}
+
+func (r *Ring) updateFile(i, fd int) error {
+	r.scratch.file = int32(fd)
+	up := rsrcUpdate2{Offset: uint32(i), Data: uint64(uintptr(unsafe.Pointer(&r.scratch.file))), Nr: 1}
+	_, err := r.register(registerFilesUpdate2, unsafe.Pointer(&up), unsafe.Sizeof(up))
+	return err
+}
+
+// AddBuffer pins p (page-aligned memory of MapMemory, best) and puts it into the buffer table for ReadFixed and WriteFixed.
+// At most 1 GiB.
+func (r *Ring) AddBuffer(p []byte) (int, error) {
+	i, err := r.buffers.take(1)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.updateBuffer(i, p); err != nil {
+		r.buffers.give(i, 1)
+		return 0, fmt.Errorf("register a buffer of %d bytes: %w", len(p), err)
+	}
+	return i, nil
+}
+
+// RemoveBuffer takes the buffer out of the table; it is unpinned when the last operation on it has completed.
+func (r *Ring) RemoveBuffer(i int) error {
+	if r.state == ringClosed {
+		return nil
+	}
+	r.buffers.give(i, 1)
+	if err := r.updateBuffer(i, nil); err != nil {
+		return fmt.Errorf("unregister buffer: %w", err)
+	}
+	return nil
+}
+
+func (r *Ring) updateBuffer(i int, p []byte) error {
+	r.scratch.iov = [2]uint64{uint64(uintptr(unsafe.Pointer(unsafe.SliceData(p)))), uint64(len(p))}
+	up := rsrcUpdate2{Offset: uint32(i), Data: uint64(uintptr(unsafe.Pointer(&r.scratch.iov))), Nr: 1}
+	_, err := r.register(registerBuffersUpdate, unsafe.Pointer(&up), unsafe.Sizeof(up))
+	runtime.KeepAlive(p)
+	return err
+}
+
+// ReserveBuffers takes n empty slots in a row, for a driver that fills them itself, and returns the first.
+func (r *Ring) ReserveBuffers(n int) (int, error) { return r.buffers.take(n) }
+
+// ReleaseBuffers gives slots of ReserveBuffers back. The driver must have emptied them.
+func (r *Ring) ReleaseBuffers(first, n int) { r.buffers.give(first, n) }
+
+// registerSelf registers the ring's own descriptor with this thread, which saves a lookup per system call.
+// A kernel without it (before 5.18) uses the descriptor.
+func (r *Ring) registerSelf() {
+	up := rsrcUpdate{Offset: ^uint32(0), Data: uint64(r.fd)}
+	if n, err := r.register(registerRingFDs, unsafe.Pointer(&up), 1); err == nil && n == 1 {
+		r.enterFD, r.enterReg = int(up.Offset), enterRegisteredRing
+	}
+}
+
+// unregisterSelf drops the thread's reference; while it lasts, closing the descriptor does not end the ring.
+func (r *Ring) unregisterSelf() {
+	if r.enterReg == 0 {
+		return
+	}
+	up := rsrcUpdate{Offset: uint32(r.enterFD)}
+	r.register(unregisterRingFDs, unsafe.Pointer(&up), 1)
+	r.enterFD, r.enterReg = r.fd, 0
+}
