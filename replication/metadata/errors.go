@@ -1,0 +1,22 @@
+package metadata
+
+import "fmt"
+
+// An Error says why metadata is not usable. Nothing has been changed.
+type Error struct {
+	Field  string // the field or area at fault, in DRBD's spelling
+	Reason string
+	Hint   string // what a person can do, or empty
+}
+
+func (e *Error) Error() string {
+	s := "metadata: " + e.Field + ": " + e.Reason
+	if e.Hint != "" {
+		s += " (" + e.Hint + ")"
+	}
+	return s
+}
+
+func bad(field, hint, format string, args ...any) error {
+	return &Error{Field: field, Reason: fmt.Sprintf(format, args...), Hint: hint}
+}
