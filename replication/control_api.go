@@ -1,0 +1,131 @@
+package replication
+
+import (
+	"fmt"
+
+	"github.com/urbd/urbd/replication/engine"
+	"github.com/urbd/urbd/statemachine"
+)
+
+// A Verb is an administrative order on the control socket, named like the command of
+// drbdadm that gives it.
+type Verb struct {
+	Verb   string `json:"verb"`             // one of the constants below
+	Volume *int   `json:"volume,omitempty"` // nil: every volume, for verbs that have a volume
+
+	Force         bool `json:"force,omitempty"`           // detach, disconnect, primary
+	DiscardMyData bool `json:"discard-my-data,omitempty"` // connect
+	ClearBitmap   bool `json:"clear-bitmap,omitempty"`    // new-current-uuid
+}
+
+// The verbs of the control socket.
+const (
+	VerbAttach           = "attach"
+	VerbDetach           = "detach"
+	VerbConnect          = "connect"
+	VerbDisconnect       = "disconnect"
+	VerbPrimary          = "primary"
+	VerbSecondary        = "secondary"
+	VerbInvalidate       = "invalidate"
+	VerbInvalidateRemote = "invalidate-remote"
+	VerbPauseSync        = "pause-sync"
+	VerbResumeSync       = "resume-sync"
+	VerbNewCurrentUUID   = "new-current-uuid"
+	VerbDown             = "down"
+)
+
+// commands translates v for a resource with the given volumes. An order for
+// every volume becomes one command for each.
+func (v Verb) commands(volumes []int) ([]engine.Command, error) {
+	of, perVolume := v.translation()
+	if of == nil {
+		return nil, &VerbError{fmt.Sprintf("unknown verb %q", v.Verb)}
+	}
+	if !perVolume {
+		if v.Volume != nil {
+			return nil, &VerbError{fmt.Sprintf("%s is for the whole resource, not for one volume", v.Verb)}
+		}
+		return []engine.Command{of(0)}, nil
+	}
+	var all []engine.Command
+	for _, n := range volumes {
+		if v.Volume == nil || *v.Volume == n {
+			all = append(all, of(n))
+		}
+	}
+	if len(all) == 0 && v.Volume != nil {
+		return nil, &VerbError{fmt.Sprintf("there is no volume %d; the volumes are %v", *v.Volume, volumes)}
+	}
+	return all, nil
+}
+
+func (v Verb) translation() (of func(vol int) engine.Command, perVolume bool) {
+	switch v.Verb {
+	case VerbAttach:
+		return func(n int) engine.Command { return engine.Attach{Vol: n} }, true
+	case VerbDetach:
+		return func(n int) engine.Command { return engine.Detach{Vol: n, Force: v.Force} }, true
+	case VerbConnect:
+		return func(int) engine.Command { return engine.Connect{DiscardMyData: v.DiscardMyData} }, false
+	case VerbDisconnect:
+		return func(int) engine.Command { return engine.Disconnect{Force: v.Force} }, false
+	case VerbPrimary:
+		return func(int) engine.Command { return engine.Promote{Force: v.Force} }, false
+	case VerbSecondary:
+		return func(int) engine.Command { return engine.Demote{} }, false
+	case VerbInvalidate:
+		return func(n int) engine.Command { return engine.Invalidate{Vol: n} }, true
+	case VerbInvalidateRemote:
+		return func(n int) engine.Command { return engine.InvalidateRemote{Vol: n} }, true
+	case VerbPauseSync:
+		return func(n int) engine.Command { return engine.PauseSync{Vol: n, On: true} }, true
+	case VerbResumeSync:
+		return func(n int) engine.Command { return engine.PauseSync{Vol: n} }, true
+	case VerbNewCurrentUUID:
+		return func(n int) engine.Command { return engine.NewCurrentUUID{Vol: n, ClearBitmap: v.ClearBitmap} }, true
+	case VerbDown:
+		return func(int) engine.Command { return engine.Down{} }, false
+	}
+	return nil, false
+}
+
+// A VerbError says that an order makes no sense for this resource.
+type VerbError struct{ Reason string }
+
+func (e *VerbError) Error() string { return e.Reason }
+
+// A RefusedError is a refusal that came over the control socket: the rules do
+// not allow what was asked, and nothing has changed.
+type RefusedError struct {
+	Reason string // without "refused: "
+	Code   int32  // docs/drbd-wire.md 1; 0 when the refusal has none
+}
+
+func (e *RefusedError) Error() string { return "refused: " + e.Reason }
+
+// Is makes errors.Is(err, statemachine.NoUpToDateDisk) and its like hold on
+// the client's side of the control socket.
+func (e *RefusedError) Is(target error) bool {
+	r, ok := target.(statemachine.Refusal)
+	return ok && e.Code != 0 && r.RefusalCode() == e.Code
+}
+
+// A NotRunningError says that nobody serves the resource on this machine.
+type NotRunningError struct{ Resource string }
+
+func (e *NotRunningError) Error() string {
+	return fmt.Sprintf("%s is not up; start it with: urbd up %s", e.Resource, e.Resource)
+}
+
+// An AlreadyRunningError says that another process serves the resource.
+type AlreadyRunningError struct {
+	Resource string
+	PID      int // 0 if it is not known
+}
+
+func (e *AlreadyRunningError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("%s is up already; stop it with: urbd down %s", e.Resource, e.Resource)
+	}
+	return fmt.Sprintf("%s is up already, served by process %d; stop it with: urbd down %s", e.Resource, e.PID, e.Resource)
+}
