@@ -112,6 +112,7 @@ const (
 	volumed   traits = 1 << iota // the volume field of the header is meaningful
 	handshake                    // belongs before the parameter exchange only
 	refused                      // has a name and a form, but no receiver handles it
+	whole                        // what follows the fixed part is decoded with it
 )
 
 // row is what the protocol fixes about one packet number. The packet may have
@@ -136,9 +137,9 @@ var table = [...]row{
 	{CmdUnplugRemote, "P_UNPLUG_REMOTE", DataSock, 0, 0, volumed},
 	{CmdDataRequest, "P_DATA_REQUEST", DataSock, lenBlockReq, 0, volumed},
 	{CmdRSDataRequest, "P_RS_DATA_REQUEST", DataSock, lenBlockReq, 0, volumed},
-	{CmdProtocol, "P_PROTOCOL", DataSock, lenProtocol, MaxName, 0},
+	{CmdProtocol, "P_PROTOCOL", DataSock, lenProtocol, MaxName, whole},
 	{CmdUUIDs, "P_UUIDS", DataSock, lenUUIDs, 0, volumed},
-	{CmdSizes, "P_SIZES", DataSock, lenSizesShort, lenSizes - lenSizesShort, volumed},
+	{CmdSizes, "P_SIZES", DataSock, lenSizesShort, lenSizes - lenSizesShort, volumed | whole},
 	{CmdState, "P_STATE", DataSock, lenState, 0, volumed},
 	{CmdSyncUUID, "P_SYNC_UUID", DataSock, lenSyncUUID, 0, volumed},
 	{CmdAuthChallenge, "P_AUTH_CHALLENGE", DataSock, 0, MaxChallenge, handshake},
@@ -168,7 +169,7 @@ var table = [...]row{
 	{CmdConnStChgReq, "P_CONN_ST_CHG_REQ", DataSock, lenStateReq, 0, 0},
 	{CmdConnStChgReply, "P_CONN_ST_CHG_REPLY", MetaSock, lenStateReply, 0, 0},
 	{CmdRetryWrite, "P_RETRY_WRITE", MetaSock, lenBlockAck, 0, volumed},
-	{CmdProtocolUpdate, "P_PROTOCOL_UPDATE", DataSock, lenProtocol, MaxName, 0},
+	{CmdProtocolUpdate, "P_PROTOCOL_UPDATE", DataSock, lenProtocol, MaxName, whole},
 	{CmdTrim, "P_TRIM", DataSock, lenTrimBlock, 0, volumed},
 	{CmdRSThinReq, "P_RS_THIN_REQ", DataSock, lenBlockReq, 0, volumed},
 	{CmdRSDeallocated, "P_RS_DEALLOCATED", DataSock, lenBlockDesc, 0, volumed},
@@ -240,6 +241,21 @@ func (c Cmd) Fixed() int {
 		return r.fixed
 	}
 	return 0
+}
+
+// DecodeLen is how many of the bytes after the header the packet's decoder
+// takes. The others, a digest, a block or a bitmap, are passed on as they are.
+// It is Fixed, but for P_PROTOCOL, P_PROTOCOL_UPDATE and P_SIZES everything.
+// The header has passed CheckLength.
+func (h Header) DecodeLen() int {
+	r := h.Cmd.look()
+	switch {
+	case r == nil:
+		return 0
+	case r.is&whole != 0:
+		return int(h.Length)
+	}
+	return r.fixed
 }
 
 // MayCarryPayload reports whether bytes may follow the fixed part.

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 )
 
 // Replication protocols, as in Protocol.Protocol. Source: docs/drbd-wire.md 1.
@@ -77,10 +78,10 @@ func (p Protocol) Append(dst []byte) []byte {
 func DecodeProtocol(b []byte) (Protocol, error) {
 	n := len(b) - lenProtocol
 	if n < 1 || n > MaxName {
-		return Protocol{}, &DecodeError{CmdProtocol, "no room for integrity_alg, or too much"}
+		return Protocol{}, &DecodeError{CmdUnspecified, fmt.Sprintf("p_protocol: %d bytes of integrity_alg", n)}
 	}
 	if bytes.IndexByte(b[lenProtocol:], 0) != n-1 {
-		return Protocol{}, &DecodeError{CmdProtocol, "integrity_alg does not end with the packet"}
+		return Protocol{}, &DecodeError{CmdUnspecified, "p_protocol: integrity_alg does not end with the packet"}
 	}
 	return Protocol{
 		Protocol:     binary.BigEndian.Uint32(b),

@@ -1,0 +1,116 @@
+package wire
+
+import (
+	"bytes"
+	"crypto/sha1"
+	"fmt"
+	"testing"
+)
+
+func TestDigests(t *testing.T) {
+	for _, tc := range []struct{ name, data, want string }{
+		// The check value of the CRC catalogues, e3069283, in little-endian.
+		{"crc32c", "123456789", "839206e3"},
+		// RFC 1321, FIPS 180-4 examples.
+		{"md5", "abc", "900150983cd24fb0d6963f7d28e17f72"},
+		{"sha1", "abc", "a9993e364706816aba3e25717850c26c9cd0d89d"},
+		{"sha224", "abc", "23097d223405d8228642a477bda255b32aadbce4bda0b3f7e36c9da7"},
+		{"sha256", "abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+		{"sha384", "abc", "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed" +
+			"8086072ba1e7cc2358baeca134c825a7"},
+		{"sha512", "abc", "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a" +
+			"2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f"},
+		{"", "abc", ""},
+	} {
+		d, ok := DigestByName(tc.name)
+		if !ok || d.Name() != tc.name {
+			t.Fatalf("%q: %v, %v", tc.name, d, ok)
+		}
+		if got := fmt.Sprintf("%x", d.Append(nil, []byte(tc.data))); got != tc.want || len(got) != 2*d.Size() {
+			t.Errorf("%v: %s of size %d", d, got, d.Size())
+		}
+		if !d.Matches(unhex(t, tc.want), []byte(tc.data)) {
+			t.Errorf("%v does not match itself", d)
+		}
+		if d != NoDigest && d.Matches(unhex(t, tc.want), []byte(tc.data+" ")) {
+			t.Errorf("%v matches other data", d)
+		}
+		if d.Matches([]byte{1}, []byte(tc.data)) {
+			t.Errorf("%v matches a byte", d)
+		}
+	}
+	if d, ok := DigestByName("crc32"); ok {
+		t.Errorf("crc32 is %v", d)
+	}
+}
+
+// In pieces or at once: the same bytes.
+func TestRunningDigests(t *testing.T) {
+	data := bytes.Repeat([]byte("urbd"), 1000)
+	names := DigestNames()
+	for _, name := range names {
+		d, ok := DigestByName(name)
+		if !ok || d.Size() == 0 || d.Size() > MaxDigest {
+			t.Fatalf("%q: %v, size %d", name, d, d.Size())
+		}
+		h := d.New()
+		for rest := data; len(rest) > 0; {
+			n := min(len(rest), 7)
+			h.Write(rest[:n])
+			rest = rest[n:]
+		}
+		before := []byte("before")
+		if got, want := h.Sum(before), d.Append(before, data); !bytes.Equal(got, want) || h.Size() != d.Size() {
+			t.Errorf("%v: %x in place of %x", d, got, want)
+		}
+	}
+	if len(names) != 7 || NoDigest.New() != nil {
+		t.Errorf("names %v, running none %v", names, NoDigest.New())
+	}
+}
+
+func TestAuth(t *testing.T) {
+	jefe, question := []byte("Jefe"), []byte("what do ya want for nothing?")
+	for _, tc := range []struct {
+		d    Digest
+		want string
+	}{
+		// RFC 2202 and RFC 4231, test case 2.
+		{MD5, "750c783e6ab0b503eaa86e310a5db738"},
+		{SHA1, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"},
+		{SHA224, "a30e01098bc6dbbf45690f3a7e9e6d0f8bbea2a39e6148008fd05e44"},
+		{SHA256, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"},
+		{SHA384, "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649"},
+		{SHA512, "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737"},
+	} {
+		got := tc.d.AppendAuth(nil, jefe, question)
+		if fmt.Sprintf("%x", got) != tc.want {
+			t.Errorf("%v: %x", tc.d, got)
+		}
+		if !tc.d.AuthMatches(got, jefe, question) || tc.d.AuthMatches(got, []byte("jefe"), question) ||
+			tc.d.AuthMatches(got[:len(got)-1], jefe, question) || tc.d.AuthMatches(nil, jefe, question) {
+			t.Errorf("%v: wrong answers pass, or the right one does not", tc.d)
+		}
+	}
+	for _, d := range []Digest{NoDigest, CRC32C} {
+		if d.Authenticates() || !panics(func() { d.AppendAuth(nil, jefe, question) }) {
+			t.Errorf("%v authenticates", d)
+		}
+	}
+}
+
+func TestCheckChallenge(t *testing.T) {
+	mine := [ChallengeLen]byte{1, 2, 3}
+	other := sha1.Sum(nil)
+	theirs := append(make([]byte, ChallengeLen), other[:]...)
+	for n := range 200 {
+		c := make([]byte, n)
+		copy(c, theirs)
+		if err := CheckChallenge(c, mine); (err == nil) != (n >= 64 && n <= 128) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	if CheckChallenge(mine[:], mine) == nil || CheckChallenge(append(mine[:], 9), mine) == nil {
+		t.Error("our own challenge passes")
+	}
+}
