@@ -1,0 +1,113 @@
+package vm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// ModulePath is the Go module whose binaries the guests get.
+const ModulePath = "github.com/urbd/urbd"
+
+// ModuleRoot finds the checkout: $URBD_SOURCE, else the first directory from the
+// working directory upwards that has the module's go.mod.
+func ModuleRoot() (string, error) {
+	if dir := os.Getenv("URBD_SOURCE"); dir != "" {
+		return dir, nil
+	}
+	start, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && strings.HasPrefix(string(text), "module "+ModulePath+"\n") {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("%s is not inside a checkout of %s: set URBD_SOURCE", start, ModulePath)
+		}
+	}
+}
+
+// BuildBinaries builds cmd/urbd, when it is there, and the packages given. See BuildPackages.
+func BuildBinaries(ctx context.Context, outDir string, packages ...string) (map[string]string, error) {
+	root, err := ModuleRoot()
+	if err != nil {
+		return nil, err
+	}
+	if commands, _ := filepath.Glob(filepath.Join(root, "cmd/urbd/main.go")); len(commands) > 0 {
+		packages = append([]string{"./cmd/urbd"}, packages...)
+	}
+	return BuildPackages(ctx, outDir, packages...)
+}
+
+// BuildPackages builds packages of the checkout, static, into outDir. It returns
+// guest path -> host path, ready for Config.Files.
+//
+//	./cmd/x              a main package: /usr/local/bin/x
+//	./replication.test   the tests of ./replication, with the tag "rig":
+//	                     /usr/local/bin/replication.test
+//	./ublk/uring.test    the same: /usr/local/bin/ublk-uring.test
+func BuildPackages(ctx context.Context, outDir string, packages ...string) (map[string]string, error) {
+	root, err := ModuleRoot()
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{}
+	for _, pkg := range packages {
+		name, err := build(ctx, root, outDir, pkg)
+		if err != nil {
+			return nil, err
+		}
+		files["/usr/local/bin/"+name] = filepath.Join(outDir, name)
+	}
+	return files, nil
+}
+
+// build makes one static binary and returns its name.
+func build(ctx context.Context, root, outDir, pkg string) (string, error) {
+	dir, isTest := strings.CutSuffix(pkg, ".test")
+	name := filepath.Base(dir)
+	args := []string{"build"}
+	if isTest {
+		name = strings.ReplaceAll(strings.Trim(filepath.Clean(dir), "./"), "/", "-") + ".test"
+		args = []string{"test", "-c", "-tags", "rig"}
+	}
+	out := filepath.Join(outDir, name)
+	args = append(args, "-o", out, dir)
+	return name, goTool(ctx, root, args...)
+}
+
+// goTool runs the Go tool in the checkout with cgo off.
+func goTool(ctx context.Context, root string, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil {
+		if errors.Is(err, exec.ErrNotFound) {
+			return errors.New("no go tool in PATH: the rig builds the binaries that it puts into guests")
+		}
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return nil
+}
+
+// buildAgent builds the guest's agent into the cache. The Go tool knows when
+// nothing has changed; the name is this process's own, so that two runs do not
+// overwrite each other's.
+func buildAgent(ctx context.Context, outDir string) (string, error) {
+	root, err := ModuleRoot()
+	if err != nil {
+		return "", err
+	}
+	name, err := build(ctx, root, outDir, "./scripts/vm/agent")
+	return filepath.Join(outDir, name), err
+}

@@ -1,0 +1,298 @@
+package vm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/urbd/urbd/scripts/vm/channel"
+)
+
+// A Config describes a guest.
+type Config struct {
+	Name       string // of the host, as `uname -n` prints it; "" is "guest"
+	Kernel     Kernel
+	Disks      []Disk
+	NICs       []NIC
+	Memory     int64             // bytes; 0 is 1 GiB
+	CPUs       int               // 0 is 2
+	Files      map[string]string // guest path -> file of this machine, there from the first moment
+	KernelArgs []string          // added to the kernel's command line
+	Log        func(format string, args ...any)
+}
+
+// runTimeout bounds Run, PutFile and GetFile when their context has no deadline.
+const runTimeout = 2 * time.Minute
+
+// bootTimeout bounds a boot: some seconds in emulation, more on a busy machine.
+const bootTimeout = 2 * time.Minute
+
+// A Node is a guest. Between a power cut (or shutdown) and BootAgain it is
+// down, and what is asked of it fails with ErrDown. Its disks are files that
+// the owner may read then. Close it.
+type Node struct {
+	config Config
+	image  *Image
+	dir    *runDir
+	initrd string
+
+	mu      sync.Mutex
+	machine *machine // nil while down
+}
+
+// Boot starts a guest and waits until its agent answers.
+func Boot(ctx context.Context, c Config) (*Node, error) {
+	if c.Name == "" {
+		c.Name = "guest"
+	}
+	if c.Memory == 0 {
+		c.Memory = 1 << 30
+	}
+	if c.CPUs == 0 {
+		c.CPUs = 2
+	}
+	img, err := Prepare(ctx, c.Kernel, c.Log)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := newRunDir()
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{config: c, image: img, dir: dir, initrd: dir.path("initrd")}
+	if err := n.firstBoot(ctx); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (n *Node) firstBoot(ctx context.Context) error {
+	agent, err := buildAgent(ctx, n.dir.path("."))
+	if err != nil {
+		return err
+	}
+	files := map[string]string{"/usr/sbin/rig-agent": agent}
+	for guest, host := range n.config.Files {
+		files[guest] = host
+	}
+	if err := n.image.withFiles(n.initrd, files); err != nil {
+		return err
+	}
+	for _, d := range n.config.Disks {
+		if err := d.prepare(); err != nil {
+			return err
+		}
+	}
+	return n.BootAgain(ctx)
+}
+
+// BootAgain starts a node that is down, with the same disks, wires and files.
+func (n *Node) BootAgain(ctx context.Context) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.machine != nil {
+		select {
+		case <-n.machine.ended: // by itself
+			n.machine.release()
+			n.machine = nil
+		default:
+			return fmt.Errorf("%s is running", n.config.Name)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	defer cancel()
+	m, err := startMachine(ctx, n.image, n.dir.path("."), machineArgs(n.image, n.config, n.initrd))
+	if err != nil {
+		return fmt.Errorf("boot %s: %w", n.config.Name, err)
+	}
+	select {
+	case <-m.session.hello:
+		n.machine = m
+		return nil
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-m.ended:
+		err = errors.New("qemu ended")
+	case <-m.session.closed:
+		err = errors.New("the agent's channel closed")
+	}
+	m.kill()
+	return fmt.Errorf("boot %s on %s: %w (%s)", n.config.Name, n.image.Release, err, m.lastWords(n.dir.path(".")))
+}
+
+// Name is the guest's host name.
+func (n *Node) Name() string { return n.config.Name }
+
+// Release is the guest's kernel release.
+func (n *Node) Release() string { return n.image.Release }
+
+// Dir is a directory of this machine that lives as long as the node: a place for its disks.
+func (n *Node) Dir() string { return n.dir.path(".") }
+
+// running returns the machine of a node that is up.
+func (n *Node) running() (*machine, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.machine == nil {
+		return nil, fmt.Errorf("%s: %w", n.config.Name, ErrDown)
+	}
+	return n.machine, nil
+}
+
+// Start begins a command. It is killed when ctx ends.
+func (n *Node) Start(ctx context.Context, cmd Cmd) (*Process, error) {
+	return n.job(ctx, channel.StartData{
+		Op: channel.Exec, Argv: cmd.Argv, Env: cmd.Env, Dir: cmd.Dir, Terminal: cmd.Terminal, Rows: cmd.Rows, Cols: cmd.Cols,
+	}, cmd)
+}
+
+func (n *Node) job(ctx context.Context, data channel.StartData, cmd Cmd) (*Process, error) {
+	m, err := n.running()
+	if err != nil {
+		return nil, err
+	}
+	p, err := m.session.start(ctx, data, cmd)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", n.config.Name, err)
+	}
+	return p, nil
+}
+
+// Run runs a command to its end, with no input. A code other than 0 is an
+// *ExitError; the Result is filled then too.
+func (n *Node) Run(ctx context.Context, argv ...string) (Result, error) {
+	return n.RunInput(ctx, nil, argv...)
+}
+
+// Sh runs a shell script.
+func (n *Node) Sh(ctx context.Context, script string) (Result, error) {
+	return n.Run(ctx, "sh", "-c", script)
+}
+
+// RunInput is Run with an input.
+func (n *Node) RunInput(ctx context.Context, stdin io.Reader, argv ...string) (Result, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	p, err := n.Start(ctx, Cmd{Argv: argv, Stdin: stdin, Stdout: &stdout, Stderr: &stderr})
+	if err != nil {
+		return Result{}, err
+	}
+	code, err := p.Wait()
+	r := Result{Stdout: stdout.Bytes(), Stderr: stderr.Bytes(), Code: code}
+	switch {
+	case ctx.Err() != nil && (err != nil || code != 0):
+		return r, fmt.Errorf("%s: %q took too long: %w: %s", n.config.Name, argv, ctx.Err(), lastLines(stderr.String(), 5))
+	case err != nil:
+		return r, fmt.Errorf("%s: %q: %w", n.config.Name, argv, err)
+	case code != 0:
+		return r, &ExitError{Node: n.config.Name, Argv: argv, Code: code, Stdout: r.Stdout, Stderr: r.Stderr}
+	}
+	return r, nil
+}
+
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, runTimeout)
+}
+
+// PutFile writes a file in the guest, whole or not at all.
+func (n *Node) PutFile(ctx context.Context, path string, mode os.FileMode, data []byte) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	return n.transfer(ctx, channel.StartData{Op: channel.Put, Path: path, Mode: uint32(mode.Perm())}, Cmd{Stdin: bytes.NewReader(data)})
+}
+
+// GetFile reads a file of the guest.
+func (n *Node) GetFile(ctx context.Context, path string) ([]byte, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	var out bytes.Buffer
+	err := n.transfer(ctx, channel.StartData{Op: channel.Get, Path: path}, Cmd{Stdout: &out})
+	return out.Bytes(), err
+}
+
+func (n *Node) transfer(ctx context.Context, data channel.StartData, cmd Cmd) error {
+	p, err := n.job(ctx, data, cmd)
+	if err == nil {
+		_, err = p.Wait()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %s %s: %w", n.config.Name, data.Op, data.Path, err)
+	}
+	return nil
+}
+
+// PowerCut ends the guest at once. When it returns, nothing of it runs and its
+// disks hold what their CacheMode says.
+func (n *Node) PowerCut() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.machine != nil {
+		n.machine.kill()
+		n.machine = nil
+	}
+}
+
+// Shutdown syncs and powers the guest off. If that does not end it before ctx
+// does, its power is cut and the error says so.
+func (n *Node) Shutdown(ctx context.Context) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	m, err := n.running()
+	if err != nil {
+		return err
+	}
+	if _, err := n.Start(ctx, Cmd{Argv: []string{"sh", "-c", "sync; umount -a -r 2>/dev/null; poweroff -f"}}); err != nil {
+		return err
+	}
+	select {
+	case <-m.ended:
+	case <-ctx.Done():
+		err = fmt.Errorf("%s did not shut down: %w", n.config.Name, ctx.Err())
+	}
+	n.PowerCut()
+	return err
+}
+
+// Down is closed when the present boot has ended; of a node that is down it is
+// closed already.
+func (n *Node) Down() <-chan struct{} {
+	m, err := n.running()
+	if err != nil {
+		closed := make(chan struct{})
+		close(closed)
+		return closed
+	}
+	return m.ended
+}
+
+// Console returns what the guest wrote to its console since the first boot.
+func (n *Node) Console() string {
+	text, _ := os.ReadFile(filepath.Join(n.dir.path("."), "console.log")) // none before the first word
+	return string(text)
+}
+
+// SetLink plugs in or pulls out the cable of a network card: the guest sees its carrier come or go.
+func (n *Node) SetLink(nic int, up bool) error {
+	m, err := n.running()
+	if err != nil {
+		return err
+	}
+	return m.monitor.execute("set_link", map[string]any{"name": fmt.Sprintf("nic%d", nic), "up": up})
+}
+
+// Close cuts the power and removes what the node kept on this machine, disks
+// below Dir included. It may be called twice.
+func (n *Node) Close() error {
+	n.PowerCut()
+	return n.dir.remove()
+}

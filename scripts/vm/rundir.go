@@ -1,0 +1,59 @@
+package vm
+
+import (
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// A runDir keeps the sockets, logs and archives of one run. Its lock is held by
+// the process that made it, so what a killed process left can be told from what is in use.
+type runDir struct {
+	dir  string
+	lock *os.File
+}
+
+const runDirPattern = "urbd-rig-*"
+
+// newRunDir makes a directory with a short name (socket paths end at 107 bytes)
+// and removes those whose owners have died.
+func newRunDir() (*runDir, error) {
+	left, _ := filepath.Glob(filepath.Join(os.TempDir(), runDirPattern))
+	for _, dir := range left {
+		if lock, err := lockFile(filepath.Join(dir, "lock"), 0); err == nil {
+			os.RemoveAll(dir)
+			lock.Close()
+		}
+	}
+	dir, err := os.MkdirTemp("", runDirPattern)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := lockFile(filepath.Join(dir, "lock"), os.O_CREATE)
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	return &runDir{dir: dir, lock: lock}, nil
+}
+
+func lockFile(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (r *runDir) path(name string) string { return filepath.Join(r.dir, name) }
+
+func (r *runDir) remove() error {
+	err := os.RemoveAll(r.dir)
+	r.lock.Close()
+	return err
+}
