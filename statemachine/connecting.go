@@ -1,0 +1,113 @@
+package statemachine
+
+// Events of the connection. All volumes of a resource get them alike.
+type (
+	// Connect is the administrator's: StandAlone becomes Unconnected.
+	Connect struct{}
+	// ReceiverStarted says that an attempt to connect has begun.
+	ReceiverStarted struct{}
+	// SocketsUp says that both sockets are chosen, the features agreed and the peer
+	// authenticated: the parameter block is next.
+	SocketsUp struct{}
+	// PeerLost says that the connection failed. Why is one of Timeout,
+	// BrokenPipe, NetworkFailure, ProtocolError, TearDown; anything else counts as
+	// NetworkFailure. Only the first one sticks. Source: docs/drbd-wire.md 15.4.
+	PeerLost struct{ Why Conn }
+	// Refused says that the peers do not agree about something essential, or that this
+	// node cannot listen: the connection is given up, not retried.
+	// Source: docs/drbd-wire.md 7.7.
+	Refused struct{ Why error }
+	// Cleaned says that CloseConn is done: sockets closed, local I/O on behalf of the peer
+	// finished, unconfirmed writes marked.
+	Cleaned struct{}
+	// Disconnect is the administrator's. Connected, the peer is asked first, unless Force.
+	Disconnect struct{ Force bool }
+)
+
+func (Connect) apply(s State, _ Rules) turn {
+	if s.Conn != StandAlone {
+		return refuse(s, AlreadyConnecting)
+	}
+	s.Conn = Unconnected
+	return turn{next: s}
+}
+
+func (ReceiverStarted) apply(s State, _ Rules) turn {
+	if s.Conn != Unconnected {
+		return stay(s)
+	}
+	s.Conn = WFConnection
+	return turn{next: s}
+}
+
+func (SocketsUp) apply(s State, _ Rules) turn {
+	if s.Conn != WFConnection {
+		return stay(s)
+	}
+	s.Conn = WFReportParams
+	return turn{next: s, do: []Effect{SendParameters{}}}
+}
+
+func (ev PeerLost) apply(s State, r Rules) turn {
+	if !s.Conn.HasSockets() {
+		return stay(s)
+	}
+	why := ev.Why
+	if !why.Trouble() || why == TearDown && s.Conn < WFReportParams {
+		why = NetworkFailure
+	}
+	return s.drop(why, nil, r)
+}
+
+func (ev Refused) apply(s State, r Rules) turn {
+	if !s.Conn.HasSockets() && s.Conn != Unconnected {
+		return stay(s)
+	}
+	return s.drop(Disconnecting, ev.Why, r)
+}
+
+func (Cleaned) apply(s State, _ Rules) turn {
+	switch {
+	case s.Conn == Disconnecting:
+		s.Conn = StandAlone
+	case s.Conn.Trouble():
+		s.Conn = Unconnected
+	}
+	return turn{next: s}
+}
+
+// apply of Disconnect asks the peer, so that it need not find out, and in a
+// form that leaves somebody able to tell whose data is old: with fencing, the one who is left
+// outdates the other. Source: docs/drbd-wire.md 14.6.
+func (ev Disconnect) apply(s State, r Rules) turn {
+	switch {
+	case s.Conn == StandAlone:
+		return refuse(s, AlreadyStandAlone)
+	case s.Conn == Disconnecting:
+		return stay(s)
+	case ev.Force || !s.Conn.Established():
+		return s.drop(Disconnecting, nil, r)
+	}
+	wish := DisconnectChange
+	_, err := s.soft(wish.Apply(s), r)
+	if err == PrimaryNOP {
+		wish = DisconnectPeerChange
+		_, err = s.soft(wish.Apply(s), r)
+	}
+	if err != nil {
+		return refuse(s, err)
+	}
+	return stay(s, SendRequest{wish, true})
+}
+
+// disconnectRefused is the next try after the peer did not let this node go: to
+// leave as the outdated one, or, if that says nothing, without asking.
+func disconnectRefused(s State, r Rules, why *PeerRefusal) turn {
+	if s.Disk < Outdated {
+		return s.drop(Disconnecting, why, r)
+	}
+	if _, err := s.soft(DisconnectSelfChange.Apply(s), r); err != nil {
+		return refuse(s, why)
+	}
+	return stay(s, SendRequest{DisconnectSelfChange, true})
+}

@@ -1,0 +1,182 @@
+package statemachine
+
+// How says what the pair of states does not show of a transition.
+type How struct {
+	HasBitmapUUID bool // own bitmap UUID is not 0
+	Fencing       Fencing
+	Pending       bool       // a new generation is remembered, Rules.NewUUIDPending
+	Forced        bool       // a promotion by force
+	FullSync      bool       // the handshake wants the whole bitmap set
+	SyncUUID      bool       // P_SYNC_UUID was received
+	PeerMissedIt  bool       // docs/drbd-wire.md 9.5 step 10
+	Reply         *SendReply // the answer to the peer that asked for it
+	Why           error      // reason of a drop
+}
+
+// duty is one row: what a transition owes when it is due.
+type duty struct {
+	name string
+	due  func(old, next State, how How) bool
+	do   func(old, next State, how How) []Effect
+}
+
+// always makes a fixed list of effects.
+func always(do ...Effect) func(_, _ State, _ How) []Effect {
+	return func(_, _ State, _ How) []Effect { return do }
+}
+
+// remembered are the duties that change what will be in the metadata.
+var remembered = []duty{
+	{"contact is lost: what is not confirmed counts as missing there", losesUnacked, always(MarkUnacked{})},
+	{"the whole disk will be resynced", func(o, n State, how How) bool {
+		return how.FullSync || n.Conn.StartingSync() && !o.Conn.StartingSync()
+	}, always(SetAllBits{})},
+	{"peer is promoted and neither disk is good", func(o, n State, _ How) bool {
+		return n.Peer == Primary && o.Peer != Primary && o.Conn == Connected &&
+			o.Disk == Inconsistent && o.PeerDisk == Inconsistent
+	}, always(MarkConsiderResync{})},
+	{"role", func(o, n State, _ How) bool { return n.Role != o.Role },
+		func(o, n State, _ How) []Effect { return []Effect{SetRoleBit{n.Role == Primary}} }},
+	{"new generation, later", func(o, n State, how How) bool {
+		return !how.Pending && n.Suspended() && startsGeneration(o, n, how)
+	}, always(RememberNewUUID{})},
+	{"new generation", func(o, n State, how How) bool {
+		return !n.Suspended() && (startsGeneration(o, n, how) || endsFreezeAlone(o, n, how))
+	}, always(NewCurrentUUID{})},
+	{"no new generation after all", func(o, n State, how How) bool {
+		return how.Pending && !n.Suspended() && !endsFreezeAlone(o, n, how)
+	}, always(ForgetNewUUID{})},
+	{"resync begins as source", startsSource, always(StartSourceUUIDs{})},
+	{"resync begins as target", func(o, n State, how How) bool { return how.SyncUUID && n.Conn.Syncing() }, always(StartTargetUUIDs{})},
+	{"resync is done, source", func(o, n State, _ How) bool {
+		return o.Conn.Syncing() && o.Conn.Source() && n.Conn == Connected && n.PeerDisk == UpToDate
+	}, always(FinishSourceUUIDs{})},
+	{"resync is done, target", func(o, n State, _ How) bool {
+		return o.Conn.Syncing() && o.Conn.Target() && n.Conn == Connected && n.Disk == UpToDate
+	}, always(FinishTargetUUIDs{})},
+}
+
+// announced are the packets, in the order of docs/drbd-wire.md 9.6.
+var announced = []duty{
+	{"reply", func(_, _ State, how How) bool { return how.Reply != nil },
+		func(_, _ State, how How) []Effect { return []Effect{*how.Reply} }},
+	{"sync UUID", startsSource, always(SendSyncUUID{})},
+	{"c: peer attached", func(o, n State, _ How) bool {
+		return n.Conn.Established() && o.PeerDisk == Diskless && n.PeerDisk > Diskless && n.PeerDisk != DUnknown
+	}, always(SendUUIDs{}, SendState{})},
+	{"new generation", func(o, n State, how How) bool {
+		return n.Conn.Established() && !n.Suspended() && o.Role == n.Role && startsGeneration(o, n, how)
+	}, always(SendUUIDs{})},
+	{"d: own disk is negotiated", func(o, n State, _ How) bool {
+		return n.Conn.Established() && o.Disk == Attaching && n.Disk == Negotiating
+	}, always(SendSizes{}, SendUUIDs{}, SendState{})},
+	{"e: pause", func(o, n State, _ How) bool {
+		return n.Conn.Established() && (o.AfterISP != n.AfterISP || o.UserISP != n.UserISP)
+	}, always(SendState{})},
+	{"b: introduced", func(o, n State, _ How) bool { return o.Conn == WFReportParams && n.Conn.Established() }, always(SendState{})},
+	{"f: ahead", func(o, n State, _ How) bool { return o.Conn != Ahead && n.Conn == Ahead }, always(SendState{})},
+	{"g: own disk failed", func(o, n State, _ How) bool {
+		return n.Conn.Established() && o.Disk != Failed && n.Disk == Failed
+	}, always(SendState{})},
+	{"g: own disk is gone", func(o, n State, _ How) bool {
+		return n.Conn.Established() && o.Disk != Diskless && n.Disk == Diskless
+	}, always(SendState{})},
+	{"h: own disk lost its worth", func(o, n State, _ How) bool {
+		return n.Conn.Established() && o.Disk == UpToDate && n.Disk == Inconsistent
+	}, always(SendState{})},
+	{"i: target finished", func(o, n State, _ How) bool {
+		return o.Conn >= SyncSource && n.Conn == Connected && o.Disk < UpToDate
+	}, always(SendState{})},
+	{"j: verify finished", func(o, n State, _ How) bool { return o.Conn == VerifyS && n.Conn == Connected }, always(SendState{})},
+	{"k: role, forced", func(o, n State, how How) bool {
+		return n.Conn >= WFReportParams && o.Role != n.Role && how.Forced
+	}, always(SendUUIDs{})},
+	{"k: role", func(o, n State, _ How) bool { return n.Conn >= WFReportParams && o.Role != n.Role }, always(SendState{})},
+	{"l: peer has not noticed", func(_, n State, how How) bool { return how.PeerMissedIt }, always(SendUUIDs{}, SendState{})},
+}
+
+// begun are the works that a transition starts and ends.
+var begun = []duty{
+	{"bitmap of the source", func(o, n State, _ How) bool { return o.Conn != WFBitMapS && n.Conn == WFBitMapS }, always(SendBitmap{})},
+	{"resync ends", func(o, n State, _ How) bool { return o.Conn.Syncing() && !n.Conn.Syncing() }, always(StopResync{})},
+	{"resync begins", func(o, n State, _ How) bool { return !o.Conn.Syncing() && n.Conn.Syncing() },
+		func(_, n State, _ How) []Effect { return []Effect{StartResync{n.Conn.Paused()}} }},
+	{"resync pauses", func(o, n State, _ How) bool { return o.Conn.Running() && n.Conn.Paused() }, always(PauseResync{})},
+	{"resync goes on", func(o, n State, _ How) bool { return o.Conn.Paused() && n.Conn.Running() }, always(ResumeResync{})},
+	{"verify begins", func(o, n State, _ How) bool { return !o.Conn.Verifying() && n.Conn.Verifying() }, always(StartVerify{})},
+	{"verify ends", func(o, n State, _ How) bool { return o.Conn.Verifying() && !n.Conn.Verifying() }, always(StopVerify{})},
+	{"disk is let go", func(o, n State, _ How) bool { return o.Disk != Failed && n.Disk == Failed }, always(ReleaseDisk{})},
+	{"peer is fenced", func(o, n State, how How) bool {
+		return how.Fencing >= ResourceOnly && n.Role == Primary && n.PeerDisk == DUnknown &&
+			o.Conn.Established() && n.Conn < Connected
+	}, always(FencePeer{})},
+	{"connection closes", func(o, n State, _ How) bool { return !o.Conn.Ending() && n.Conn.Ending() },
+		func(_, _ State, how How) []Effect { return []Effect{CloseConn{how.Why}} }},
+	{"connection is looked for", func(o, n State, _ How) bool { return o.Conn != Unconnected && n.Conn == Unconnected }, always(StartReceiver{})},
+	{"connection is given up", func(o, n State, _ How) bool { return o.Conn != StandAlone && n.Conn == StandAlone }, always(DropNetConfig{})},
+}
+
+// losesUnacked says that unconfirmed writes will not be confirmed any more:
+// contact is lost, or a freeze that kept them for the peer's return ends without it.
+func losesUnacked(o, n State, _ How) bool {
+	if n.Suspended() {
+		return false
+	}
+	return o.Conn.Established() && n.Conn.Ending() || o.Suspended() && !n.Conn.Established() && o.Conn < Connected
+}
+
+// startsGeneration says that this node's data parts from the peer's.
+// Source: docs/drbd-wire.md 14.5.
+func startsGeneration(o, n State, how How) bool {
+	if how.Forced {
+		return true
+	}
+	if how.HasBitmapUUID || n.Disk != UpToDate {
+		return false
+	}
+	if o.Role != Primary && n.Role == Primary {
+		return n.Conn < Connected || n.PeerDisk.Gone()
+	}
+	lost := n.PeerDisk < Inconsistent || n.PeerDisk == DUnknown || n.PeerDisk == Outdated
+	had := o.PeerDisk == Inconsistent || o.PeerDisk == Consistent || o.PeerDisk == UpToDate
+	refused := o.PeerDisk == DUnknown && (n.PeerDisk == Diskless || n.PeerDisk == Failed || n.PeerDisk == Outdated)
+	if (had && lost || refused) && (n.Role == Primary || n.Peer == Primary) {
+		return true
+	}
+	return n.PeerDisk < Inconsistent && o.Peer != Primary && n.Peer == Primary
+}
+
+// endsFreezeAlone says that a freeze ends and the peer, which it waited for, is not back:
+// the generation that was remembered starts now.
+func endsFreezeAlone(o, n State, how How) bool {
+	return how.Pending && o.Suspended() && !n.Suspended() && n.Disk == UpToDate && !(n.Conn.Established() && o.Conn < Connected)
+}
+
+// startsSource says that a resync begins and this node is its source.
+func startsSource(o, n State, _ How) bool {
+	return (n.Conn == SyncSource || n.Conn == PausedSyncS) && o.Conn != SyncSource && o.Conn != PausedSyncS
+}
+
+// Consequences is everything that the transition from old to next owes, in
+// order: what is remembered, its durable write, the packets, the work. It is the one
+// place where packets that nobody asked for come from.
+// Source: docs/drbd-wire.md 9.6, 14.5; docs/drbd-metadata.md 1.3, 5.3.
+func Consequences(old, next State, how How) []Effect {
+	do := due(nil, remembered, old, next, how)
+	marks := len(do) > 0
+	if next.Disk.Usable() && (marks || !old.Disk.Usable() || old.Durable() != next.Durable()) {
+		do = append(do, WriteMetadata{})
+	}
+	do = due(do, announced, old, next, how)
+	return due(do, begun, old, next, how)
+}
+
+// due appends what those of the duties that are due owe.
+func due(do []Effect, duties []duty, old, next State, how How) []Effect {
+	for _, d := range duties {
+		if d.due(old, next, how) {
+			do = append(do, d.do(old, next, how)...)
+		}
+	}
+	return do
+}

@@ -1,0 +1,50 @@
+// Package statemachine decides what a volume is and what may become of it:
+// roles, connection, own and peer disk; which events are granted and which are
+// refused; what two nodes that meet make of their data generations; and which
+// packets and local deeds a transition owes the rest of the program.
+//
+// It is pure: no I/O, no clock, no randomness. One [State] is one volume's view
+// on one node, a small comparable value. An event goes in, the next state and
+// the effects come out, in the order in which they have to happen:
+//
+//	              Rules (options, facts that State does not hold)
+//	                │
+//	Event ──► State.Step ──► State' , []Effect , error
+//	            │   │   │
+//	            │   │   └ Consequences  (old, new) ─► effects        docs/drbd-wire.md 9.6, 14.5
+//	            │   └ Validate, Legal   soft and hard rules          docs/drbd-wire.md 14.2, 14.3, 17.1
+//	            └ Sanitise              impossible combinations      docs/drbd-wire.md 8.2
+//
+// The parts the connection goes through, the way the owner draws them (the
+// whole table is [Transitions]; [WriteDot] draws either):
+//
+//	StandAlone ─► Unconnected ─► WFConnection ─► WFReportParams ─► Connected
+//	                   ▲                              │  │            ▲
+//	                   │                  WFBitMapS ◄─┘  └─► WFBitMapT│
+//	       communication trouble              │                │      │
+//	                   ▲                      │           WFSyncUUID  │
+//	                   │                      ▼                ▼      │
+//	             (any of these)           SyncSource       SyncTarget ┘
+//
+// # The order of effects
+//
+// What is remembered comes first (generations, marks, the whole-bitmap mark),
+// then [WriteMetadata], which makes all of it durable in one write; only then
+// the reply and the packets that state it, then the work that it starts. So a
+// packet never claims what a power cut could take back.
+//
+// # Where it is stricter than the kernel's driver
+//
+// Writes stay held during the whole of WFBitMapS ([State.HoldsWrites]). A
+// request for a resync or a verify is refused unless the disks that would serve
+// as good ones are UpToDate (the driver would declare them so). An Outdated disk that meets a
+// peer without a disk stays Outdated: nobody has shown that it is the newest. A
+// peer's request for a change that is not one of docs/drbd-wire.md 14.1 is
+// refused with NotSupported.
+//
+// # Limits
+//
+// The package speaks of one volume. Rules that span volumes (one promotion for
+// all, one disconnect for all) come in as facts in [Rules], and whoever owns the
+// connection asks every volume before it commits any of them.
+package statemachine

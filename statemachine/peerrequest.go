@@ -1,0 +1,53 @@
+package statemachine
+
+// PeerRequest is P_STATE_CHG_REQ, or P_CONN_ST_CHG_REQ if Connection: the peer asks for a
+// change, in its own perspective. The answer is the effect [SendReply]; a
+// refusal is the error too. For a connection-level request every volume is asked,
+// nothing is committed unless all grant it, and one reply is sent.
+// Source: docs/drbd-wire.md 14.1.
+type PeerRequest struct {
+	Change     Change
+	Connection bool
+	Crossing   bool // this node waits for the answer to a request of its own
+}
+
+func (ev PeerRequest) apply(s State, r Rules) turn {
+	next, err := ev.grant(s, r)
+	if err != nil {
+		code := CodeUnknown
+		if why, ok := err.(Refusal); ok {
+			code = why.RefusalCode()
+		}
+		return turn{next: s, do: []Effect{SendReply{code, ev.Connection}}, err: err}
+	}
+	return turn{next: next, how: How{Reply: &SendReply{CodeSuccess, ev.Connection}}}
+}
+
+// grant is the state that the request leads to. A request that was granted before
+// and comes again leads to the same state.
+func (ev PeerRequest) grant(s State, r Rules) (State, error) {
+	wish := ev.Change.Mirror()
+	if !wish.grantable() {
+		return s, NotSupported
+	}
+	if r.ResolveConflicts && ev.Crossing {
+		return s, ConcurrentChange
+	}
+	want := FromWord(wish.Val)
+	leaving := wish.Mask&maskConn != 0 && want.Conn == TearDown
+	if s.Conn < WFReportParams && !(leaving && s.Conn == TearDown) {
+		return s, InTransientState
+	}
+	if leaving && s.Disk < Outdated {
+		// To be outdated is a promise about data this node does not have.
+		wish.Mask &^= maskDisk
+	}
+	next := wish.Apply(s)
+	if leaving {
+		next = next.settled(r)
+	}
+	if err := s.mayServe(next); err != nil {
+		return s, err
+	}
+	return s.soft(next, r)
+}

@@ -1,0 +1,156 @@
+package statemachine
+
+import "fmt"
+
+// PeerState is P_STATE. The packet is processed in the order of
+// docs/drbd-wire.md 9.5; facts that State does not hold come along.
+//
+// Ask [State.HandshakeDue] first, and if it is, let [Handshake] decide. After
+// the event the marks discard-my-data and, if a handshake was due, "consider
+// resync" are used up.
+type PeerState struct {
+	Word       State    // as received, in the peer's perspective
+	UUIDsKnown bool     // P_UUIDS was received in this connection, and since the last attach here
+	UUIDFlags  uint64   // its flags
+	OOSBits    int64    // set bits of the own bitmap
+	Failed     int64    // blocks that failed in the resync under way, in bits
+	Decision   Decision // of [Handshake], if one was due
+}
+
+// BadPeerState says that a P_STATE made no sense here.
+type BadPeerState struct {
+	Own, Word State // the peer's word in the peer's perspective
+	Reason    string
+}
+
+// Error names both sides' views.
+func (e *BadPeerState) Error() string {
+	return fmt.Sprintf("peer's state %v does not fit %v: %s", e.Word, e.Own, e.Reason)
+}
+
+// realDisk is the peer's disk, with Negotiating replaced by what it is worth.
+// Source: docs/drbd-wire.md 9.1.
+func (ev PeerState) realDisk() Disk {
+	if ev.Word.Disk != Negotiating {
+		return ev.Word.Disk
+	}
+	if ev.UUIDFlags&FlagInconsistent != 0 {
+		return Inconsistent
+	}
+	return Consistent
+}
+
+// HandshakeDue says that ev needs the decision of [Handshake]: the UUIDs are known,
+// both disks are there, and something calls for it. Source: docs/drbd-wire.md 9.1.
+func (s State) HandshakeDue(ev PeerState, r Rules) bool {
+	if !ev.UUIDsKnown || ev.Word.Disk < Negotiating || s.Disk < Negotiating || s.Conn < WFReportParams {
+		return false
+	}
+	if s.Conn < Connected {
+		return true
+	}
+	return s.Conn == Connected && (ev.Word.Disk == Negotiating || s.Disk == Negotiating || r.ConsiderResync ||
+		ev.Word.Conn >= StartingSyncS && ev.Word.Conn <= WFBitMapT)
+}
+
+func (ev PeerState) apply(s State, r Rules) turn {
+	switch {
+	case s.Conn < WFReportParams:
+		return stay(s) // the connection is going away, or is not there
+	case !ev.Word.Known():
+		return ev.bad(s, r, "a field holds no value that exists")
+	case ev.unproven(s):
+		return ev.bad(s, r, "a disk appeared without its generations")
+	}
+	disk := ev.realDisk()
+	switch {
+	case s.Disk == UpToDate && disk == UpToDate && (s.PeerDisk == Inconsistent || s.PeerDisk == Consistent) && s.Conn > Connected:
+		if ev.Word.Conn >= StartingSyncS && ev.Word.Conn <= WFSyncUUID {
+			disk = Inconsistent // it has not been overwritten yet
+			break
+		}
+		if s.Conn >= SyncSource && ev.Word.Conn == Connected {
+			if s.Conn.Syncing() && ev.OOSBits <= ev.Failed {
+				return stay(s, PingFence{})
+			}
+			return stay(s)
+		}
+	case s.Conn == VerifyT && s.Disk == UpToDate && disk == UpToDate && ev.Word.Conn == Connected:
+		s.Conn = Connected
+		return turn{next: s}
+	case s.Conn == Connected && s.PeerDisk == UpToDate && disk == Inconsistent && ev.Word.Conn > SyncSource:
+		disk = UpToDate // sent before the resync ended
+	}
+	return ev.meet(s, disk, r)
+}
+
+// meet takes over what the peer says of itself, with the handshake's decision.
+// Source: docs/drbd-wire.md 9.5 steps 5 to 10.
+func (ev PeerState) meet(s State, disk Disk, r Rules) turn {
+	next := s
+	if next.Conn == WFReportParams {
+		next.Conn = Connected
+	}
+	if ev.Word.Conn == Ahead {
+		next.Conn = Behind
+	}
+	next.Peer, next.PeerISP = ev.Word.Role, ev.Word.AfterISP || ev.Word.UserISP
+	how := How{}
+	switch due := s.HandshakeDue(ev, r); {
+	case due && ev.Decision.Err != nil:
+		switch {
+		case s.Disk == Negotiating:
+			next.Conn, next.Disk, how.Why = Connected, Failed, ev.Decision.Err
+		case ev.Word.Disk == Negotiating:
+			next.Conn, disk = Connected, Diskless
+		default:
+			return s.drop(ev.Decision.drop(), ev.Decision.Err, r)
+		}
+	case due && !ev.Decision.Made():
+		panic("statemachine: a handshake was due and none was held")
+	case due:
+		next.Conn, how.FullSync = ev.Decision.Target, ev.Decision.FullSync
+		next = next.settled(r)
+	case s.Disk == Negotiating && ev.Word.Disk < Negotiating:
+		next = next.settled(r) // nothing to compare with
+	}
+	next.PeerDisk = disk
+	return ev.commit(s, next, how, r)
+}
+
+// commit checks where the packet leads.
+func (ev PeerState) commit(s, next State, how How, r Rules) turn {
+	if s.Conn < Connected {
+		if next.PeerDisk == Consistent && next.Conn == Connected && s.Suspended() && r.NewUUIDPending {
+			// Frozen writes waited for a peer that has gone on without them.
+			t := s.drop(ProtocolError, &BadPeerState{s, ev.Word, "own I/O is frozen and the peer's disk is only Consistent"}, r)
+			t.next.Susp, t.next.SuspFencing, t.next.SuspNoData = false, false, false
+			return t
+		}
+		if err := Validate(s, next.Sanitise(), r); err != nil {
+			return s.drop(Disconnecting, err, r)
+		}
+	}
+	after := next.Sanitise()
+	if err := Legal(s, after); err != nil {
+		return ev.bad(s, r, "no way leads there")
+	}
+	how.PeerMissedIt = s.Conn > WFReportParams && after.Conn > Connected &&
+		ev.Word.Conn <= Connected && ev.Word.Disk != Negotiating
+	return turn{next: next, how: how}
+}
+
+// unproven says that the peer's disk would become usable beside ours with no
+// word about its data generations. The kernel's driver accepts that; here the connection
+// is made anew, which brings them.
+func (ev PeerState) unproven(s State) bool {
+	if ev.UUIDsKnown || !s.Disk.Usable() || ev.Word.Disk < Negotiating {
+		return false
+	}
+	return s.Conn < Connected || s.PeerDisk.Gone() && ev.Word.Disk > Negotiating
+}
+
+// bad is the turn of a packet that is against the protocol.
+func (ev PeerState) bad(s State, r Rules, reason string) turn {
+	return s.drop(ProtocolError, &BadPeerState{s, ev.Word, reason}, r)
+}

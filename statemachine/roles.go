@@ -1,0 +1,109 @@
+package statemachine
+
+// Events that change roles, and the answers of the peer to what it was asked.
+type (
+	// Promote makes the volume writable here. Force does it on data that is not
+	// UpToDate, and without a fenced peer.
+	Promote struct{ Force bool }
+	// Demote gives the role up; application I/O has ended.
+	Demote struct{}
+	// PeerReply is the peer's answer to [SendRequest].
+	PeerReply struct {
+		Change Change
+		Code   int32
+	}
+)
+
+// apply of Promote decides alone, or has the peer asked. Source: docs/drbd-wire.md 14.4.
+func (ev Promote) apply(s State, r Rules) turn {
+	if s.Role == Primary {
+		return stay(s)
+	}
+	wish, next, err := promotion(s, r, ev.Force)
+	if err != nil {
+		return refuse(s, err)
+	}
+	if s.Conn.Established() {
+		return stay(s, SendPing{}, SendRequest{wish, false})
+	}
+	return turn{next: next, how: How{Forced: wish.forces()}}
+}
+
+// promotion is the mildest change that makes s Primary, and what it leads to.
+func promotion(s State, r Rules, force bool) (Change, State, error) {
+	wish := PromoteChange
+	next, err := s.soft(wish.Apply(s), r)
+	if err == NoUpToDateDisk && force && s.Disk.Usable() {
+		wish = ForcedPromoteChange
+		next, err = s.soft(wish.Apply(s), r)
+	}
+	if err == PrimaryNOP && force {
+		wish = Change{wish.Mask | maskPeerDisk, wish.Val | uint32(Outdated)<<shiftPeerDisk}
+		next, err = s.soft(wish.Apply(s), r)
+	}
+	return wish, next, err
+}
+
+// forces says that the change declares the own disk UpToDate.
+func (c Change) forces() bool { return c.Mask&maskDisk != 0 && FromWord(c.Val).Disk == UpToDate }
+
+func (Demote) apply(s State, r Rules) turn {
+	if s.Role == Secondary {
+		return stay(s)
+	}
+	next := s
+	next.Role = Secondary
+	next, err := s.soft(next, r)
+	if err != nil {
+		return refuse(s, err)
+	}
+	return turn{next: next}
+}
+
+// apply of PeerReply makes the change on the state as it is now.
+// Source: docs/drbd-wire.md 14.1.
+func (ev PeerReply) apply(s State, r Rules) turn {
+	leaving := ev.Change == DisconnectChange || ev.Change == DisconnectPeerChange || ev.Change == DisconnectSelfChange
+	if !Consents(ev.Code) {
+		why := &PeerRefusal{ev.Code}
+		if leaving && ev.Change != DisconnectSelfChange && s.Conn.Established() {
+			return disconnectRefused(s, r, why)
+		}
+		return refuse(s, why)
+	}
+	if leaving && !s.Conn.HasSockets() {
+		return stay(s)
+	}
+	if err := s.mayServe(ev.Change.Apply(s)); err != nil {
+		return refuse(s, err)
+	}
+	next, err := s.soft(ev.Change.Apply(s), r)
+	if err != nil {
+		return refuse(s, err)
+	}
+	return turn{next: next, how: How{Forced: ev.Change.forces() && next.Role != s.Role}}
+}
+
+// mayServe refuses a resync whose source would not be UpToDate, and a verify of
+// anything but two UpToDate disks: the clamps of [State.Sanitise] would declare
+// UpToDate what is not.
+func (s State) mayServe(next State) error {
+	if next.Conn == s.Conn {
+		return nil
+	}
+	switch next.Conn {
+	case StartingSyncS:
+		if s.Disk != UpToDate {
+			return NoUpToDateDisk
+		}
+	case StartingSyncT:
+		if s.PeerDisk != UpToDate {
+			return NoUpToDateDisk
+		}
+	case VerifyS, VerifyT:
+		if !s.Redundant() {
+			return NoUpToDateDisk
+		}
+	}
+	return nil
+}
