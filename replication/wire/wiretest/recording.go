@@ -156,7 +156,7 @@ func (r *reader) dial(at time.Duration, s segment) error {
 		return fmt.Errorf("a connection to port %d", s.dst.Port())
 	}
 	key := ends{s.src, s.dst}
-	if f := r.open[key]; f != nil && f.out[0].next == s.seq+1 {
+	if f := r.open[key]; f != nil && f.out[0].syn == s.seq {
 		return nil
 	}
 	f := &flow{index: -1, dials: dials}

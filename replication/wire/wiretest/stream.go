@@ -4,6 +4,7 @@ package wiretest
 // twice, overlap and come in any order.
 type stream struct {
 	started bool
+	syn     uint32 // sequence number of the SYN
 	next    uint32 // sequence number that is due
 	fin     bool   // the FIN was seen in its place
 	early   []piece
@@ -18,7 +19,7 @@ type piece struct {
 // start notes the sequence number of the SYN; the bytes follow it.
 func (s *stream) start(seq uint32) {
 	if !s.started {
-		s.started, s.next = true, seq+1
+		s.started, s.syn, s.next = true, seq, seq+1
 	}
 }
 
