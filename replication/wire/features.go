@@ -10,12 +10,12 @@ const Version = 101
 type FeatureFlags uint32
 
 const (
-	FeatureTrim        FeatureFlags = 1 << iota // P_TRIM
-	FeatureThinResync                           // P_RS_THIN_REQ, P_RS_DEALLOCATED
-	FeatureWSame                                // the long P_SIZES, trims above 4 MiB; never P_WSAME
-	FeatureWriteZeroes                          // P_ZEROES; P_TRIM need not read back as zeroes
+	FeatureTrim       FeatureFlags = 1 << iota // P_TRIM
+	FeatureThinResync                          // P_RS_THIN_REQ, P_RS_DEALLOCATED
+	FeatureWSame                               // the long P_SIZES, trims above 4 MiB; never P_WSAME
+	FeatureWZeroes                             // P_ZEROES; P_TRIM need not read back as zeroes
 
-	FeaturesAll = FeatureTrim | FeatureThinResync | FeatureWSame | FeatureWriteZeroes
+	FeaturesAll = FeatureTrim | FeatureThinResync | FeatureWSame | FeatureWZeroes
 )
 
 // Features is P_CONNECTION_FEATURES, the first packet of both nodes on the data

@@ -101,8 +101,12 @@ func TestCheckLengthBounds(t *testing.T) {
 			if !c.Handled(sock) {
 				bound = 0
 			}
-			for _, length := range []uint32{0, 1, uint32(c.Fixed()), uint32(c.Fixed()) + 1, 148, bound, bound + 1,
-				1<<20 + 89, 1 << 24, 1<<31 - 1, 1 << 31, 1<<32 - 1} {
+			lengths := []uint32{0, 1<<32 - 1}
+			if c.Known() {
+				lengths = append(lengths, 1, uint32(c.Fixed()), uint32(c.Fixed())+1, 148, bound, bound+1,
+					1<<20+89, 1<<24, 1<<31-1, 1<<31)
+			}
+			for _, length := range lengths {
 				err := CheckLength(sock, Header{Cmd: c, Length: length})
 				if err == nil && (!c.Handled(sock) || length > bound || length < uint32(c.Fixed())) {
 					t.Fatalf("%v of %d bytes passes on %v", c, length, sock)
