@@ -17,6 +17,7 @@ func newClaims(r *report) *claims {
 
 // resource claims everything that a resource uses.
 func (c *claims) resource(res *Resource) {
+	done := make(map[string]bool) // a name that stands twice in one resource is reported as that
 	for i := range res.Hosts {
 		h := &res.Hosts[i]
 		hosts := h.Names
@@ -24,7 +25,10 @@ func (c *claims) resource(res *Resource) {
 			hosts = []string{h.Address.Addr().String()}
 		}
 		for _, host := range hosts {
-			c.host(host, h)
+			if !done[host] {
+				c.host(host, h)
+			}
+			done[host] = true
 		}
 	}
 }
@@ -40,7 +44,7 @@ func (c *claims) host(host string, h *Host) {
 		c.take(host, "minor "+strconv.Itoa(v.Minor), v.Pos)
 		c.take(host, "device "+v.Device, v.Pos)
 		c.path(host, v.Disk, -1, v.Pos)
-		if !v.MetaDisk.Internal {
+		if !v.MetaDisk.Internal && v.MetaDisk.Device != v.Disk { // the same: reported already
 			c.path(host, v.MetaDisk.Device, v.MetaDisk.Index, v.Pos)
 		}
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -88,6 +89,9 @@ func (w Warning) String() string { return w.Position.String() + ": " + w.Msg }
 // maxErrors bounds the list: after that many the rest is more likely a consequence than a cause.
 const maxErrors = 20
 
+// maxWarnings bounds the other list.
+const maxWarnings = 1000
+
 // report collects what parsing and checking find.
 type report struct {
 	errs     Errors
@@ -130,14 +134,26 @@ func (r *report) invalid(pos Position, hint, format string, args ...any) {
 
 // warn says a thing once, however many resources inherit its cause.
 func (r *report) warn(w Warning) {
-	if r.said[w] {
+	if r.said[w] || len(r.warnings) > maxWarnings {
 		return
+	}
+	if len(r.warnings) == maxWarnings {
+		w = Warning{Position: w.Position, Msg: "too many warnings, the others are not shown"}
 	}
 	if r.said == nil {
 		r.said = make(map[Warning]bool)
 	}
 	r.said[w] = true
 	r.warnings = append(r.warnings, w)
+}
+
+// sort puts everything in the order of the text; turn is the order of the files.
+func (r *report) sort(turn map[string]int) {
+	order := func(a, b Position) int {
+		return cmp.Or(turn[a.File]-turn[b.File], a.Line-b.Line, a.Column-b.Column)
+	}
+	slices.SortStableFunc(r.errs, func(a, b *Error) int { return order(a.Position, b.Position) })
+	slices.SortStableFunc(r.warnings, func(a, b Warning) int { return order(a.Position, b.Position) })
 }
 
 // err is nil or the collected Errors.

@@ -21,11 +21,12 @@ const (
 // Load reads the files named and all that they include, and returns what they mean. A file is read once, however
 // often it is named or included. The error is Errors, in the order of the text; a Config is returned only without.
 func Load(src Source, files ...string) (*Config, error) {
-	l := &loader{src: src, report: new(report), tree: new(tree), names: make(map[string]*resourceTree), seen: make(map[string]bool)}
+	l := &loader{src: src, report: new(report), tree: new(tree), names: make(map[string]*resourceTree), seen: make(map[string]int)}
 	for _, f := range files {
 		l.load(Position{File: f}, path.Clean(f))
 	}
 	cfg := resolve(l.tree, l.report)
+	l.report.sort(l.seen)
 	if err := l.report.err(); err != nil {
 		return nil, err
 	}
@@ -50,20 +51,21 @@ type loader struct {
 	report *report
 	tree   *tree
 	names  map[string]*resourceTree
-	seen   map[string]bool
-	total  int // bytes read
+	seen   map[string]int // file to its turn
+	total  int            // bytes read
+	values int            // errors that are about the value of an option
 }
 
 // load reads one file; from is who asks for it.
 func (l *loader) load(from Position, file string) {
-	if l.seen[file] || l.report.full() {
+	if _, again := l.seen[file]; again || l.report.full() {
 		return
 	}
 	if len(l.seen) >= maxFiles {
 		l.report.invalid(from, "", "more than %d files", maxFiles)
 		return
 	}
-	l.seen[file] = true
+	l.seen[file] = len(l.seen)
 	text, err := l.src.ReadFile(file)
 	if err != nil {
 		l.report.unreadable(from, file, err)

@@ -117,7 +117,11 @@ func (p *parser) addressValue() *addressTree {
 	}
 	a.pos, a.text = p.tok.pos, p.advance().text
 	if !p.tok.is(":") {
-		p.report.syntax(p.last.end, "the port is required: "+a.text+":7789", `":PORT" is missing after the address`)
+		hint := "the port is required: " + a.text + ":7789"
+		if p.last.kind == quotedString {
+			hint = "an address is written without quotes"
+		}
+		p.report.syntax(p.last.end, hint, `":PORT" is missing after the address`)
 		return nil
 	}
 	p.advance()

@@ -1,14 +1,13 @@
 package config
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
 )
 
 var resourceStatements = []string{"device", "disk", "floating", "flexible-meta-disk", "handlers", "ignore-on",
-	"meta-disk", "net", "on", "options", "protocol", "resource", "startup", "syncer", "volume"}
+	"meta-disk", "net", "on", "options", "protocol", "startup", "syncer", "volume"}
 
 // refusedStatements are words of the grammar that urbd does not serve; newer ones are in the table of suggest.go.
 var refusedStatements = map[string]string{
@@ -39,6 +38,7 @@ func (p *parser) common() {
 }
 
 func (p *parser) resource() {
+	before := p.lost()
 	p.advance()
 	name, ok := p.name("the name of a resource")
 	if !ok {
@@ -48,6 +48,7 @@ func (p *parser) resource() {
 	r := newResourceTree(name.pos, name.text)
 	p.checkName(name)
 	p.block("resource "+name.text, func() { p.resourceStatement(r) })
+	r.broken = p.lost() > before
 	if first := p.names[name.text]; first != nil {
 		p.report.invalid(name.pos, "", "resource %s stands twice, first at %s", name.text, first.pos)
 		return
@@ -97,15 +98,7 @@ func (p *parser) statementUnknown(where string, known []string) {
 		p.recover()
 		return
 	}
-	hint := newerHint(p.tok.text)
-	if hint == "" && !slices.Contains(known, p.tok.text) {
-		for _, s := range slices.Sorted(maps.Keys(byName)) {
-			if byName[s][p.tok.text] != nil && s != GlobalSection {
-				hint = "it belongs in " + string(s) + " { }"
-			}
-		}
-	}
-	p.unknown(where, hint, known)
+	p.unknown(where, elsewhereHint("", p.tok.text), known)
 }
 
 // sectionOf reads a section of options of a resource, or the old "protocol". False if tok is something else.
@@ -116,7 +109,7 @@ func (p *parser) sectionOf(r *resourceTree) bool {
 	switch section := Section(p.tok.text); section {
 	case "protocol":
 		if s, ok := p.option(NetSection); ok {
-			r.settings[NetSection] = append(r.settings[NetSection], s)
+			r.settings[NetSection] = replace(r.settings[NetSection], s)
 		}
 	case DiskSection:
 		return p.diskSection(r)
@@ -136,8 +129,18 @@ func (p *parser) section(r *resourceTree, section Section, key token) {
 		r.blocks[section] = key.pos
 	}
 	for _, s := range p.options(section) {
-		r.settings[s.opt.Section] = append(r.settings[s.opt.Section], s)
+		r.settings[s.opt.Section] = replace(r.settings[s.opt.Section], s)
 	}
+}
+
+// replace adds a setting to a list; it takes the place of an earlier one of the same option.
+func replace(list []setting, s setting) []setting {
+	i := slices.IndexFunc(list, func(o setting) bool { return o.opt == s.opt })
+	if i < 0 {
+		return append(list, s)
+	}
+	list[i] = s
+	return list
 }
 
 // diskSection tells "disk { }" from "disk DEVICE;", which it reads as well.

@@ -138,7 +138,7 @@ func (p *parser) nameDevice(d *deviceTree) {
 	case numbered:
 		d.minor = number
 	case d.minor < 0:
-		p.report.invalid(d.pos, "write: device "+d.name+" minor N;", "%s names no minor", d.name)
+		p.report.invalid(d.pos, "/dev/drbdN or /dev/drbd_NAME minor N", "%s names no minor", d.name)
 	case !strings.HasPrefix(tail, "_"):
 		p.report.invalid(d.pos, "mind the _: /dev/drbd_"+tail, "%s is neither a number nor a name behind /dev/drbd_ or /dev/ublkb_", d.name)
 	}

@@ -5,6 +5,9 @@ import (
 	"strings"
 )
 
+// maxList is the longest List.
+const maxList = 64
+
 // A parser reads one file. It looks one token ahead: tok is not consumed yet. After an error it goes on behind the
 // statement that had it, so that one run reports what is wrong in several places.
 type parser struct {
@@ -106,9 +109,10 @@ func (p *parser) name(what string) (token, bool) {
 // unknown reports a statement that does not exist here and skips it.
 func (p *parser) unknown(where, hint string, known []string) {
 	if p.tok.kind == bareWord {
-		if hint == "" {
-			hint = hintFor(p.tok.text, known, "known here: "+strings.Join(known, ", "))
+		if hint == "" && len(known) <= 16 {
+			hint = "known here: " + strings.Join(known, ", ")
 		}
+		hint = hintFor(p.tok.text, known, hint)
 		p.report.syntax(p.tok.pos, hint, "%s has no %s", where, p.tok.show())
 	} else {
 		p.expected("a statement of "+where, "")
@@ -139,17 +143,13 @@ func (p *parser) file() {
 			p.advance()
 			p.report.syntax(key.pos, "", `"}" closes nothing`)
 		default:
-			p.unknown("the file", newerHint(key.text), topStatements)
+			p.unknown("the file", elsewhereHint("", key.text), topStatements)
 		}
 	}
 }
 
-func newerHint(name string) string {
-	if newer[name] == "" {
-		return ""
-	}
-	return optionHint("", name)
-}
+// lost counts the errors over which statements were lost. A wrong value of an option is not one of them.
+func (p *parser) lost() int { return len(p.report.errs) - p.values }
 
 // skip ignores a block, whatever is in it: its text need not even be made of tokens.
 func (p *parser) skip() {
@@ -198,10 +198,13 @@ func (p *parser) options(section Section) []setting {
 		if !ok {
 			return
 		}
-		if i := slices.IndexFunc(out, func(o setting) bool { return o.opt == s.opt }); i >= 0 && s.opt.Kind != Legacy {
-			p.report.warn(Warning{Position: s.pos, Msg: s.opt.Name + " is given twice in one section, the last one wins"})
+		i := slices.IndexFunc(out, func(o setting) bool { return o.opt == s.opt })
+		if i < 0 {
+			out = append(out, s)
+			return
 		}
-		out = append(out, s)
+		out[i] = s // 8.4 keeps both and applies the last one last
+		p.report.warn(Warning{Position: s.pos, Msg: s.opt.Name + " is given twice in one section, the last one wins"})
 	})
 	return out
 }
@@ -211,7 +214,7 @@ func (p *parser) option(section Section) (setting, bool) {
 	key := p.tok
 	opt, negated := lookup(section, key.text)
 	if key.kind != bareWord || opt == nil {
-		p.unknown(string(section)+" { }", optionHint(section, key.text), optionNames(section))
+		p.unknown(string(section)+" { }", elsewhereHint(section, key.text), optionNames(section))
 		return setting{}, false
 	}
 	p.advance()
@@ -230,7 +233,10 @@ func (p *parser) option(section Section) (setting, bool) {
 		return s, false
 	}
 	p.semicolon()
-	if s.value, ok = opt.read(args, s.at, p.report); negated {
+	before := len(p.report.errs)
+	s.value, ok = opt.read(args, s.at, p.report)
+	p.values += len(p.report.errs) - before
+	if negated {
 		s.value.n = 0
 	}
 	return s, ok
@@ -248,10 +254,18 @@ func (p *parser) arguments(opt *Option, name string) (args []token, ok bool) {
 		if p.tok.kind == quotedString { // the empty string is a value here
 			return append(args, p.advance()), true
 		}
+	case Word:
+		if slices.Contains(opt.Words, p.tok.text) { // usage-count has keywords for values
+			return append(args, p.advance()), true
+		}
 	}
 	a, ok := p.name("a value for " + name)
 	args = append(args, a)
 	for ok && opt.Kind == List && !p.tok.is(";") {
+		if len(args) == maxList {
+			p.report.syntax(p.tok.pos, "", "%s has more than %d names", name, maxList)
+			return args, false
+		}
 		a, ok = p.name("a name or \";\"")
 		args = append(args, a)
 	}

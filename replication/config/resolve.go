@@ -23,6 +23,9 @@ func resolve(t *tree, r *report) *Config {
 	}
 	checks := newClaims(r)
 	for _, tree := range t.resources {
+		if tree.broken {
+			continue
+		}
 		res := resolveResource(tree, common, r)
 		cfg.Resources = append(cfg.Resources, res)
 		checks.resource(res)
@@ -33,20 +36,18 @@ func resolve(t *tree, r *report) *Config {
 	return cfg
 }
 
-// winners are the settings that hold, in the order of the text: an option is taken from the first layer that has
-// it, and there its last occurrence (docs/drbd-metadata.md 9.2, Inheritance).
+// winners are the settings that hold: an option is taken from the first layer that has it
+// (docs/drbd-metadata.md 9.2, Inheritance). A layer has each option once.
 func winners(layers ...[]setting) []setting {
 	var out []setting
 	taken := make(map[*Option]bool)
 	for _, layer := range layers {
-		first := len(out)
-		for _, s := range slices.Backward(layer) {
+		for _, s := range layer {
 			if !taken[s.opt] {
 				taken[s.opt] = true
 				out = append(out, s)
 			}
 		}
-		slices.Reverse(out[first:])
 	}
 	return out
 }
@@ -100,6 +101,9 @@ func resolveResource(t, common *resourceTree, r *report) *Resource {
 	}
 	for _, h := range t.hosts {
 		host := Host{Names: h.names, Floating: h.floating, Pos: h.pos, Address: resolveAddress(t, h, r)}
+		if mixed(t, h, r) {
+			return res
+		}
 		var disks []setting
 		host.Volumes, disks = resolveVolumes(t, common, h, r)
 		won = append(won, disks...)
@@ -134,13 +138,18 @@ func resolveAddress(t *resourceTree, h *hostTree, r *report) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+// mixed reports a resource that names volumes where its host does not, or the other way round.
+func mixed(t *resourceTree, h *hostTree, r *report) bool {
+	if len(h.volumes.list) == 0 || len(t.volumes.list) == 0 || (h.volumes.implicit == nil) == (t.volumes.implicit == nil) {
+		return false
+	}
+	r.invalid(h.volumes.list[0].pos, "use volume N { } in both places", "the resource and the host section differ: one names volumes, the other does not")
+	return true
+}
+
 // resolveVolumes merges the volumes of a host with those of its resource. The second result is the disk options
 // that hold in any of them.
 func resolveVolumes(t, common *resourceTree, h *hostTree, r *report) (out []Volume, won []setting) {
-	if i, e := h.volumes.implicit, t.volumes.implicit; (i == nil) != (e == nil) && len(h.volumes.list) > 0 && len(t.volumes.list) > 0 {
-		r.invalid(h.volumes.list[0].pos, "use volume N { } in both places", "the resource and the host section differ: one names volumes, the other does not")
-		return nil, nil
-	}
 	outer := [][]setting{t.settings[DiskSection], common.settings[DiskSection]}
 	for _, hv := range h.volumes.list {
 		v, w := resolveVolume(hv, t.volumes.find(hv.number), outer, h, r)

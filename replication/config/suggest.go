@@ -21,8 +21,8 @@ func hintFor(word string, candidates []string, otherwise string) string {
 	return `did you mean "` + best + `"?`
 }
 
-// optionHint explains an option that its section does not have.
-func optionHint(section Section, name string) string {
+// elsewhereHint explains a word that is known, but not as an option of this section ("" for no section).
+func elsewhereHint(section Section, name string) string {
 	if version := newer[name]; version != "" {
 		return "an option of DRBD " + version + "; urbd is an 8.4 node: remove the line"
 	}
@@ -30,11 +30,14 @@ func optionHint(section Section, name string) string {
 		return "not an option of the file: say --" + name + " to urbd connect"
 	}
 	for _, o := range table {
-		if o.Name == name && o.Section != section {
+		if o.Name == name && o.Section != section && (o.Kind != Legacy || section != syncerSection) {
 			return "it belongs in " + string(o.Section) + " { }"
 		}
 	}
-	return hintFor(name, optionNames(section), "")
+	if o := syncerNames[name]; o != nil {
+		return "write " + o.Name + " in " + string(o.Section) + " { }"
+	}
+	return ""
 }
 
 // optionNames are the words that may start a line in a section, in a stable order.

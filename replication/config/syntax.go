@@ -25,6 +25,7 @@ type resourceTree struct {
 	volumes  volumeSet // defaults for every host
 	hosts    []*hostTree
 	ignoreOn []string
+	broken   bool // something of it was not understood: what seems to be missing may not be
 }
 
 // A hostTree is one "on" or "floating" section.
