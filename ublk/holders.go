@@ -1,0 +1,147 @@
+package ublk
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Holder is somebody who uses a disk.
+type Holder struct {
+	PID  int    // 0 when it is no process
+	What string // "process fio", "mounted on /mnt", "swap", "block device dm-0"
+}
+
+func (h Holder) String() string {
+	if h.PID == 0 {
+		return h.What
+	}
+	return fmt.Sprintf("%s (pid %d)", h.What, h.PID)
+}
+
+// A BusyError says who keeps a disk from being stopped. It unwraps to ErrBusy.
+type BusyError struct {
+	Device  string
+	Holders []Holder // empty when nobody could be found any more
+}
+
+func (e *BusyError) Error() string {
+	if len(e.Holders) == 0 {
+		return ErrBusy.Error()
+	}
+	names := make([]string, len(e.Holders))
+	for i, h := range e.Holders {
+		names[i] = h.String()
+	}
+	return ErrBusy.Error() + ": " + strings.Join(names, ", ")
+}
+
+// Unwrap returns ErrBusy.
+func (e *BusyError) Unwrap() error { return ErrBusy }
+
+// Holders looks for users of the disk: mounts, swap, block devices on top, and processes that have it open, this process left
+// out. Processes that the caller may not look into are not found.
+func (d *Device) Holders() ([]Holder, error) {
+	return findHolders(unix.Mkdev(d.disk.DiskMajor, d.disk.DiskMinor), d.Path())
+}
+
+func findHolders(dev uint64, path string) ([]Holder, error) {
+	var all []Holder
+	var errs []error
+	for _, find := range []func(uint64, string) ([]Holder, error){mountHolders, swapHolders, stackHolders, processHolders} {
+		h, err := find(dev, path)
+		all = append(all, h...)
+		errs = append(errs, err)
+	}
+	return all, errors.Join(errs...)
+}
+
+// mountHolders reads this mount namespace. The third field is the device of the file system.
+func mountHolders(dev uint64, _ string) ([]Holder, error) {
+	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
+	return scan("/proc/self/mountinfo", func(f []string) (Holder, bool) {
+		if len(f) < 5 || f[2] != want {
+			return Holder{}, false
+		}
+		return Holder{What: "mounted on " + unescape(f[4])}, true
+	})
+}
+
+func swapHolders(_ uint64, path string) ([]Holder, error) {
+	return scan("/proc/swaps", func(f []string) (Holder, bool) {
+		return Holder{What: "swap"}, len(f) > 0 && unescape(f[0]) == path
+	})
+}
+
+func scan(file string, pick func(fields []string) (Holder, bool)) ([]Holder, error) {
+	f, err := os.Open(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil // a kernel without swap
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var all []Holder
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if h, ok := pick(strings.Fields(lines.Text())); ok {
+			all = append(all, h)
+		}
+	}
+	return all, lines.Err()
+}
+
+// unescape undoes the kernel's octal escapes of blanks in paths.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// stackHolders finds device-mapper and the like.
+func stackHolders(_ uint64, path string) ([]Holder, error) {
+	above, err := filepath.Glob("/sys/block/" + filepath.Base(path) + "/holders/*")
+	parts, perr := filepath.Glob("/sys/block/" + filepath.Base(path) + "/*/holders/*")
+	var all []Holder
+	for _, p := range append(above, parts...) {
+		all = append(all, Holder{What: "block device " + filepath.Base(p)})
+	}
+	return all, errors.Join(err, perr)
+}
+
+func processHolders(dev uint64, _ string) ([]Holder, error) {
+	procs, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var all []Holder
+	for _, p := range procs {
+		pid, err := strconv.Atoi(p.Name())
+		if err == nil && pid != os.Getpid() && hasOpen(pid, dev) {
+			name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+			all = append(all, Holder{PID: pid, What: "process " + strings.TrimSpace(string(name))})
+		}
+	}
+	return all, nil
+}
+
+// hasOpen looks at the descriptors of a process. One that is gone, or is not ours to look into, has none.
+func hasOpen(pid int, dev uint64) bool {
+	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	for _, fd := range fds {
+		var st unix.Stat_t
+		if unix.Stat(dir+fd.Name(), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && st.Rdev == dev {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,113 @@
+package ublk
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urbd/urbd/ublk/internal/uapi"
+	"github.com/urbd/urbd/ublk/uring"
+
+	"golang.org/x/sys/unix"
+)
+
+// Serve serves all queues of the device on one ring: it prepares the fetches and returns. From then on requests come
+// to h inside ring.Wait, until the device is stopped; the owner must go on waiting until Stop, Delete or
+// Quiesce has returned. Call it on the ring's thread, after Create or Recover and before Start.
+func (d *Device) Serve(ring *uring.Ring, h Handler) error {
+	for i := range d.cfg.Queues {
+		if err := d.ServeQueue(i, ring, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ServeQueue serves one queue, as Serve does, so that queues can have rings and threads of their own.
+// An error leaves the queue unserved.
+func (d *Device) ServeQueue(i int, ring *uring.Ring, h Handler) error {
+	d.mu.Lock()
+	var err error
+	switch {
+	case i < 0 || i >= d.cfg.Queues:
+		err = fmt.Errorf("there is no queue %d of %d", i, d.cfg.Queues)
+	case d.phase != phaseAdded && d.phase != phaseRecover:
+		err = fmt.Errorf("%w: %v", ErrState, d.phase)
+	case d.serving != nil && d.serving.queues[i] != nil:
+		err = fmt.Errorf("%w: queue %d is being served", ErrState, i)
+	}
+	if err == nil && d.serving == nil {
+		d.serving = newSession(d.cfg.Queues)
+	}
+	ses, char := d.serving, d.char
+	d.mu.Unlock()
+	if err != nil {
+		return d.fail("serve", err)
+	}
+	q, err := d.newQueue(i, ses, char, ring, h)
+	if err != nil {
+		return d.fail("serve", err)
+	}
+	d.mu.Lock()
+	ses.queues[i] = q
+	d.mu.Unlock()
+	q.fetchAll()
+	return nil
+}
+
+// RingConfig is what serving the device on one ring needs of it, at least. The owner adds what else it does there.
+func (d *Device) RingConfig() uring.Config {
+	tags := d.cfg.Queues * d.cfg.Depth
+	c := uring.Config{Entries: tags, Completions: 4 * tags, Files: d.cfg.Queues, Buffers: d.cfg.Queues}
+	if d.Mode() == ModeZeroCopy {
+		c.Buffers = tags
+	}
+	return c
+}
+
+func (d *Device) newQueue(i int, ses *session, char int, ring *uring.Ring, h Handler) (*queue, error) {
+	depth := d.cfg.Depth
+	q := &queue{
+		dev: d, ses: ses, id: uint16(i), ring: ring, handler: h,
+		char: char, file: uring.FD(char), reqs: make([]Request, depth), alive: depth, auto: -1, base: -1,
+		spare: make([]answer, 0, depth),
+	}
+	q.remote.answers = make([]answer, 0, depth)
+	q.signal = ring.NewSignal(q.answerRemote)
+	for tag := range q.reqs {
+		q.reqs[tag] = Request{q: q, tag: uint16(tag), buf: uint32(tag)}
+	}
+	if err := q.acquire(); err != nil {
+		return nil, errors.Join(err, q.release())
+	}
+	return q, nil
+}
+
+// acquire gets the memory and table slots of a queue.
+func (q *queue) acquire() (err error) {
+	d, page := q.dev, int64(pageSize())
+	q.descs, err = unix.Mmap(q.char, uapi.DescOffset(int(q.id), page), int(uapi.DescLength(d.cfg.Depth, page)),
+		unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		return fmt.Errorf("map the descriptors of queue %d: %w", q.id, err)
+	}
+	// Kernels without automatic buffers (before 6.16) may have the table of old, in which a removed file stays until every
+	// operation that was prepared before has ended; a receive that waits for hours would hold the device open.
+	if Features(d.info.Flags).Has(FeatureAutoBuf) {
+		if q.file, err = q.ring.AddFile(q.char); err != nil {
+			if q.file = uring.FD(q.char); !errors.Is(err, uring.ErrTableFull) {
+				return err
+			}
+		}
+	}
+	switch d.Mode() {
+	case ModeCopy:
+		q.pool, err = newPool(q.ring, d.cfg.Depth, d.cfg.Spare, d.cfg.MaxIO)
+	case ModeZeroCopy:
+		if q.base, err = q.ring.ReserveBuffers(d.cfg.Depth); err != nil {
+			q.base = -1
+			return fmt.Errorf("slots for the pages of requests: %w", err)
+		}
+		q.auto = q.base
+	}
+	return err
+}
