@@ -89,7 +89,7 @@ func (m *Merger) Compressed(p []byte) (done bool, err error) {
 func (b *Bitmap) orWord(w int64, v uint64) {
 	p, i := int(w/wordsPerPage), int(w%wordsPerPage)
 	v &= mask(i, 0, b.pageBits(p))
-	if v&^b.word(w) == 0 {
+	if v&^b.Word(w) == 0 {
 		return
 	}
 	pg := b.own(p)

@@ -51,3 +51,13 @@ func (b *Bitmap) Run(from, limit int64) int64 {
 	}
 	return min(end-from, max(limit, 0))
 }
+
+// Word is the 64-bit word w of the bitmap: bit n is bit n%64 of word n/64. Bits
+// past the end are 0, as are words up to the end of the last page.
+func (b *Bitmap) Word(w int64) uint64 {
+	pg := b.pages[w/wordsPerPage]
+	if pg == nil {
+		return 0
+	}
+	return pg[w%wordsPerPage]
+}

@@ -68,7 +68,7 @@ func (s *Sender) Next(dst []byte) (n int, compressed, done bool) {
 func (s *Sender) plain(dst []byte) int {
 	n := min(s.at.words(), wordsPerPayload)
 	for i := range n {
-		binary.LittleEndian.PutUint64(dst[i*8:], s.b.word(s.at.word+i))
+		binary.LittleEndian.PutUint64(dst[i*8:], s.b.Word(s.at.word+i))
 	}
 	s.at.skipWords(n)
 	return int(n * 8)
@@ -109,13 +109,4 @@ func (b *Bitmap) runEnd(bit int64, set bool) int64 {
 		return end
 	}
 	return b.bits
-}
-
-// word is the 64-bit word w of the bitmap; bits past the end are 0.
-func (b *Bitmap) word(w int64) uint64 {
-	pg := b.pages[w/wordsPerPage]
-	if pg == nil {
-		return 0
-	}
-	return pg[w%wordsPerPage]
 }

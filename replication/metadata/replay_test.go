@@ -1,0 +1,204 @@
+package metadata
+
+import (
+	"bytes"
+	"encoding/binary"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/urbd/urbd/bitmap"
+	"pgregory.net/rapid"
+)
+
+// initRing is an empty ring.
+func initRing(s Stripes) []byte {
+	ring := make([]byte, s.Blocks()*BlockSize)
+	for at := 0; at < len(ring); at += BlockSize {
+		EncodeInit(ring[at:])
+	}
+	return ring
+}
+
+func put(ring []byte, s Stripes, tr uint32, t bitmap.Transaction) {
+	EncodeTransaction(ring[s.Position(tr)*BlockSize:], tr, t)
+}
+
+func goldenRing() []byte {
+	ring, tx := initRing(Stripes{}), goldenTransactions()
+	put(ring, Stripes{}, 100, tx[0])
+	put(ring, Stripes{}, 101, tx[1])
+	return ring
+}
+
+// The log of docs/drbd-metadata.md annex A.2, on the sizes where drbdmeta 9.34
+// forgets the last extent (TRAP 7) too.
+func TestGoldenReplay(t *testing.T) {
+	hot, next, verdict := Replay(goldenRing(), Stripes{})
+	if !slices.Equal(hot, []uint32{7, 31, 63}) || next != 102 || verdict != Replayed {
+		t.Fatalf("hot %v, next %d, %v", hot, next, verdict)
+	}
+	for _, size := range []int64{524288 * sector, 600000 * sector} {
+		b := bitmap.New(size)
+		MarkHot(b, hot)
+		page := make([]byte, 3*bitmap.PageSize)
+		for p := range b.Pages() {
+			b.EncodePage(p, page[p*bitmap.PageSize:])
+		}
+		want := make([]byte, len(page))
+		for _, extent := range []int{7, 31, 63} {
+			for i := range 128 {
+				want[128*extent+i] = 0xFF
+			}
+		}
+		if !bytes.Equal(page, want) {
+			t.Errorf("bitmap of %d bytes is not FF at extents 7, 31 and 63 alone; %d bits", size, b.Count())
+		}
+	}
+	b := bitmap.New(130992 * sector) // 16 extents: the others lie beyond the end
+	MarkHot(b, append(hot, 15))
+	if b.Count() != 1024+1014 {
+		t.Errorf("%d bits, want extent 7 and what there is of extent 15", b.Count())
+	}
+}
+
+// What docs/drbd-metadata.md 4.6 says of rings without a usable update.
+func TestReplayVerdicts(t *testing.T) {
+	damage := func(ring []byte, blocks ...int) []byte {
+		for _, i := range blocks {
+			ring[i*BlockSize+100] ^= 1
+		}
+		return ring
+	}
+	empty := func() []byte { return initRing(Stripes{}) }
+	old := make([]byte, 8*BlockSize)
+	binary.BigEndian.PutUint32(old[3*sector:], magicOldAL)
+	for _, c := range []struct {
+		name    string
+		ring    []byte
+		verdict Verdict
+		hot     []uint32
+		trusted bool
+	}{
+		{"all INIT", empty(), NothingHot, nil, true},
+		{"first transaction torn", damage(empty(), 0), NothingHot, nil, true},
+		{"another INIT block bad", damage(empty(), 1), Unreadable, nil, false},
+		{"several bad", damage(empty(), 0, 3), Unreadable, nil, false},
+		{"no block valid", make([]byte, 8*BlockSize), Unreadable, nil, false},
+		{"old format", old, OldFormat, nil, false},
+		{"shorter than the ring", empty()[1:], Unreadable, nil, false},
+		{"newest torn", damage(goldenRing(), 5), Replayed, []uint32{5, 31}, true},
+		{"oldest gone, repeated later", damage(goldenRing(), 4), Replayed, []uint32{7, 31, 63}, true},
+		{"behind the newest bad", damage(goldenRing(), 6), Replayed, []uint32{7, 31, 63}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			hot, _, verdict := Replay(c.ring, Stripes{})
+			if verdict != c.verdict || !slices.Equal(hot, c.hot) || verdict.Trusted() != c.trusted {
+				t.Errorf("%v, hot %v", verdict, hot)
+			}
+		})
+	}
+	if _, _, verdict := Replay(nil, Stripes{0, 5}); verdict != Unreadable {
+		t.Errorf("impossible geometry: %v", verdict)
+	}
+}
+
+// A block missing in the middle is fatal exactly while its updates have not
+// been repeated by a context.
+func TestReplayGap(t *testing.T) {
+	a, ring := bitmap.NewActivityLog(2*bitmap.ContextSlots), initRing(Stripes{})
+	for tr := range uint32(5) {
+		a.Stage(tr, tr)
+		tx, _ := a.Begin()
+		put(ring, Stripes{}, tr, tx)
+		a.Commit()
+		a.Put(tr, tr)
+	}
+	for lost, want := range []Verdict{Replayed, Replayed, Replayed, Incomplete} {
+		torn := bytes.Clone(ring)
+		torn[lost*BlockSize+20] ^= 1
+		if _, _, verdict := Replay(torn, Stripes{}); verdict != want {
+			t.Errorf("block %d of 0..4 lost: %v, want %v", lost, verdict, want)
+		}
+	}
+}
+
+// Whatever a log has done, a replay of the ring knows every extent that may
+// have been written to: those of the last durable transaction, also if the next
+// one is torn at any sector, over the wrap of the number.
+func TestReplayAgainstLog(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.SampledFrom([]Stripes{{}, {4, 16}, {2, 4}, {1, 9}, {3, 3}}).Draw(t, "stripes")
+		slots := rapid.SampledFrom([]int{67, 919, 920, 1237, 6433}).Draw(t, "slots")
+		a, ring := bitmap.NewActivityLog(slots), initRing(s)
+		tr := rapid.Uint32Range(0, 30).Draw(t, "first tr")
+		if n := s.Blocks(); n&(n-1) == 0 {
+			tr -= 15 // the numbers wrap in time where the ring can
+		}
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		hot := map[uint32]bool{}
+		for range rapid.IntRange(0, 40).Draw(t, "transactions") {
+			var held []uint32
+			for range 1 + rng.IntN(bitmap.MaxUpdates) {
+				e := rng.Uint32N(uint32(slots) * 2)
+				if r := a.Stage(e, e); r == bitmap.Staged || r == bitmap.AlreadyHot {
+					held = append(held, e)
+				}
+			}
+			tx := a.BeginContext()
+			torn := bytes.Clone(ring)
+			block := make([]byte, BlockSize)
+			EncodeTransaction(block, tr, tx)
+			copy(torn[s.Position(tr)*BlockSize:], block[:512*rng.IntN(8)])
+			put(ring, s, tr, tx)
+			if !bytes.Equal(torn, ring) { // else only fillers were missing
+				check(t, torn, s, hot)
+			}
+			for _, u := range tx.Updates {
+				delete(hot, u.Evicted)
+				hot[u.Extent] = true
+			}
+			a.Commit()
+			for _, e := range held {
+				a.Put(e, e)
+			}
+			check(t, ring, s, hot)
+			if _, next, _ := Replay(ring, s); next != tr+1 {
+				t.Fatalf("next transaction %d, want %d", next, tr+1)
+			}
+			tr++
+		}
+	})
+}
+
+func check(t *rapid.T, ring []byte, s Stripes, hot map[uint32]bool) {
+	got, _, verdict := Replay(ring, s)
+	want := slices.Sorted(maps.Keys(hot))
+	if !slices.Equal(got, want) {
+		t.Fatalf("%v: hot %v\nwant %v", verdict, got, want)
+	}
+	if !verdict.Trusted() && !(len(want) == 0 && verdict == Unreadable) {
+		t.Fatalf("%v", verdict)
+	}
+}
+
+// FuzzReplay: any ring has an answer.
+func FuzzReplay(f *testing.F) {
+	f.Add(goldenRing()[4*BlockSize:6*BlockSize], uint8(4))
+	f.Add(initRing(Stripes{})[:BlockSize], uint8(0))
+	f.Fuzz(func(t *testing.T, data []byte, at uint8) {
+		ring := initRing(Stripes{})
+		copy(ring[int(at%8)*BlockSize:], data)
+		for i := range 8 { // half of the blocks get a right checksum
+			if b := ring[i*BlockSize : (i+1)*BlockSize]; i%2 == int(at)&1 {
+				binary.BigEndian.PutUint32(b[8:], blockCRC(b))
+			}
+		}
+		hot, _, verdict := Replay(ring, Stripes{})
+		if len(hot) > 0 && verdict != Replayed && verdict != Incomplete {
+			t.Fatalf("%v with %d hot extents", verdict, len(hot))
+		}
+		MarkHot(bitmap.New(1<<30), hot)
+	})
+}
