@@ -133,10 +133,19 @@ func (d *dumper) options(indent string, section Section, g given, s *settings) {
 	d.line(indent, "%s {", section)
 	for _, o := range table {
 		if o.Section == section && g.has(o) {
-			d.line(indent+step, "%-16s %s;", o.Name, o.show(o.get(s)))
+			d.option(indent+step, o, o.get(s))
 		}
 	}
 	d.line(indent, "}")
+}
+
+// option prints one line. In global and startup drbdadm takes a flag without a value only.
+func (d *dumper) option(indent string, o *Option, v value) {
+	if o.Kind == Flag && v.n != 0 && (o.Section == GlobalSection || o.Section == StartupSection) {
+		d.line(indent, "%s;", o.Name)
+	} else {
+		d.line(indent, "%-16s %s;", o.Name, o.show(v))
+	}
 }
 
 // show is a value as the file spells it.
