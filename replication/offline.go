@@ -1,10 +1,15 @@
 package replication
 
 import (
-	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"time"
 
+	"github.com/urbd/urbd/bitmap"
 	"github.com/urbd/urbd/replication/config"
 	"github.com/urbd/urbd/replication/metadata"
 )
@@ -25,6 +30,114 @@ func (e *FoundError) Error() string {
 	return fmt.Sprintf("%s holds %s; --force overwrites it", e.Device, e.What)
 }
 
+// CreateMD writes fresh metadata for v, whose device must not be in use. It
+// refuses with a *FoundError when there is metadata or a known file system
+// already, and for good when a file system reaches into the place of internal
+// metadata. Source: docs/drbd-metadata.md 1.5.
+func CreateMD(v *config.Volume, opt CreateOptions) error {
+	o, err := openOffline(v)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	k, index := kind(v)
+	l, err := metadata.Place(k, index, o.backing.data.size, o.meta.size)
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.meta.path, err)
+	}
+	if err := o.mayCreate(l, opt.Force); err != nil {
+		return err
+	}
+	writes := l.Create(metadata.New(l, rand.Uint64()))
+	for w := range writes {
+		if w.Off == l.Superblock {
+			if err := o.flush(); err != nil { // what it points to, before it
+				return err
+			}
+		}
+		if err := o.put(w); err != nil {
+			return err
+		}
+	}
+	return o.flush()
+}
+
+// mayCreate looks for what CreateMD would destroy.
+func (o *offline) mayCreate(l metadata.Layout, force bool) error {
+	fs, err := o.fileSystem()
+	if err != nil {
+		return err
+	}
+	if fs != nil && l.Kind == metadata.Internal && fs.size > l.DataLimit {
+		return fmt.Errorf("%s holds %s, internal metadata leaves it %d: shrink the file system first, enlarge the device, or use an external meta-disk",
+			o.backing.data.path, fs, l.DataLimit)
+	}
+	if force {
+		return nil
+	}
+	if sb, err := o.superblock(l.Superblock); err == nil {
+		return &FoundError{o.meta.path, fmt.Sprintf("metadata of DRBD 8.4 (current generation %016X)", sb.Current)}
+	}
+	if fs != nil {
+		return &FoundError{o.backing.data.path, fs.String()}
+	}
+	return nil
+}
+
+// WipeMD destroys the metadata of v, whose device must not be in use. Data
+// stays. Without metadata it is an error.
+func WipeMD(v *config.Volume) error {
+	o, err := openOffline(v)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	at, _, err := o.find(v)
+	if err != nil {
+		return err
+	}
+	if err := o.put(metadata.Write{Off: at, Len: metadata.BlockSize}); err != nil {
+		return err
+	}
+	return o.flush()
+}
+
+// DumpMD prints the metadata of v as `drbdmeta dump-md` does; the device must
+// not be in use. Of a bitmap that was not written since a crash it says so.
+func DumpMD(w io.Writer, v *config.Volume) error {
+	o, err := openOffline(v)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	sb, l, err := o.load(v)
+	if err != nil {
+		return err
+	}
+	b := bitmap.New(sb.LastAgreedSize)
+	for p := range b.Pages() {
+		page, err := o.read(l.BitmapPageOffset(p), bitmap.PageSize)
+		if err != nil {
+			return err
+		}
+		b.LoadPage(p, page)
+	}
+	host, _ := os.Hostname()
+	return metadata.FormatDump(w, metadata.Dump{Superblock: sb, Layout: l, Bitmap: b, When: time.Now(), Host: host, Command: strings.Join(os.Args, " ")})
+}
+
+// ReadSuperblock reads the superblock of v, also while the device is in use:
+// what a running daemon has written last.
+func ReadSuperblock(v *config.Volume) (metadata.Superblock, error) {
+	o, err := openReadOnly(v)
+	if err != nil {
+		return metadata.Superblock{}, err
+	}
+	defer o.close()
+	_, sb, err := o.find(v)
+	return sb, err
+}
+
 // Applied is what ApplyAL did.
 type Applied struct {
 	Needed  bool             // the log had to be read: the last owner died
@@ -33,21 +146,86 @@ type Applied struct {
 	Full    bool             // the log could not be trusted: every block counts as out of sync
 }
 
-var errUnderConstruction = errors.New("replication: offline metadata is not served by this build")
+// ApplyAL replays the activity log of v into its bitmap, so that other tools
+// may use the bitmap; the device must not be in use. Each step is durable before
+// the next: bitmap, ring, superblock. Source: docs/drbd-metadata.md 4.6.
+func ApplyAL(v *config.Volume) (Applied, error) {
+	var a Applied
+	o, err := openOffline(v)
+	if err != nil {
+		return a, err
+	}
+	defer o.close()
+	sb, l, err := o.load(v)
+	if err != nil {
+		return a, err
+	}
+	if a.Needed = sb.NeedsReplay(); !a.Needed {
+		return a, nil
+	}
+	ring, err := o.read(l.AL, int64(l.ALBlocks())*metadata.BlockSize)
+	if err != nil {
+		return a, err
+	}
+	hot, _, verdict := metadata.Replay(ring, l.Stripes)
+	a.Verdict = verdict
+	if sb.Flags.Has(metadata.PrimaryInd) {
+		if a.Full = !verdict.Trusted(); a.Full {
+			sb.Flags |= metadata.FullSync
+		}
+		a.Hot = len(hot)
+		if err := o.mark(l, sb.LastAgreedSize, hot); err != nil {
+			return a, err
+		}
+	}
+	return a, o.finish(l, sb)
+}
 
-// CreateMD writes fresh metadata for v. The device must not be in use.
-func CreateMD(v *config.Volume, opt CreateOptions) error { return errUnderConstruction }
+// mark sets the bits of the hot extents on disk. Only their pages are read.
+func (o *offline) mark(l metadata.Layout, size int64, hot []uint32) error {
+	b := bitmap.New(size)
+	var pages []int
+	for _, e := range hot {
+		if off := int64(e) * bitmap.ExtentSize; off < size {
+			pages = append(pages, b.PageOf(off))
+		}
+	}
+	pages = slices.Compact(pages) // hot is in ascending order
+	for _, p := range pages {
+		page, err := o.read(l.BitmapPageOffset(p), bitmap.PageSize)
+		if err != nil {
+			return err
+		}
+		b.LoadPage(p, page)
+	}
+	metadata.MarkHot(b, hot)
+	page := make([]byte, bitmap.PageSize)
+	for _, p := range pages {
+		b.EncodePage(p, page)
+		if err := o.put(metadata.Write{Off: l.BitmapPageOffset(p), Len: bitmap.PageSize, Data: page}); err != nil {
+			return err
+		}
+	}
+	return o.flush()
+}
 
-// WipeMD destroys the metadata of v. The device must not be in use.
-func WipeMD(v *config.Volume) error { return errUnderConstruction }
-
-// DumpMD prints the metadata of v as `drbdmeta dump-md` does.
-func DumpMD(w io.Writer, v *config.Volume) error { return errUnderConstruction }
-
-// ApplyAL replays the activity log of v into its bitmap. The device must not be in use.
-func ApplyAL(v *config.Volume) (Applied, error) { return Applied{}, errUnderConstruction }
-
-// ReadSuperblock reads the superblock of v.
-func ReadSuperblock(v *config.Volume) (metadata.Superblock, error) {
-	return metadata.Superblock{}, errUnderConstruction
+// finish initialises the ring and writes a clean superblock. PRIMARY_IND stays:
+// it tells the next owner that this node crashed as Primary.
+func (o *offline) finish(l metadata.Layout, sb metadata.Superblock) error {
+	for w := range l.InitRing() {
+		if err := o.put(w); err != nil {
+			return err
+		}
+	}
+	if err := o.flush(); err != nil {
+		return err
+	}
+	sb.Clean = true
+	sb.Flags |= metadata.ALClean
+	block := make([]byte, metadata.BlockSize)
+	sb.Encode(block)
+	if err := o.put(metadata.Write{Off: l.Superblock, Len: metadata.BlockSize, Data: block}); err != nil {
+		return err
+	}
+	return o.flush()
 }

@@ -1,0 +1,240 @@
+package replication
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/urbd/urbd/replication/config"
+	"github.com/urbd/urbd/replication/metadata"
+	"github.com/urbd/urbd/ublk/uring"
+)
+
+const offlineBuffer = 1 << 20 // bytes of aligned memory for one piece of I/O
+
+// offline is the metadata of a volume that no daemon has. Its I/O waits.
+type offline struct {
+	*backing
+	mem []byte // page aligned
+}
+
+func openOffline(v *config.Volume) (*offline, error) {
+	b, err := openBacking(v)
+	if err != nil {
+		return nil, err
+	}
+	return wrap(b)
+}
+
+// openReadOnly opens without taking anything.
+func openReadOnly(v *config.Volume) (*offline, error) {
+	data, err := peekStore(v.Disk)
+	if err != nil {
+		return nil, err
+	}
+	b := &backing{data, data}
+	if !v.MetaDisk.Internal {
+		if b.meta, err = peekStore(v.MetaDisk.Device); err != nil {
+			data.close()
+			return nil, err
+		}
+	}
+	return wrap(b)
+}
+
+func wrap(b *backing) (*offline, error) {
+	mem, err := uring.MapMemory(offlineBuffer)
+	if err != nil {
+		b.close()
+		return nil, err
+	}
+	return &offline{b, mem}, nil
+}
+
+func (o *offline) close() {
+	uring.UnmapMemory(o.mem)
+	o.backing.close()
+}
+
+// peekStore opens path for reading, whoever else has it.
+func peekStore(path string) (*store, error) {
+	fd, err := retryOpen(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_DIRECT)
+	if err == unix.EINVAL {
+		fd, err = retryOpen(path, unix.O_RDONLY|unix.O_CLOEXEC)
+	}
+	s := &store{path: path, fd: fd}
+	if err != nil {
+		return nil, s.openError(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		s.close()
+		return nil, fmt.Errorf("size of %s: %w", path, err)
+	}
+	s.device = st.Mode&unix.S_IFMT == unix.S_IFBLK
+	if err := s.measure(); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// find reads the superblock at the one place where it counts.
+func (o *offline) find(v *config.Volume) (at int64, sb metadata.Superblock, err error) {
+	k, index := kind(v)
+	if at, err = metadata.Locate(k, index, o.data.size, o.meta.size); err == nil {
+		sb, err = o.superblock(at)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", o.meta.path, err)
+	}
+	return at, sb, err
+}
+
+// load also checks that the superblock fits the device.
+func (o *offline) load(v *config.Volume) (sb metadata.Superblock, l metadata.Layout, err error) {
+	if _, sb, err = o.find(v); err != nil {
+		return sb, l, err
+	}
+	k, index := kind(v)
+	if l, err = metadata.Place(k, index, o.data.size, o.meta.size, sb.Stripes); err == nil {
+		err = sb.Check(l)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", o.meta.path, err)
+	}
+	return sb, l, err
+}
+
+func (o *offline) superblock(at int64) (metadata.Superblock, error) {
+	b, err := o.read(at, metadata.BlockSize)
+	if err != nil {
+		return metadata.Superblock{}, err
+	}
+	return metadata.DecodeSuperblock(b)
+}
+
+// read gives n bytes of the metadata device in memory of its own.
+func (o *offline) read(off, n int64) ([]byte, error) {
+	return o.readFrom(o.meta, off, n)
+}
+
+func (o *offline) readFrom(s *store, off, n int64) ([]byte, error) {
+	out := make([]byte, 0, n)
+	for int64(len(out)) < n {
+		piece := o.mem[:min(n-int64(len(out)), offlineBuffer)]
+		if err := whole64(unix.Pread, s.fd, piece, off+int64(len(out))); err != nil {
+			return nil, fmt.Errorf("read %s at %d: %w", s.path, off, err)
+		}
+		out = append(out, piece...)
+	}
+	return out, nil
+}
+
+// put carries out one write on the metadata device. Zeroes are left to the device if it can make them.
+func (o *offline) put(w metadata.Write) error {
+	if w.Data == nil {
+		mode := uint32(unix.FALLOC_FL_PUNCH_HOLE) // a file stays sparse
+		if o.meta.device {
+			mode = unix.FALLOC_FL_ZERO_RANGE
+		}
+		if w.Len > metadata.BlockSize && unix.Fallocate(o.meta.fd, mode|unix.FALLOC_FL_KEEP_SIZE, w.Off, w.Len) == nil {
+			return nil
+		}
+	}
+	for done := int64(0); done < w.Len; {
+		piece := o.mem[:min(w.Len-done, offlineBuffer)]
+		if w.Data == nil {
+			clear(piece)
+		} else {
+			copy(piece, w.Data[done:])
+		}
+		if err := whole64(unix.Pwrite, o.meta.fd, piece, w.Off+done); err != nil {
+			return fmt.Errorf("write %s at %d: %w", o.meta.path, w.Off+done, err)
+		}
+		done += int64(len(piece))
+	}
+	return nil
+}
+
+// whole64 repeats a read or write until everything is done.
+func whole64(f func(int, []byte, int64) (int, error), fd int, p []byte, off int64) error {
+	for len(p) > 0 {
+		n, err := f(fd, p, off)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return err
+		case n == 0:
+			return io.ErrUnexpectedEOF
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+func (o *offline) flush() error {
+	if err := unix.Fsync(o.meta.fd); err != nil {
+		return fmt.Errorf("flush %s: %w", o.meta.path, err)
+	}
+	return nil
+}
+
+// found is a file system or the like at the start of a device.
+type found struct {
+	name string
+	size int64 // bytes that it uses; 0 if it does not tell
+}
+
+func (f *found) String() string {
+	if f.size == 0 {
+		return f.name
+	}
+	return fmt.Sprintf("%s of %d bytes", f.name, f.size)
+}
+
+// fileSystem looks for the signatures of what people keep on disks; nil if there is none.
+func (o *offline) fileSystem() (*found, error) {
+	const look = 128 << 10
+	n := min(look, o.data.size/4096*4096)
+	b, err := o.readFrom(o.data, 0, n)
+	if err != nil || len(b) < look {
+		return nil, err
+	}
+	le, be := binary.LittleEndian, binary.BigEndian
+	ext := b[1024:]
+	switch {
+	case le.Uint16(ext[56:]) == 0xEF53:
+		blocks := uint64(le.Uint32(ext[4:]))
+		if le.Uint32(ext[96:])&0x80 != 0 { // INCOMPAT_64BIT
+			blocks |= uint64(le.Uint32(ext[336:])) << 32
+		}
+		return &found{"an ext file system", sized(blocks, 1024<<(le.Uint32(ext[24:])&31))}, nil
+	case string(b[:4]) == "XFSB":
+		return &found{"an xfs file system", sized(be.Uint64(b[8:]), uint64(be.Uint32(b[4:])))}, nil
+	case string(b[0x10040:0x10048]) == "_BHRfS_M":
+		return &found{"a btrfs file system", sized(le.Uint64(b[0x10070:]), 1)}, nil
+	case string(b[512:520]) == "LABELONE":
+		return &found{"an LVM physical volume", 0}, nil
+	case string(b[:6]) == "LUKS\xba\xbe":
+		return &found{"a LUKS container", 0}, nil
+	case string(b[512:520]) == "EFI PART":
+		return &found{"a partition table (GPT)", 0}, nil
+	case string(b[4086:4096]) == "SWAPSPACE2":
+		return &found{"swap space", 0}, nil
+	}
+	return nil, nil
+}
+
+// sized multiplies what a device claims about itself; nonsense counts as unknown.
+func sized(blocks, block uint64) int64 {
+	const most = 1 << 60
+	if block == 0 || blocks > most/block {
+		return 0
+	}
+	return int64(blocks * block)
+}
