@@ -33,7 +33,7 @@ var guestPrograms = []string{
 	"drbdadm", "drbdmeta", "drbdsetup", "dmsetup", "mdadm", "nbd-client", "nbd-server", "fio",
 	"bridge", "ip", "ss", "tc",
 	"kmod", "depmod", "insmod", "lsmod", "modinfo", "modprobe", "rmmod",
-	"strace", "tcpdump", "udevadm",
+	"fuser", "killall", "pgrep", "pkill", "ps", "strace", "tcpdump", "udevadm",
 }
 
 // guestTrees are whole directories or files of the packages, copied as they are.

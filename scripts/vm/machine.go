@@ -130,6 +130,10 @@ func (m *machine) kill() {
 	m.release()
 }
 
+func (m *machine) setLink(nic int, up bool) error {
+	return m.monitor.execute("set_link", map[string]any{"name": fmt.Sprintf("nic%d", nic), "up": up})
+}
+
 // release closes the connections of a machine that has ended.
 func (m *machine) release() {
 	if m.session != nil {

@@ -42,8 +42,9 @@ type Node struct {
 	dir    *runDir
 	initrd string
 
-	mu      sync.Mutex
-	machine *machine // nil while down
+	mu        sync.Mutex
+	machine   *machine     // nil while down
+	unplugged map[int]bool // network cards whose cable is pulled
 }
 
 // Boot starts a guest and waits until its agent answers.
@@ -65,7 +66,7 @@ func Boot(ctx context.Context, c Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{config: c, image: img, dir: dir, initrd: dir.path("initrd")}
+	n := &Node{config: c, image: img, dir: dir, initrd: dir.path("initrd"), unplugged: map[int]bool{}}
 	if err := n.firstBoot(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -109,6 +110,13 @@ func (n *Node) BootAgain(ctx context.Context) error {
 	defer cancel()
 	m, err := startMachine(ctx, n.image, n.dir.path("."), machineArgs(n.image, n.config, n.initrd))
 	if err != nil {
+		return fmt.Errorf("boot %s: %w", n.config.Name, err)
+	}
+	for nic := range n.unplugged {
+		err = errors.Join(err, m.setLink(nic, false))
+	}
+	if err != nil {
+		m.kill()
 		return fmt.Errorf("boot %s: %w", n.config.Name, err)
 	}
 	select {
@@ -281,13 +289,20 @@ func (n *Node) Console() string {
 	return string(text)
 }
 
-// SetLink plugs in or pulls out the cable of a network card: the guest sees its carrier come or go.
+// SetLink plugs in or pulls out the cable of a network card: the guest sees its
+// carrier come or go. A node that is down, or reboots, finds the cable as it was left.
 func (n *Node) SetLink(nic int, up bool) error {
-	m, err := n.running()
-	if err != nil {
-		return err
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if up {
+		delete(n.unplugged, nic)
+	} else {
+		n.unplugged[nic] = true
 	}
-	return m.monitor.execute("set_link", map[string]any{"name": fmt.Sprintf("nic%d", nic), "up": up})
+	if n.machine == nil {
+		return nil
+	}
+	return n.machine.setLink(nic, up)
 }
 
 // Close cuts the power and removes what the node kept on this machine, disks

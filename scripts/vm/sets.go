@@ -17,7 +17,7 @@ var qemuPackages = []string{"qemu-system-x86"}
 // toolPackages are unpacked for the guests; image.go picks programs from them.
 var toolPackages = []string{
 	"busybox-static", "bash", "coreutils", "dash", "diffutils", "dmsetup", "drbd-utils", "e2fsprogs", "fdisk", "fio", "iproute2", "kmod",
-	"mdadm", "mount", "nbd-client", "nbd-server", "strace", "tcpdump", "udev", "util-linux", "xfsprogs",
+	"mdadm", "mount", "nbd-client", "nbd-server", "procps", "psmisc", "strace", "tcpdump", "udev", "util-linux", "xfsprogs",
 }
 
 // Fetched is where the unpacked packages lie.

@@ -19,7 +19,7 @@ func shell(ctx context.Context, o *options) (int, error) {
 		return failure, err
 	}
 	progress("Linux %s; the guest is thrown away at the end of the shell", node.Release())
-	code, err := interact(ctx, node)
+	code, err := interact(ctx, node, newInput())
 	if err = errors.Join(err, end()); err != nil {
 		return failure, err
 	}
@@ -27,9 +27,11 @@ func shell(ctx context.Context, o *options) (int, error) {
 }
 
 // interact joins this terminal (if it is one) with a shell in the guest.
-func interact(ctx context.Context, node *vm.Node) (int, error) {
+func interact(ctx context.Context, node *vm.Node, in *input) (int, error) {
+	over := make(chan struct{})
+	defer close(over)
 	cmd := vm.Cmd{
-		Argv: []string{"bash", "--login"}, Dir: "/root", Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Argv: []string{"bash", "--login"}, Dir: "/root", Stdin: turn{in, over}, Stdout: os.Stdout, Stderr: os.Stderr,
 		Env: []string{"TERM=" + os.Getenv("TERM"), `PS1=\h:\w\$ `},
 	}
 	size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
