@@ -1,0 +1,462 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// command is an administrative order under way.
+type command struct {
+	id      uint64
+	name    string
+	ev      sm.Event
+	vols    []*volume // that it is for
+	waiting int       // answers of the peer that are outstanding
+	stepped bool
+	err     error
+	retryAt Instant // a dead peer is being found out; then it is tried again
+	retried bool
+	done    func(e *Engine) bool // more to wait for; nil: nothing
+}
+
+// request is a change that the peer was asked for.
+type request struct {
+	change sm.Change
+	cmd    *command
+}
+
+// Command takes an administrative order; its Reply carries id.
+func (e *Engine) Command(now Instant, id uint64, c Command) {
+	e.at(now)
+	switch c := c.(type) {
+	case Attach:
+		e.startAttach(id, c)
+	case Detach:
+		e.order(id, "detach", sm.Detach{Force: c.Force}, e.volume(c.Vol), (*volume).detached)
+	case Connect:
+		e.conn.discardMyData = c.DiscardMyData
+		e.order(id, "connect", sm.Connect{}, nil, nil)
+	case Disconnect:
+		e.disconnect(id, c.Force)
+	case Promote:
+		e.order(id, "primary", sm.Promote{Force: c.Force}, nil, nil)
+	case Demote:
+		e.demote(id)
+	case Invalidate:
+		e.order(id, "invalidate", sm.Invalidate{}, e.volume(c.Vol), nil)
+	case InvalidateRemote:
+		e.order(id, "invalidate-remote", sm.InvalidateRemote{}, e.volume(c.Vol), nil)
+	case PauseSync:
+		e.order(id, "pause-sync", sm.Pause{On: c.On}, e.volume(c.Vol), nil)
+	case NewCurrentUUID:
+		e.newCurrentUUID(id, e.volume(c.Vol), c.ClearBitmap)
+	case Down:
+		e.order(id, "down", nil, nil, nil)
+	default:
+		e.reply_(id, fmt.Errorf("unknown command %T", c))
+	}
+	e.commandsAdvance()
+}
+
+func (v *volume) detached() bool { return v.state.Disk == sm.Diskless }
+
+// order queues a command for one volume, or for all if v is nil.
+func (e *Engine) order(id uint64, name string, ev sm.Event, v *volume, done func(*volume) bool) {
+	cmd := &command{id: id, name: name, ev: ev, vols: e.vols}
+	if v != nil {
+		cmd.vols = []*volume{v}
+	}
+	switch {
+	case name == "down":
+		cmd.done = (&downing{}).advance
+		cmd.stepped = true
+	case done != nil:
+		cmd.done = func(*Engine) bool {
+			for _, v := range cmd.vols {
+				if !done(v) {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	e.cmds = append(e.cmds, cmd)
+	if !cmd.stepped {
+		e.stepCommand(cmd)
+	}
+}
+
+// stepCommand applies the command to its volumes, all of them or, if one
+// refuses, none.
+func (e *Engine) stepCommand(cmd *command) {
+	cmd.stepped = true
+	for _, v := range cmd.vols {
+		if v.request != nil {
+			cmd.err = sm.InTransientState
+			return
+		}
+		if _, _, err := v.state.Step(cmd.ev, e.rules(v)); err != nil {
+			e.refusedHere(cmd, err)
+			return
+		}
+	}
+	for _, v := range cmd.vols {
+		if err := e.stepFor(v, cmd.ev, cmd.name, cmd); err != nil {
+			e.refusedHere(cmd, err)
+			return
+		}
+	}
+}
+
+// refusedHere ends a command with a refusal. A promotion that fails because
+// the peer is Primary may fail because of a peer that is dead: a ping tells, and
+// then it is tried once more (wire 14.4).
+func (e *Engine) refusedHere(cmd *command, err error) {
+	if _, promote := cmd.ev.(sm.Promote); promote && !cmd.retried && e.conn.up() &&
+		(errors.Is(err, sm.TwoPrimaries) || errors.Is(err, sm.OtherVolumePeerPrimary)) {
+		e.ping()
+		cmd.retried = true
+		cmd.retryAt = e.now + e.cfg.Net.PingTimeout + 100*time.Millisecond
+		return
+	}
+	cmd.err = err
+}
+
+// commandsAdvance answers the commands that have what they wait for.
+func (e *Engine) commandsAdvance() {
+	if e.advancing {
+		e.advanceAgain = true
+		return
+	}
+	e.advancing = true
+	for {
+		e.advanceAgain = false
+		keep := e.cmds[:0]
+		for _, cmd := range append([]*command(nil), e.cmds...) {
+			if cmd.finished(e) {
+				e.finishCommand(cmd)
+			} else {
+				keep = append(keep, cmd)
+			}
+		}
+		clear(e.cmds[len(keep):])
+		e.cmds = keep
+		if !e.advanceAgain {
+			break
+		}
+	}
+	e.advancing = false
+}
+
+func (cmd *command) finished(e *Engine) bool {
+	if cmd.waiting > 0 || cmd.retryAt != 0 {
+		return false
+	}
+	if cmd.err != nil {
+		return true
+	}
+	for _, v := range cmd.vols {
+		if v.committing > 0 {
+			return false
+		}
+	}
+	return cmd.done == nil || cmd.done(e)
+}
+
+// finishCommand replies. A promotion that not every volume followed is taken back.
+func (e *Engine) finishCommand(cmd *command) {
+	if _, promote := cmd.ev.(sm.Promote); promote && cmd.err != nil {
+		for _, v := range cmd.vols {
+			if v.state.Role == sm.Primary && len(cmd.vols) > 1 && v.promotedBy == cmd.id {
+				e.step(v, sm.Demote{}, "the promotion of another volume was refused")
+			}
+		}
+	}
+	e.reply_(cmd.id, cmd.err)
+}
+
+func (e *Engine) reply_(id uint64, err error) { e.emit(Reply{id, err}) }
+
+// sendRequest asks the peer for a change.
+func (e *Engine) sendRequest(v *volume, eff sm.SendRequest, cmd *command) {
+	q := e.sending(DataSock)
+	if q == nil {
+		return
+	}
+	r := &request{eff.Change, cmd}
+	code := wire.CmdStateChgReq
+	vol := v.number
+	if eff.Connection {
+		code, vol = wire.CmdConnStChgReq, 0
+		e.conn.request = r
+	} else {
+		v.request = r
+	}
+	if cmd != nil {
+		cmd.waiting++
+	}
+	q.packet(code, vol, 8)
+	q.heads = wire.StateChgReq{Mask: eff.Change.Mask, Val: eff.Change.Val}.Append(q.heads)
+}
+
+// peerReplies takes P_STATE_CHG_REPLY. A second answer to one request is ignored.
+func (e *Engine) peerReplies(v *volume, code int32) {
+	r := v.request
+	if r == nil {
+		return
+	}
+	v.request = nil
+	e.answered(r, e.stepFor(v, sm.PeerReply{Change: r.change, Code: code}, "the peer has agreed", r.cmd))
+	if r.cmd != nil && v.state.Role == sm.Primary {
+		v.promotedBy = r.cmd.id
+	}
+}
+
+// peerRepliesAll takes P_CONN_ST_CHG_REPLY.
+func (e *Engine) peerRepliesAll(code int32) {
+	r := e.conn.request
+	if r == nil {
+		return
+	}
+	e.conn.request = nil
+	var err error
+	for _, v := range e.vols {
+		if e.conn.request != nil {
+			break // asked again, in another form
+		}
+		if err2 := e.stepFor(v, sm.PeerReply{Change: r.change, Code: code}, "the peer has agreed", r.cmd); err == nil {
+			err = err2
+		}
+	}
+	e.answered(r, err)
+}
+
+func (e *Engine) answered(r *request, err error) {
+	if r.cmd != nil {
+		r.cmd.waiting--
+		if err != nil && r.cmd.err == nil {
+			r.cmd.err = err
+		}
+	}
+	e.commandsAdvance()
+}
+
+// retryRequests applies again, without a peer, what the peer was asked for
+// when the connection ended.
+func (e *Engine) retryRequests() {
+	if r := e.conn.request; r != nil {
+		e.conn.request = nil
+		var err error
+		for _, v := range e.vols {
+			if v.state.Conn != sm.Disconnecting && v.state.Conn != sm.StandAlone {
+				err = e.stepFor(v, sm.Disconnect{Force: true}, "disconnect", r.cmd)
+			}
+		}
+		e.answered(r, err)
+	}
+	for _, v := range e.vols {
+		if r := v.request; r != nil {
+			v.request = nil
+			var err error
+			if r.cmd != nil {
+				err = e.stepFor(v, r.cmd.ev, r.cmd.name, r.cmd)
+			}
+			e.answered(r, err)
+		}
+	}
+}
+
+// peerAsks takes P_STATE_CHG_REQ: it is applied before it is answered.
+func (e *Engine) peerAsks(v *volume, c sm.Change) {
+	e.step(v, sm.PeerRequest{Change: c, Crossing: v.request != nil}, "the peer asks")
+}
+
+// peerAsksAll takes P_CONN_ST_CHG_REQ: all volumes agree, or none.
+func (e *Engine) peerAsksAll(c sm.Change) {
+	ev := sm.PeerRequest{Change: c, Connection: true, Crossing: e.conn.request != nil}
+	for _, v := range e.vols {
+		if _, effects, err := v.state.Step(ev, e.rules(v)); err != nil {
+			for _, eff := range effects {
+				if r, ok := eff.(sm.SendReply); ok {
+					e.sendReply(v, r)
+					return
+				}
+			}
+		}
+	}
+	e.conn.replied = false
+	e.stepAll(ev, "the peer disconnects")
+}
+
+// sendReply answers a request of the peer, on meta.
+func (e *Engine) sendReply(v *volume, r sm.SendReply) {
+	q := &e.conn.queue[MetaSock]
+	if !e.conn.up() {
+		return
+	}
+	code, vol := wire.CmdStateChgReply, v.number
+	if r.Connection {
+		if e.conn.replied && statesAll(e.vols, sm.TearDown) {
+			return
+		}
+		e.conn.replied = true
+		code, vol = wire.CmdConnStChgReply, 0
+	}
+	q.packet(code, vol, 4)
+	q.heads = wire.StateChgReply{Code: r.Code}.Append(q.heads)
+}
+
+func statesAll(vols []*volume, c sm.Conn) bool {
+	for _, v := range vols {
+		if v.state.Conn != c {
+			return false
+		}
+	}
+	return true
+}
+
+// disconnect ends the connection in agreement with the peer.
+func (e *Engine) disconnect(id uint64, force bool) {
+	cmd := &command{id: id, name: "disconnect", ev: sm.Disconnect{Force: force}, vols: e.vols, stepped: true}
+	cmd.done = func(*Engine) bool { return statesAll(e.vols, sm.StandAlone) }
+	e.cmds = append(e.cmds, cmd)
+	if e.conn.request != nil {
+		cmd.err = sm.InTransientState
+		return
+	}
+	for _, v := range e.vols {
+		if err := e.stepFor(v, cmd.ev, cmd.name, cmd); err != nil {
+			cmd.err = err
+			return
+		}
+		if e.conn.request != nil {
+			return // the connection's request speaks for all volumes
+		}
+	}
+}
+
+// demote waits until the peer has confirmed everything, because from then on
+// nobody remembers what it has not.
+func (e *Engine) demote(id uint64) {
+	cmd := &command{id: id, name: "secondary", ev: sm.Demote{}, vols: e.vols, stepped: true}
+	demoted := false
+	e.settleEpochs()
+	cmd.done = func(e *Engine) bool {
+		if demoted {
+			return true
+		}
+		if !e.quiet() {
+			return false
+		}
+		demoted = true
+		e.stepCommand(cmd)
+		return cmd.err != nil || cmd.finished(e)
+	}
+	e.cmds = append(e.cmds, cmd)
+}
+
+// settleEpochs asks the peer to confirm what it has.
+func (e *Engine) settleEpochs() {
+	if e.conn.up() && e.conn.apInFlight > 0 {
+		e.closeEpoch()
+		e.unplug(e.vols[0])
+	}
+}
+
+// quiet tells whether no own request is unanswered or unconfirmed.
+func (e *Engine) quiet() bool {
+	for _, v := range e.vols {
+		if v.state.Role == sm.Primary && (v.activeWrites > 0 || v.activeReads > 0 || v.upper > 0) {
+			return false
+		}
+	}
+	return e.conn.apInFlight == 0
+}
+
+// newCurrentUUID starts a generation by order (wire 14.9, metadata 5.3).
+func (e *Engine) newCurrentUUID(id uint64, v *volume, clear bool) {
+	switch {
+	case v == nil:
+		e.reply_(id, errors.New("there is no such volume"))
+	case !v.attached || !v.state.WritesLocally():
+		e.reply_(id, sm.NoLocalDisk)
+	case clear && v.state.Conn.Established():
+		fresh := v.uuids.Current == sm.JustCreated && v.peerUUIDs.Current == sm.JustCreated
+		e.order(id, "new-current-uuid", sm.SkipInitialSync{Fresh: fresh}, v, nil)
+	case v.state.Conn != sm.StandAlone:
+		e.reply_(id, errors.New("the connection must be StandAlone, or Connected with two fresh disks and --clear-bitmap: disconnect first"))
+	default:
+		v.uuids = v.uuids.NewCurrentRotated(e.newUUID(), v.state.Role == sm.Primary)
+		if clear {
+			v.uuids = v.uuids.ClearBitmap()
+			v.bm.ClearAll()
+		}
+		e.writeSuper(v, lazyPages, func(e *Engine, err Errno) {
+			if err != OK {
+				e.metaFailed(v, err)
+				e.reply_(id, &DiskError{Vol: v.number, What: "metadata cannot be written", Errno: err})
+				return
+			}
+			e.reply_(id, nil)
+		})
+	}
+}
+
+// downing is the order of a Down: connection, roles, disks.
+type downing struct{ stage int }
+
+func (d *downing) advance(e *Engine) bool {
+	for {
+		switch d.stage {
+		case 0:
+			e.settleEpochs()
+			d.stage++
+		case 1:
+			if !e.quiet() {
+				return false
+			}
+			for _, v := range e.vols {
+				e.step(v, sm.Demote{}, "down")
+			}
+			d.stage++
+		case 2:
+			if !settledAll(e.vols) {
+				return false
+			}
+			if !statesAll(e.vols, sm.StandAlone) {
+				e.disconnect(0, false)
+			}
+			d.stage++
+		case 3:
+			if !statesAll(e.vols, sm.StandAlone) {
+				return false
+			}
+			for _, v := range e.vols {
+				if v.state.Disk != sm.Diskless {
+					e.step(v, sm.Detach{Force: v.state.Disk == sm.Attaching}, "down")
+				}
+			}
+			d.stage++
+		default:
+			for _, v := range e.vols {
+				if v.state.Disk != sm.Diskless {
+					return false
+				}
+			}
+			return true
+		}
+	}
+}
+
+func settledAll(vols []*volume) bool {
+	for _, v := range vols {
+		if v.committing > 0 || v.effects.len() > 0 {
+			return false
+		}
+	}
+	return true
+}

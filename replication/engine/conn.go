@@ -1,0 +1,322 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// lingerTime bounds how long a connection that ends in words, not by failure,
+// may take to get the last ones out.
+const lingerTime = 500 * time.Millisecond
+
+// conn is the one connection of the resource.
+type conn struct {
+	phase      connPhase
+	generation uint64
+	link       Link
+	features   uint32
+	queue      [2]sendQueue
+	recv       [2]receiver
+	epochs     epochs
+	in         peerEpochs
+	apInFlight int64
+
+	remoteReads []remoteRead
+	wanted      fifo[wantedRead]
+	servedBytes int64 // read for the peer and not sent yet
+	peerBusy    int   // disk I/Os and buffers on behalf of the peer
+
+	protocolSeen  bool // P_PROTOCOL was received and fits
+	discardMyData bool // for the next handshake
+	peerDryRun    bool
+	replied       bool     // to the peer's disconnect
+	request       *request // for the whole connection, answer outstanding
+	backoff       time.Duration
+	closed        bool // the owner has closed the sockets
+	cleaned       bool // lost has run
+	lingering     bool // what is queued may still go out
+	upAt          Instant
+
+	heardAt Instant // anything came on either socket
+	metaAt  Instant // anything came on meta
+	pingAt  Instant // of the ping that is not answered, 0: none
+	fences  []func(e *Engine)
+}
+
+// connPhase says what the sockets are good for.
+type connPhase uint8
+
+const (
+	connNone    connPhase = iota // there is none, and none is looked for
+	connSeeking                  // the owner looks for the peer
+	connLive                     // both sockets are up
+	connClosing                  // the owner closes
+)
+
+func (c *conn) init() {
+	c.recv[DataSock].sock, c.recv[MetaSock].sock = wire.DataSock, wire.MetaSock
+	c.resetEpochs()
+	c.resetPeerEpochs()
+}
+
+// up tells whether packets may be exchanged.
+func (c *conn) up() bool { return c.phase == connLive }
+
+// sending is the queue of a socket, or nil when there is no connection.
+func (e *Engine) sending(sock Socket) *sendQueue {
+	if !e.conn.up() {
+		return nil
+	}
+	return &e.conn.queue[sock]
+}
+
+// stepAll applies an event of the connection to every volume.
+func (e *Engine) stepAll(ev sm.Event, cause string) {
+	for _, v := range e.vols {
+		e.step(v, ev, cause)
+	}
+}
+
+// startReceiver begins to look for the peer, once for all volumes.
+func (e *Engine) startReceiver() {
+	c := &e.conn
+	if c.phase != connNone {
+		return
+	}
+	for _, v := range e.vols {
+		if v.state.Conn != sm.Unconnected {
+			return // the last volume does it
+		}
+	}
+	c.phase = connSeeking
+	e.emit(OpenConnection{After: c.backoff})
+	e.stepAll(sm.ReceiverStarted{}, "looking for the peer")
+}
+
+// ConnUp reports that both sockets are up: the parameters are exchanged next.
+func (e *Engine) ConnUp(now Instant, link Link) {
+	e.at(now)
+	c := &e.conn
+	if c.phase != connSeeking {
+		return // it is being closed already; the owner's ConnClosed is on its way
+	}
+	c.phase, c.link, c.features = connLive, link, link.Features
+	c.generation++
+	c.upAt, c.heardAt, c.metaAt, c.pingAt = e.now, e.now, e.now, 0
+	c.protocolSeen, c.peerDryRun, c.request, c.fences = false, false, nil, nil
+	c.resetEpochs()
+	c.resetPeerEpochs()
+	for i := range c.recv {
+		c.recv[i].reset(e)
+	}
+	for _, v := range e.vols {
+		v.seq, v.peerKnown, v.peer, v.earlyUUID, v.unacked = 0, false, peerSizes{}, 0, 0
+		v.exchange.reset()
+	}
+	e.sendProtocol()
+	e.stepAll(sm.SocketsUp{}, "both sockets are up")
+}
+
+// ConnRefused reports that the peer is there and does not fit, or that this
+// node cannot listen: the connection is given up.
+func (e *Engine) ConnRefused(now Instant, why error) {
+	e.at(now)
+	e.refuse(why)
+}
+
+// ConnDown reports that a socket, or the link, has failed. why may be nil.
+func (e *Engine) ConnDown(now Instant, t Trouble, why error) {
+	e.at(now)
+	if e.conn.up() {
+		e.trouble(t, why)
+	}
+}
+
+var troubleState = map[Trouble]sm.Conn{
+	NetworkFailure: sm.NetworkFailure, BrokenPipe: sm.BrokenPipe, Timeout: sm.Timeout, ProtocolError: sm.ProtocolError,
+}
+
+// trouble drops the connection and looks for the peer again.
+func (e *Engine) trouble(t Trouble, why error) {
+	cause := troubleState[t].String()
+	if why != nil {
+		cause += ": " + why.Error()
+	}
+	e.lose(sm.PeerLost{Why: troubleState[t]}, cause)
+}
+
+// refuse drops the connection for good: StandAlone.
+func (e *Engine) refuse(why error) {
+	if e.conn.phase == connNone || e.conn.phase == connClosing {
+		return
+	}
+	e.notice(nil, Error, "connection refused: "+why.Error())
+	e.lose(sm.Refused{Why: why}, why.Error())
+}
+
+// lose takes every volume out of the connection. First all of them learn it,
+// which holds answers back until new generations are durable; then the writes
+// that the peer has not confirmed are marked and answered.
+func (e *Engine) lose(ev sm.Event, cause string) {
+	e.stepAll(ev, cause)
+	e.lost()
+}
+
+// lost cleans up behind a connection that ended.
+func (e *Engine) lost() {
+	c := &e.conn
+	if c.phase != connClosing || c.cleaned {
+		return
+	}
+	c.cleaned = true
+	e.loseEpochs()
+	e.loseRemoteReads()
+	c.wanted.takeAll()
+	c.fences = nil
+	for _, v := range e.vols {
+		v.exchange.reset()
+		v.peerKnown, v.unacked = false, 0
+		if v.attached {
+			e.writePages(v, changedPages, nil)
+		}
+	}
+	e.retryRequests()
+}
+
+// closeConn has the owner close the sockets, once for all volumes.
+func (e *Engine) closeConn(v *volume, why error) {
+	c := &e.conn
+	if c.phase == connClosing {
+		return
+	}
+	if c.phase == connNone {
+		c.phase, c.closed, c.cleaned = connClosing, true, true
+		e.closingAdvances()
+		return
+	}
+	for _, o := range e.vols {
+		if !o.state.Conn.Ending() && o.state.Conn != sm.StandAlone {
+			// What befalls one volume befalls the connection.
+			e.step(o, sm.PeerLost{Why: v.state.Conn}, "the connection ends")
+			if v.state.Conn == sm.Disconnecting {
+				e.step(o, sm.Refused{Why: why}, "the connection ends")
+			}
+		}
+	}
+	if c.phase == connClosing {
+		return
+	}
+	linger := time.Duration(0)
+	if conn := v.state.Conn; conn == sm.Disconnecting || conn == sm.TearDown {
+		linger = lingerTime
+	}
+	c.backoff = time.Second
+	if c.phase == connLive {
+		c.backoff = 0
+	}
+	c.phase, c.closed, c.cleaned, c.lingering = connClosing, false, false, linger > 0
+	if linger == 0 {
+		for i := range c.queue {
+			c.queue[i].drop(e)
+		}
+	}
+	e.emit(CloseConnection{Linger: linger})
+	e.lost()
+}
+
+// ConnClosed answers CloseConnection: nothing of the connection is in flight any more.
+func (e *Engine) ConnClosed(now Instant) {
+	e.at(now)
+	c := &e.conn
+	if c.phase != connClosing {
+		panic("engine: ConnClosed without CloseConnection")
+	}
+	c.closed, c.lingering = true, false
+	for i := range c.queue {
+		if c.queue[i].flying {
+			c.queue[i].landed(e)
+		}
+		c.queue[i].drop(e)
+		c.recv[i].reset(e)
+	}
+	e.closingAdvances()
+}
+
+// closingAdvances ends the cleanup when local I/O on behalf of the peer has ended too.
+func (e *Engine) closingAdvances() {
+	c := &e.conn
+	if c.phase != connClosing || !c.closed || c.peerBusy > 0 {
+		return
+	}
+	c.phase = connNone
+	e.stepAll(sm.Cleaned{}, "cleanup finished")
+	e.commandsAdvance()
+}
+
+// heard notes that the peer is alive.
+func (e *Engine) heard(sock Socket) {
+	e.conn.heardAt = e.now
+	if sock == MetaSock {
+		e.conn.metaAt = e.now
+	}
+}
+
+// check turns an error of the input into the end of the connection.
+func (e *Engine) check(sock Socket, err error) {
+	switch {
+	case err == nil || !e.conn.up():
+	case isMismatch(err):
+		e.refuse(err)
+	case sock == MetaSock:
+		e.trouble(NetworkFailure, err)
+	default:
+		e.trouble(ProtocolError, err)
+	}
+}
+
+func isMismatch(err error) bool {
+	_, ok := err.(*Mismatch)
+	return ok
+}
+
+// ping asks the peer for a sign of life.
+func (e *Engine) ping() {
+	q := e.sending(MetaSock)
+	if q == nil {
+		return
+	}
+	q.packet(wire.CmdPing, 0, 0)
+	if e.conn.pingAt == 0 {
+		e.conn.pingAt = max(e.now, 1)
+	}
+}
+
+// fence calls f when the peer has seen everything that was sent on meta so far.
+func (e *Engine) fence(f func(e *Engine)) {
+	if !e.conn.up() {
+		return
+	}
+	e.conn.fences = append(e.conn.fences, f)
+	e.ping()
+}
+
+func (e *Engine) pingAck() {
+	c := &e.conn
+	c.pingAt = 0
+	fences := c.fences
+	c.fences = nil
+	for _, f := range fences {
+		f(e)
+	}
+}
+
+// dataSent goes on with what waited for room on the data socket.
+func (e *Engine) dataSent() {
+	for _, v := range e.vols {
+		if v.exchange.sender != nil && e.conn.up() {
+			e.sendBitmap(v)
+		}
+	}
+}

@@ -1,0 +1,312 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// queuedEffect is an effect that waits for the volume's metadata: what others
+// may see of a change, only after the change is durable.
+type queuedEffect struct {
+	effect sm.Effect
+	state  sm.State // that the transition led to
+	ticket uint64   // superblock write that must be done
+	cause  *command
+}
+
+// step applies one event to a volume and does what follows from it.
+func (e *Engine) step(v *volume, ev sm.Event, cause string) error {
+	return e.stepFor(v, ev, cause, nil)
+}
+
+// stepFor is step on behalf of a command.
+func (e *Engine) stepFor(v *volume, ev sm.Event, cause string, cmd *command) error {
+	old := v.state
+	next, effects, err := old.Step(ev, e.rules(v))
+	if _, illegal := err.(*sm.IllegalTransition); illegal {
+		panic(fmt.Sprintf("engine: volume %d: %T: %v", v.number, ev, err))
+	}
+	v.state = next
+	if next != old {
+		e.changed(v, old, cause)
+	}
+	for _, eff := range effects {
+		if !e.remember(v, eff) {
+			v.effects.push(queuedEffect{eff, next, v.meta.issued, cmd})
+		}
+	}
+	e.runEffects(v)
+	if next != old {
+		e.openGate(v)
+		e.retryLog(v)
+	}
+	return err
+}
+
+// rules are what the state of a volume depends on beside itself.
+func (e *Engine) rules(v *volume) sm.Rules {
+	r := v.rules
+	r.HaveVerifyAlg = false // verify is not served yet: a peer that asks is refused by this rule
+	r.ResolveConflicts = e.conn.link.ResolveConflicts
+	r.HasBitmapUUID = v.uuids.Bitmap != 0
+	r.Negotiated = v.restored
+	r.Handshaking = false
+	for _, o := range e.vols {
+		r.Handshaking = r.Handshaking || o.state.Conn == sm.WFReportParams
+		r.OtherPeerPrimary = r.OtherPeerPrimary || o != v && o.state.Peer == sm.Primary
+	}
+	return r
+}
+
+// changed logs a transition and keeps what follows from it in memory.
+func (e *Engine) changed(v *volume, old sm.State, cause string) {
+	level := Info
+	switch {
+	case old.PeerDisk == sm.UpToDate && v.state.PeerDisk != sm.UpToDate, old.Disk == sm.UpToDate && v.state.Disk != sm.UpToDate:
+		level = Warn
+	}
+	e.emit(StateChange{Vol: v.number, From: old.String(), To: v.state.String(), Cause: cause, Level: level})
+	if v.state.Conn != old.Conn {
+		v.since = e.now
+		v.exchange.progress = e.now
+		if !v.state.Conn.BitmapExchange() {
+			v.exchange.reset()
+		}
+	}
+	if v.state.Redundant() {
+		v.crashed = false
+	}
+	if v.state.Conn.Established() {
+		v.logSuspended = false
+	}
+	if old.Role != sm.Primary && v.state.Role == sm.Primary {
+		e.emit(StartDevice{v.number, v.size})
+	}
+}
+
+// remember does the effects that only change memory, at once. A superblock
+// write is among them: answers to the application wait for it from now on.
+func (e *Engine) remember(v *volume, eff sm.Effect) bool {
+	primary := v.state.Role == sm.Primary
+	switch eff.(type) {
+	case sm.MarkUnacked: // loseEpochs does it for all volumes at once
+	case sm.SetAllBits:
+		if v.bm != nil {
+			v.bm.SetAll()
+			v.fullSync = true
+		}
+	case sm.ClearAllBits:
+		v.bm.ClearAll()
+	case sm.MarkConsiderResync:
+		v.rules.ConsiderResync = true
+	case sm.NewCurrentUUID:
+		v.uuids = v.uuids.NewCurrent(e.newUUID(), primary)
+		e.notice(v, Info, "new data generation "+v.uuids.String())
+	case sm.RememberNewUUID:
+		v.rules.NewUUIDPending = true
+	case sm.ForgetNewUUID:
+		v.rules.NewUUIDPending = false
+	case sm.AdoptCurrentUUID:
+		v.uuids = v.uuids.Adopt(v.peerUUIDs.Current, primary)
+	case sm.ClearBitmapUUID:
+		v.uuids = v.uuids.ClearBitmap()
+	case sm.StartSourceUUIDs:
+		v.uuids, v.syncUUID = v.uuids.StartSource(e.newUUID())
+	case sm.StartTargetUUIDs:
+		v.uuids = v.uuids.StartTarget(v.syncUUID, primary)
+	case sm.FinishSourceUUIDs:
+		v.uuids = v.uuids.FinishSource()
+	case sm.FinishTargetUUIDs:
+		v.uuids = v.uuids.FinishTarget(v.peerUUIDs.UUIDs, primary)
+	case sm.SetRoleBit:
+		v.uuids = v.uuids.WithRole(primary)
+	case sm.CloseConn:
+		if c := v.state.Conn; !c.Trouble() || c == sm.TearDown {
+			return false // what was said before goes out first
+		}
+		e.closeConn(v, nil)
+	case sm.WriteMetadata:
+		e.commit(v)
+	default:
+		return false
+	}
+	return true
+}
+
+// newUUID is a random generation identifier that is none of the special values.
+func (e *Engine) newUUID() uint64 {
+	for {
+		if u := e.cfg.Random() &^ sm.RoleBit; u != 0 && u != sm.JustCreated {
+			return u
+		}
+	}
+}
+
+// commit makes generations and flags durable.
+func (e *Engine) commit(v *volume) {
+	if !v.attached {
+		return
+	}
+	release := e.holdAnswers(v)
+	v.committing++
+	e.writeSuper(v, noPages, func(e *Engine, err Errno) {
+		v.committing--
+		if err != OK {
+			e.metaFailed(v, err)
+		}
+		e.runEffects(v)
+		release()
+	})
+}
+
+// settling tells whether a change of the volume is not yet known to others, so
+// that nothing that depends on it may be sent.
+func (e *Engine) settling(v *volume) bool { return v.effects.len() > 0 }
+
+// runEffects does the effects whose metadata is durable, in order.
+func (e *Engine) runEffects(v *volume) {
+	if v.running {
+		return
+	}
+	v.running = true
+	for v.effects.len() > 0 {
+		q := *v.effects.front()
+		if v.attached && q.ticket > v.meta.durable {
+			break
+		}
+		v.effects.pop()
+		e.do(v, q)
+	}
+	v.running = false
+	if v.effects.len() == 0 {
+		e.openGate(v)
+		e.relaunch(v)
+		e.finishFullSync(v)
+		e.resyncProgress(v)
+		e.lateSyncUUID(v)
+	}
+}
+
+// do carries one effect out.
+func (e *Engine) do(v *volume, q queuedEffect) {
+	switch eff := q.effect.(type) {
+	case sm.SendParameters:
+		e.sendParameters(v)
+	case sm.SendState:
+		e.sendState(v, q.state)
+	case sm.SendUUIDs:
+		e.sendUUIDs(v, eff.SkipInitialSync)
+	case sm.SendSizes:
+		e.sendSizes(v)
+	case sm.SendSyncUUID:
+		e.sendSyncUUID(v)
+	case sm.SendBitmap:
+		e.wantBitmap(v)
+	case sm.SendRequest:
+		e.sendRequest(v, eff, q.cause)
+	case sm.SendReply:
+		e.sendReply(v, eff)
+	case sm.SendPing:
+		e.ping()
+	case sm.PingFence:
+		e.fence(func(e *Engine) { e.sourceFenced(v) })
+	case sm.StartReceiver:
+		e.startReceiver()
+	case sm.CloseConn:
+		e.closeConn(v, eff.Why)
+	case sm.DropNetConfig:
+		e.conn.discardMyData = false
+	case sm.StartResync:
+		e.startResync(v, eff.Paused)
+	case sm.PauseResync:
+		e.pauseResync(v, true)
+	case sm.ResumeResync:
+		e.pauseResync(v, false)
+	case sm.StopResync:
+		e.stopResync(v)
+	case sm.ReleaseDisk:
+		e.releaseDisk(v)
+	case sm.StartVerify, sm.StopVerify, sm.FencePeer:
+		// refused before they can come up: verify and fencing are not served yet
+	default:
+		panic(fmt.Sprintf("engine: unknown effect %T", eff))
+	}
+}
+
+// finishFullSync writes the bitmap that was set as a whole, and only then takes
+// the mark off that makes it void (metadata 3.4).
+func (e *Engine) finishFullSync(v *volume) {
+	if !v.fullSync || !v.attached || v.fullSyncing {
+		return
+	}
+	v.fullSyncing = true
+	e.writeSuper(v, noPages, func(e *Engine, err Errno) {
+		e.writePages(v, changedPages, func(e *Engine, err Errno) {
+			v.fullSync = v.fullSync && err != OK
+			e.writeSuper(v, noPages, func(e *Engine, err2 Errno) { e.fullSyncDone(v, max(err, err2)) })
+		})
+	})
+}
+
+func (e *Engine) fullSyncDone(v *volume, err Errno) {
+	v.fullSyncing = false
+	if err != OK {
+		e.metaFailed(v, err)
+	}
+	if v.state.Conn.StartingSync() {
+		e.step(v, sm.BitsSet{Failed: err != OK}, "the whole bitmap is set")
+	}
+	e.startBitmap(v)
+}
+
+func (e *Engine) bitmapSent(v *volume) {
+	x := &v.exchange
+	x.ownSent = true
+	e.step(v, sm.OwnBitmapSent{PeerReceived: x.peerGot}, "own bitmap sent")
+}
+
+func (e *Engine) bitmapReceived(v *volume) {
+	x := &v.exchange
+	x.peerGot = true
+	e.step(v, sm.PeerBitmap{OwnSent: x.ownSent}, "peer's bitmap received")
+}
+
+func (e *Engine) resyncDone(v *volume) {
+	e.step(v, sm.ResyncDone{Failed: v.resync.failed > 0}, "resync done")
+}
+
+// sourceFenced ends a resync on the Source: the Target is done, and every ack
+// of it has been seen.
+func (e *Engine) sourceFenced(v *volume) {
+	if v.state.Conn.Syncing() && v.state.Conn.Source() && v.bm.Count() <= v.resync.failed {
+		e.resyncDone(v)
+	}
+}
+
+// syncUUIDReceived takes P_SYNC_UUID. One that comes early is kept.
+func (e *Engine) syncUUIDReceived(v *volume, uuid uint64) {
+	old := v.syncUUID
+	v.syncUUID = uuid
+	if err := e.step(v, sm.SyncUUIDReceived{}, "sync UUID received"); err == sm.InTransientState {
+		v.syncUUID, v.earlyUUID = old, uuid
+	}
+}
+
+func (e *Engine) lateSyncUUID(v *volume) {
+	if u := v.earlyUUID; u != 0 && v.state.Conn.TakesSyncUUID() {
+		v.earlyUUID = 0
+		e.syncUUIDReceived(v, u)
+	}
+}
+
+// sendSyncUUID announces the resync that begins.
+func (e *Engine) sendSyncUUID(v *volume) {
+	q := e.sending(DataSock)
+	if q == nil {
+		return
+	}
+	q.packet(wire.CmdSyncUUID, v.number, 8)
+	q.heads = wire.SyncUUID{UUID: v.syncUUID}.Append(q.heads)
+}

@@ -1,0 +1,133 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/urbd/urbd/replication/wire"
+)
+
+// barrierDelay is how long a finished epoch waits for the next write to carry
+// its barrier along, so that a lonely writer does not cost a packet of its own.
+const barrierDelay = time.Millisecond
+
+// epochs are the writes that the peer has not confirmed as durable, grouped by
+// barrier: the transfer log of the connection (wire 11.5).
+type epochs struct {
+	open    fifo[epoch] // the last one is current
+	current uint64      // serial of the current epoch
+	settled uint64      // every epoch with a serial below it is acknowledged
+	closeAt Instant     // when the current one is closed at the latest; 0: not wanted
+}
+
+type epoch struct {
+	serial      uint64
+	count       uint32
+	since       Instant // when its first write was queued
+	barrier     Instant // when its barrier was queued, 0 before
+	first, last *write
+}
+
+func (c *conn) resetEpochs() {
+	c.epochs.current++
+	c.epochs.settled = c.epochs.current
+	c.epochs.closeAt = 0
+	c.epochs.open.takeAll()
+	c.epochs.open.push(epoch{serial: c.epochs.current})
+}
+
+func (c *conn) closeEpochBy(t Instant) {
+	if c.epochs.closeAt == 0 || t < c.epochs.closeAt {
+		c.epochs.closeAt = t
+	}
+}
+
+// joinEpoch puts w in the current epoch. A finished one is closed before.
+func (e *Engine) joinEpoch(w *write) {
+	s := &e.conn.epochs
+	if s.closeAt != 0 {
+		e.closeEpoch()
+	}
+	ep := s.open.at(s.open.len() - 1)
+	w.serial = ep.serial
+	if ep.last == nil {
+		ep.first, ep.since = w, max(e.now, 1)
+	} else {
+		ep.last.next = w
+	}
+	ep.last = w
+	ep.count++
+}
+
+// countEpoch closes the current epoch when it is full.
+func (e *Engine) countEpoch() {
+	s := &e.conn.epochs
+	if int(s.open.at(s.open.len()-1).count) >= e.cfg.Net.MaxEpochSize {
+		e.closeEpoch()
+	}
+}
+
+// closeEpoch queues the barrier of the current epoch; an empty one has none.
+func (e *Engine) closeEpoch() {
+	s := &e.conn.epochs
+	s.closeAt = 0
+	ep := s.open.at(s.open.len() - 1)
+	if ep.count == 0 || !e.conn.up() {
+		return
+	}
+	ep.barrier = max(e.now, 1)
+	q := &e.conn.queue[DataSock]
+	q.packet(wire.CmdBarrier, 0, barrierFixed)
+	q.heads = wire.Barrier{Number: uint32(ep.serial)}.Append(q.heads)
+	s.current++
+	s.open.push(epoch{serial: s.current})
+}
+
+// barrierAck settles the oldest epoch.
+func (e *Engine) barrierAck(p wire.BarrierAck) error {
+	s := &e.conn.epochs
+	ep := *s.open.front()
+	if ep.barrier == 0 || uint32(ep.serial) != p.Number || ep.count != p.SetSize {
+		return protocolErrorf("barrier ack %d for %d writes, expected barrier %d for %d",
+			p.Number, p.SetSize, uint32(ep.serial), ep.count)
+	}
+	s.open.pop()
+	s.settled = ep.serial + 1
+	for w := ep.first; w != nil; {
+		next := w.next
+		if e.cfg.Net.Protocol != ProtocolC && !w.acked {
+			w.acked = true
+		}
+		if !w.acked && w.req != nil {
+			return protocolErrorf("barrier ack %d before the ack of a write at %d", p.Number, w.off)
+		}
+		w.peerOK = w.peerOK || e.cfg.Net.Protocol != ProtocolC && !w.refused
+		w.settled = true
+		w.advance(e)
+		w = next
+	}
+	e.flushesAdvance()
+	return nil
+}
+
+// loseEpochs ends every epoch because the connection is gone: whatever the peer
+// has not confirmed may be missing on its disk. The bits are set first, all of
+// them, so that no answer overtakes the knowledge.
+func (e *Engine) loseEpochs() {
+	s := &e.conn.epochs
+	lost := s.open.takeAll()
+	for _, ep := range lost {
+		for w := ep.first; w != nil; w = w.next {
+			w.acked, w.settled, w.peerOK, w.synced = true, true, false, false
+			w.vol.setOutOfSync(w.off, w.n)
+		}
+	}
+	e.conn.resetEpochs()
+	for _, ep := range lost {
+		for w := ep.first; w != nil; {
+			next := w.next
+			w.advance(e)
+			w = next
+		}
+	}
+	e.flushesAdvance()
+}

@@ -1,0 +1,44 @@
+package engine
+
+import "fmt"
+
+// A PeerError says what the peer did that the protocol does not allow. The
+// connection is dropped and looked for again.
+type PeerError struct{ Reason string }
+
+func (e *PeerError) Error() string { return "protocol error of the peer: " + e.Reason }
+
+func protocolErrorf(format string, args ...any) error {
+	return &PeerError{fmt.Sprintf(format, args...)}
+}
+
+// A Mismatch says that two nodes are configured, or have data, so that they
+// cannot replicate. The connection becomes StandAlone.
+type Mismatch struct{ Reason string }
+
+func (e *Mismatch) Error() string { return e.Reason }
+
+func mismatchf(format string, args ...any) error {
+	return &Mismatch{fmt.Sprintf(format, args...)}
+}
+
+// A DiskError is what the administrator is told of a disk or its metadata.
+type DiskError struct {
+	Vol   int
+	What  string
+	Errno Errno
+	Err   error
+}
+
+func (e *DiskError) Error() string {
+	s := fmt.Sprintf("volume %d: %s", e.Vol, e.What)
+	if e.Errno != OK {
+		s += fmt.Sprintf(" (errno %d)", e.Errno)
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+func (e *DiskError) Unwrap() error { return e.Err }

@@ -1,0 +1,81 @@
+package engine
+
+import (
+	"github.com/urbd/urbd/bitmap"
+	"github.com/urbd/urbd/replication/wire"
+)
+
+// exchangeAhead is how much of a bitmap may wait in the send queue, in bytes.
+const exchangeAhead = 256 << 10
+
+// exchange is the bitmap exchange of one volume. The Source sends first, the
+// Target merges and sends the union back (wire 10.2).
+type exchange struct {
+	sender   *bitmap.Sender
+	merger   *bitmap.Merger
+	wanted   bool    // the own bitmap is to be sent as soon as no write is in flight
+	ownSent  bool    // in this state
+	peerGot  bool    // the peer's arrived whole, in this state
+	progress Instant // of the exchange, for its time limit
+}
+
+func (x *exchange) reset() { *x = exchange{} }
+
+// wantBitmap sends the whole bitmap when nothing is in flight that may still change it.
+func (e *Engine) wantBitmap(v *volume) {
+	v.exchange.wanted, v.exchange.progress = true, e.now
+	e.startBitmap(v)
+}
+
+func (e *Engine) startBitmap(v *volume) {
+	x := &v.exchange
+	if !x.wanted || v.activeWrites > 0 || v.bm == nil || v.fullSync {
+		return
+	}
+	x.wanted = false
+	x.sender = bitmap.NewSender(v.bm, !e.cfg.Net.NoRLE)
+	e.sendBitmap(v)
+}
+
+// sendBitmap queues packets of the bitmap until enough is waiting.
+func (e *Engine) sendBitmap(v *volume) {
+	x, q := &v.exchange, &e.conn.queue[DataSock]
+	var buf [wire.MaxBitmap]byte
+	for x.sender != nil && len(q.heads) < exchangeAhead {
+		n, compressed, done := x.sender.Next(buf[:])
+		cmd := wire.CmdBitmap
+		if compressed {
+			cmd = wire.CmdCompressedBitmap
+		}
+		q.packet(cmd, v.number, n)
+		q.heads = append(q.heads, buf[:n]...)
+		x.progress = e.now
+		if done {
+			x.sender = nil
+			e.bitmapSent(v)
+		}
+	}
+}
+
+// bitmapPacket merges a packet of the peer's bitmap.
+func (e *Engine) bitmapPacket(v *volume, h wire.Header, body []byte) (err error) {
+	if v.bm == nil {
+		return protocolErrorf("a bitmap for volume %d, which has no disk here", v.number)
+	}
+	x := &v.exchange
+	if x.merger == nil {
+		x.merger = bitmap.NewMerger(v.bm)
+	}
+	x.progress = e.now
+	done := false
+	if h.Cmd == wire.CmdBitmap {
+		done, err = x.merger.Plain(body)
+	} else {
+		done, err = x.merger.Compressed(body)
+	}
+	if done {
+		x.merger = nil
+		e.bitmapReceived(v)
+	}
+	return err
+}

@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"fmt"
+
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// writeFailed gives the disk up after a write error (on-io-error detach).
+func (e *Engine) writeFailed(v *volume, err Errno) { e.diskFailed(v, "a write", err) }
+
+// readFailed gives the disk up after a read error.
+func (e *Engine) readFailed(v *volume, err Errno) { e.diskFailed(v, "a read", err) }
+
+func (e *Engine) flushFailed(v *volume, err Errno) { e.diskFailed(v, "a flush", err) }
+
+// metaFailed gives the disk up because what is known of it cannot be remembered.
+func (e *Engine) metaFailed(v *volume, err Errno) { e.diskFailed(v, "a write of metadata", err) }
+
+func (e *Engine) diskFailed(v *volume, what string, err Errno) {
+	if !v.attached || v.state.Disk.Gone() {
+		return
+	}
+	e.notice(v, Error, fmt.Sprintf("the disk has failed: %s ended with errno %d; it is detached, replace it and attach again", what, err))
+	e.step(v, sm.DiskFailed{}, "I/O error")
+}
+
+// releaseDisk lets the disk go: what is known is written if that is possible,
+// and when nothing is in flight on it any more, it is given back.
+func (e *Engine) releaseDisk(v *volume) {
+	if v.releasing {
+		return
+	}
+	v.releasing = true
+	e.diskIdle(v)
+}
+
+// diskIdle is called when no disk I/O of the volume is in flight.
+func (e *Engine) diskIdle(v *volume) {
+	if !v.releasing || v.diskPending > 0 || v.meta.current != nil || !v.attached {
+		return
+	}
+	if !v.pagesReleased {
+		v.pagesReleased = true
+		e.writePages(v, changedPages, func(e *Engine, err Errno) {})
+		e.diskIdle(v)
+		return
+	}
+	if v.held() {
+		return
+	}
+	v.attached, v.releasing, v.pagesReleased, v.superWritten = false, false, false, false
+	if v.state.Role == sm.Primary {
+		v.exposed = v.uuids.Current
+	}
+	e.step(v, sm.DetachDone{}, "the disk is let go")
+	e.retryLog(v)
+	e.emit(CloseBacking{v.number})
+	e.commandsAdvance()
+}
+
+// held tells whether the bitmap or the log are still needed by a request that
+// was begun with the disk.
+func (v *volume) held() bool { return v.staged.len() > 0 || v.fullSyncing }
+
+// writesIdle is called when an own write was answered.
+func (e *Engine) writesIdle(v *volume) {
+	if v.activeWrites == 0 {
+		e.startBitmap(v)
+		e.quiesced(v)
+	}
+}
+
+// quiesced goes on with what waits for the application's I/O to end.
+func (e *Engine) quiesced(*volume) { e.commandsAdvance() }
+
+// poolFreed goes on with what waits for memory.
+func (e *Engine) poolFreed() { e.serveReads() }

@@ -1,0 +1,323 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/urbd/urbd/replication/metadata"
+	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// sendProtocol opens the parameter exchange (wire 7.1).
+func (e *Engine) sendProtocol() {
+	q := &e.conn.queue[DataSock]
+	p := wire.Protocol{Protocol: uint32(e.cfg.Net.Protocol)}
+	if e.conn.discardMyData {
+		p.ConnFlags |= wire.ConnDiscardMyData
+	}
+	body := p.Append(nil)
+	q.packet(wire.CmdProtocol, 0, len(body))
+	q.heads = append(q.heads, body...)
+}
+
+// peerProtocol checks that both nodes are configured alike.
+func (e *Engine) peerProtocol(p wire.Protocol) error {
+	own := e.cfg.Net.Protocol
+	switch {
+	case p.Protocol != uint32(own):
+		return mismatchf("the peer uses protocol %s, this node %s: make them equal in both configurations",
+			protocolName(p.Protocol), protocolName(uint32(own)))
+	case p.AfterSB0Pri != 0 || p.AfterSB1Pri != 0 || p.AfterSB2Pri != 0:
+		return mismatchf("the peer has an after-sb policy other than disconnect, this node has disconnect: make them equal in both configurations")
+	case p.TwoPrimaries != 0:
+		return mismatchf("the peer has allow-two-primaries, this node has not: remove it there")
+	case p.IntegrityAlg != "":
+		return mismatchf("the peer has data-integrity-alg %s, this node has none: remove it there", p.IntegrityAlg)
+	}
+	e.conn.protocolSeen = true
+	e.conn.peerDryRun = p.ConnFlags&wire.ConnDryRun != 0
+	return nil
+}
+
+func protocolName(p uint32) string {
+	if p >= 1 && p <= 3 {
+		return string(rune('A' + p - 1))
+	}
+	return "unknown"
+}
+
+// sendParameters sends a volume's share of the parameter block (wire 4.7).
+func (e *Engine) sendParameters(v *volume) {
+	q := e.sending(DataSock)
+	if q == nil {
+		return
+	}
+	e.sendSyncParam(v, q)
+	e.sendSizes(v)
+	e.sendUUIDs(v, false)
+	st := v.state
+	st.Conn = sm.WFConnection
+	e.sendState(v, st)
+}
+
+func (e *Engine) sendSyncParam(v *volume, q *sendQueue) {
+	o := v.cfg.Disk
+	p := wire.SyncParam89{
+		ResyncRate:   uint32(o.ResyncRate >> 10),
+		VerifyAlg:    e.cfg.Net.VerifyAlg,
+		CPlanAhead:   uint32(max(o.PlanAhead, 0) / (100 * time.Millisecond)),
+		CDelayTarget: uint32(o.DelayTarget / (100 * time.Millisecond)),
+		CFillTarget:  uint32(o.FillTarget >> 9),
+		CMaxRate:     uint32(o.MaxRate >> 10),
+	}
+	body := p.Append(nil)
+	q.packet(wire.CmdSyncParam89, v.number, len(body))
+	q.heads = append(q.heads, body...)
+}
+
+// peerSyncParam checks the algorithms. The peer's resync rates are its own
+// affair: the Target of a resync goes by its configuration.
+func (e *Engine) peerSyncParam(v *volume, p wire.SyncParam89) error {
+	if v.state.Conn != sm.WFReportParams {
+		return nil
+	}
+	if p.VerifyAlg != e.cfg.Net.VerifyAlg {
+		return mismatchf("the peer has verify-alg %q, this node %q: make them equal in both configurations", p.VerifyAlg, e.cfg.Net.VerifyAlg)
+	}
+	if p.CsumsAlg != "" {
+		return mismatchf("the peer has csums-alg %s, this node has none: remove it there", p.CsumsAlg)
+	}
+	return nil
+}
+
+// sendSizes sends P_SIZES.
+func (e *Engine) sendSizes(v *volume) {
+	q := e.sending(DataSock)
+	if q == nil {
+		return
+	}
+	p := wire.Sizes{
+		USize: wire.SectorOf(v.cfg.Disk.Size), CSize: wire.SectorOf(v.size), MaxBioSize: wire.MaxRequest,
+		Queue: wire.QueueLimits{PhysicalBlockSize: 4096, LogicalBlockSize: 512, DiscardEnabled: 1},
+	}
+	if v.hasDisk() {
+		p.DSize = wire.SectorOf(v.layout.DataLimit)
+		p.Queue.DiscardEnabled = 1
+	}
+	q.packet(wire.CmdSizes, v.number, wire.SizesLen(wire.FeatureFlags(e.conn.features)))
+	if e.conn.features&featureWSame != 0 {
+		q.heads = p.Append(q.heads)
+	} else {
+		q.heads = p.AppendShort(q.heads)
+	}
+}
+
+// hasDisk tells whether there is a disk whose metadata is known.
+func (v *volume) hasDisk() bool { return v.attached && v.state.Disk >= sm.Negotiating }
+
+// peerSizesReceived decides the size of the device (wire 7.3).
+func (e *Engine) peerSizesReceived(v *volume, p wire.Sizes) error {
+	const sector = wire.SectorSize
+	v.peer = peerSizes{disk: int64(p.DSize) * sector, user: int64(p.USize) * sector, current: int64(p.CSize) * sector, known: true}
+	if !v.hasDisk() {
+		return e.disklessSize(v)
+	}
+	user := v.cfg.Disk.Size
+	if v.peer.user != 0 && (user == 0 || v.peer.user < user) {
+		user = v.peer.user
+	}
+	size := metadata.EffectiveSize(v.layout.DataLimit, v.peer.disk, v.super.LastAgreedSize, user)
+	if size < v.size && v.state.Disk >= sm.Outdated && (!v.state.Conn.Established() || v.state.PeerDisk == sm.Diskless) {
+		return mismatchf("volume %d: the peer's disk has room for %d bytes, %d are in use here: give the peer a disk that is large enough",
+			v.number, v.peer.disk, v.size)
+	}
+	if size != v.size && v.state.Conn.Established() && v.state.PeerDisk != sm.Diskless && v.state.Disk != sm.Negotiating {
+		return mismatchf("volume %d: the peer has changed the size to %d bytes while connected, which is not served yet: connect again", v.number, size)
+	}
+	if size != v.size {
+		v.bm.Resize(size, true)
+		e.resizeVolume(v, size)
+		e.writeSuper(v, changedPages, func(e *Engine, err Errno) {
+			if err != OK {
+				e.metaFailed(v, err)
+			}
+		})
+	}
+	if v.state.Conn.Established() && v.peer.current != v.size {
+		e.sendSizes(v)
+	}
+	return nil
+}
+
+// disklessSize takes the size of the peer's device over.
+func (e *Engine) disklessSize(v *volume) error {
+	size := v.peer.current
+	if size == 0 {
+		size = v.peer.user
+	}
+	if size == 0 {
+		size = v.peer.disk
+	}
+	if size == 0 || size == v.size || v.size != 0 && v.peer.disk == 0 {
+		return nil
+	}
+	if size < v.size && v.state.Role == sm.Primary {
+		return mismatchf("volume %d: the peer's device of %d bytes is smaller than the %d in use here", v.number, size, v.size)
+	}
+	e.resizeVolume(v, size)
+	return nil
+}
+
+func (e *Engine) resizeVolume(v *volume, size int64) {
+	if size != v.size {
+		v.size = size
+		e.emit(ResizeDevice{v.number, size})
+	}
+}
+
+// sendUUIDs sends P_UUIDS, if there is a disk.
+func (e *Engine) sendUUIDs(v *volume, skip bool) {
+	q := e.sending(DataSock)
+	if q == nil || !v.hasDisk() {
+		return
+	}
+	p := wire.UUIDs{Current: v.uuids.Current, Bitmap: v.uuids.Bitmap, History: v.uuids.History, Size: uint64(v.bm.Count())}
+	for _, f := range []struct {
+		on   bool
+		flag wire.UUIDFlags
+	}{
+		{e.conn.discardMyData, wire.UUIDDiscardMyData},
+		{v.crashed, wire.UUIDCrashedPrimary},
+		{v.restored == sm.Inconsistent, wire.UUIDInconsistent},
+		{skip, wire.UUIDSkipInitialSync},
+	} {
+		if f.on {
+			p.Flags |= f.flag
+		}
+	}
+	q.packet(wire.CmdUUIDs, v.number, 48)
+	q.heads = p.Append(q.heads)
+}
+
+// peerUUIDsReceived takes P_UUIDS (wire 7.4).
+func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
+	got := sm.PeerUUIDs{
+		UUIDs: sm.UUIDs{Current: p.Current, Bitmap: p.Bitmap, History: p.History},
+		Bits:  p.Size, Flags: uint64(p.Flags),
+	}
+	st := v.state
+	if st.Role == sm.Primary && st.Disk < sm.Inconsistent && (!st.Conn.Established() || st.PeerDisk == sm.Diskless) &&
+		v.exposed != 0 && (v.exposed^p.Current)&^sm.RoleBit != 0 {
+		return mismatchf("volume %d: this node is Primary on data %016X that the peer does not have (it has %016X)", v.number, v.exposed, p.Current)
+	}
+	v.peerUUIDs, v.peerKnown = got, true
+	if st.Disk == sm.Diskless && st.Conn.Established() {
+		v.exposed = p.Current
+	}
+	if p.Flags&wire.UUIDSkipInitialSync != 0 {
+		e.step(v, sm.PeerSkipsInitialSync{Fresh: v.uuids.Current == sm.JustCreated}, "the peer declares both disks equal")
+	}
+	return nil
+}
+
+// sendState sends P_STATE.
+func (e *Engine) sendState(v *volume, st sm.State) {
+	q := e.sending(DataSock)
+	if q == nil {
+		return
+	}
+	q.packet(wire.CmdState, v.number, 4)
+	q.heads = wire.State{Word: st.Word()}.Append(q.heads)
+}
+
+// peerState takes P_STATE: the handshake's decision is made here.
+func (e *Engine) peerState(v *volume, word uint32) error {
+	if !e.conn.protocolSeen {
+		return protocolErrorf("P_STATE before P_PROTOCOL")
+	}
+	ev := sm.PeerState{Word: sm.FromWord(word), UUIDsKnown: v.peerKnown, UUIDFlags: v.peerUUIDs.Flags, Failed: v.resync.failed}
+	if v.bm != nil {
+		ev.OOSBits = v.bm.Count()
+	}
+	if v.state.HandshakeDue(ev, e.rules(v)) {
+		ev.Decision = e.decide(v, ev)
+	}
+	cause := "peer's state"
+	if d := ev.Decision; d.Made() {
+		cause = handshakeCause(d)
+		if d.Err == nil && d.Self != v.uuids {
+			v.uuids = d.Self
+			e.commit(v)
+		}
+	}
+	old := v.state
+	e.step(v, ev, cause)
+	if ev.Decision.Made() {
+		v.rules.ConsiderResync = false
+	}
+	if old.Conn < sm.Connected && v.state.Conn.Established() && v.state.Disk == sm.Diskless {
+		v.exposed = v.peerUUIDs.Current
+	}
+	if err := ev.Decision.Err; err != nil {
+		e.notice(v, Error, err.Error())
+	}
+	e.introduced()
+	return nil
+}
+
+// decide runs the handshake for one volume.
+func (e *Engine) decide(v *volume, ev sm.PeerState) sm.Decision {
+	in := sm.HandshakeInput{
+		Self: v.uuids, SelfBits: uint64(v.bm.Count()), Peer: v.peerUUIDs, Crashed: v.crashed,
+		Role: v.state.Role, PeerRole: ev.Word.Role, Disk: v.state.Disk, DiskNow: v.state.Disk, PeerDisk: ev.Word.Disk,
+		DiscardMy: e.conn.discardMyData, PeerDryRun: e.conn.peerDryRun,
+		ResolveConflicts: e.conn.link.ResolveConflicts, FeatureWSame: e.conn.features&featureWSame != 0,
+	}
+	if in.Disk == sm.Negotiating {
+		in.Disk = v.restored
+	}
+	if in.PeerDisk == sm.Negotiating {
+		in.PeerDisk = sm.Consistent
+		if v.peerUUIDs.Flags&sm.FlagInconsistent != 0 {
+			in.PeerDisk = sm.Inconsistent
+		}
+	}
+	return sm.Handshake(in)
+}
+
+func handshakeCause(d sm.Decision) string {
+	switch {
+	case d.Err != nil:
+		return d.Err.Error()
+	case d.Result == 0:
+		return "handshake: data identical"
+	case d.Result > 0 && d.FullSync:
+		return "handshake: full resync from here"
+	case d.Result > 0:
+		return "handshake: resync from here"
+	case d.FullSync:
+		return "handshake: full resync from the peer"
+	}
+	return "handshake: resync from the peer"
+}
+
+// introduced ends the handshake when every volume has left WFReportParams.
+func (e *Engine) introduced() {
+	for _, v := range e.vols {
+		if v.state.Conn == sm.WFReportParams {
+			return
+		}
+	}
+	e.conn.discardMyData = false
+	e.turnStates()
+}
+
+// turnStates goes on with what had to wait for the handshake.
+func (e *Engine) turnStates() {
+	for _, v := range e.vols {
+		if v.attach != nil && v.attach.ready {
+			v.attach.use(e)
+		}
+	}
+	e.commandsAdvance()
+}

@@ -1,0 +1,288 @@
+package engine
+
+import (
+	"github.com/urbd/urbd/bitmap"
+	"github.com/urbd/urbd/replication/metadata"
+	"github.com/urbd/urbd/replication/wire"
+)
+
+// metaChunk is how much of the bitmap one I/O carries, in pages.
+const metaChunk = 16
+
+// metaKind says what a metaJob ends with, after its bitmap pages are durable.
+type metaKind uint8
+
+const (
+	metaPages metaKind = iota // nothing: the pages are all
+	metaLog                   // one block of the activity log
+	metaSuper                 // the superblock
+	metaRing                  // a whole ring of INIT blocks
+)
+
+// metaJob is one durable step of a volume's metadata. Its stages follow each
+// other strictly: bitmap pages, flush, record, done; and so do the jobs of a
+// volume, so that what a record states is on the disk before the record.
+type metaJob struct {
+	kind   metaKind
+	pages  pageChoice
+	log    bitmap.Transaction
+	evict  []int // pages of evicted extents
+	ticket uint64
+	then   func(e *Engine, err Errno)
+	more   []func(e *Engine, err Errno) // others who wait for the same record
+
+	swept  bool // the pages were written because the superblock drops PRIMARY_IND
+	cursor int
+	ring   uint32
+	busy   int
+	err    Errno
+	stage  metaStage
+}
+
+// pageChoice says which pages of the bitmap a job writes first.
+type pageChoice uint8
+
+const (
+	noPages      pageChoice = iota
+	changedPages            // those where bits were set
+	lazyPages               // those that changed at all
+)
+
+type metaStage uint8
+
+const (
+	stagePages metaStage = iota
+	stageFlush
+	stageRecord
+)
+
+// metaWriter runs the jobs of a volume one after the other.
+type metaWriter struct {
+	queue   fifo[*metaJob]
+	current *metaJob
+	plain   bool   // pages were written since the last flush
+	flush   bool   // the metadata device has a volatile cache
+	next    uint32 // number of the next transaction
+	record  []byte // 4096 bytes for the superblock or a block of the log
+	chunk   []byte // metaChunk pages
+	issued  uint64 // tickets of superblock writes
+	durable uint64 // the last one that is done
+}
+
+func (e *Engine) queueMeta(v *volume, j *metaJob) {
+	v.meta.queue.push(j)
+	e.metaNext(v)
+}
+
+// writeSuper makes the volume's generation identifiers and flags durable, and
+// with pages the bitmap before them. Writes that wait already are joined.
+func (e *Engine) writeSuper(v *volume, pages pageChoice, then func(e *Engine, err Errno)) uint64 {
+	m := &v.meta
+	m.issued++
+	if n := m.queue.len(); n > 0 {
+		if j := *m.queue.at(n - 1); j.kind == metaSuper {
+			j.pages, j.ticket = max(j.pages, pages), m.issued
+			j.more = append(j.more, then)
+			return m.issued
+		}
+	}
+	e.queueMeta(v, &metaJob{kind: metaSuper, pages: pages, ticket: m.issued, then: then})
+	return m.issued
+}
+
+// writePages writes pages of the bitmap; they are durable when then is called.
+func (e *Engine) writePages(v *volume, pages pageChoice, then func(e *Engine, err Errno)) {
+	e.queueMeta(v, &metaJob{kind: metaPages, pages: pages, then: then})
+}
+
+func (e *Engine) metaNext(v *volume) {
+	m := &v.meta
+	for m.current == nil && m.queue.len() > 0 {
+		j := m.queue.pop()
+		m.current = j
+		if j.kind == metaLog {
+			j.evict = v.evictedPages(j.log)
+		}
+		e.metaStep(v, j)
+	}
+}
+
+// evictedPages are the pages that must be on the disk before the extents that
+// stood for them are forgotten (metadata 4.5).
+func (v *volume) evictedPages(t bitmap.Transaction) []int {
+	var pages []int
+	for _, u := range t.Updates {
+		if u.Evicted == bitmap.NoExtent {
+			continue
+		}
+		p := v.bm.PageOf(int64(u.Evicted) * bitmap.ExtentSize)
+		if v.bm.Unwritten(p, false) {
+			pages = append(pages, p)
+		}
+	}
+	return pages
+}
+
+// metaStep goes on with the job until it has to wait for the disk.
+func (e *Engine) metaStep(v *volume, j *metaJob) {
+	m := &v.meta
+	for j.busy == 0 {
+		switch {
+		case j.err != OK || !v.attached && v.attach == nil:
+			e.metaEnd(v, j)
+			return
+		case j.stage == stagePages:
+			if !e.nextPages(v, j) {
+				j.stage = stageFlush
+			}
+		case j.stage == stageFlush:
+			j.stage = stageRecord
+			if m.plain && m.flush && !v.cfg.Disk.NoMetaFlush {
+				e.metaIO(v, j, DiskIO{Op: DiskFlush})
+			}
+			m.plain = false
+		case j.kind == metaSuper && !j.swept && v.leavesLog():
+			j.swept, j.pages, j.cursor, j.stage = true, max(j.pages, changedPages), 0, stagePages
+		case !e.nextRecord(v, j):
+			e.metaEnd(v, j)
+			return
+		}
+	}
+}
+
+func (e *Engine) metaIO(v *volume, j *metaJob, io DiskIO) {
+	j.busy++
+	io.Meta = true
+	e.startIO(v, io, &metaIODone{v, j})
+}
+
+// nextPages writes the next run of pages that the job wants, if there is one.
+func (e *Engine) nextPages(v *volume, j *metaJob) bool {
+	m := &v.meta
+	first, ok := v.nextPage(j)
+	if !ok {
+		return false
+	}
+	n := 0
+	for n < metaChunk && first+n < v.bm.Pages() && (n == 0 || j.evict == nil && v.bm.Unwritten(first+n, j.pages == lazyPages)) {
+		v.bm.EncodePage(first+n, m.chunk[n*PageSize:])
+		v.bm.MarkWritten(first + n)
+		n++
+	}
+	j.cursor = first + n
+	size := (n-1)*PageSize + v.layout.BitmapPageLen(first+n-1)
+	v.bmWrites += int64(n)
+	m.plain = true
+	e.metaIO(v, j, DiskIO{Op: DiskWrite, Off: v.layout.BitmapPageOffset(first), Len: int64(size), Data: m.chunk[:size]})
+	return true
+}
+
+func (v *volume) nextPage(j *metaJob) (int, bool) {
+	if j.kind == metaLog {
+		for len(j.evict) > 0 {
+			p := j.evict[0]
+			j.evict = j.evict[1:]
+			if v.bm.Unwritten(p, false) {
+				return p, true
+			}
+		}
+		return 0, false
+	}
+	if j.pages == noPages || v.bm == nil {
+		return 0, false
+	}
+	return v.bm.NextUnwritten(j.cursor, j.pages == lazyPages)
+}
+
+// nextRecord writes the record that the job ends with, once.
+func (e *Engine) nextRecord(v *volume, j *metaJob) bool {
+	m := &v.meta
+	off := v.layout.Superblock
+	switch j.kind {
+	case metaPages:
+		return false
+	case metaLog:
+		metadata.EncodeTransaction(m.record, m.next, j.log)
+		off = v.layout.ALBlockOffset(m.next)
+		m.next++
+	case metaSuper:
+		v.fillSuper()
+		v.super.Encode(m.record)
+	case metaRing:
+		metadata.EncodeInit(m.record)
+		off = v.layout.AL + int64(j.ring)*PageSize
+		if j.ring++; j.ring < v.layout.ALBlocks() {
+			e.metaIO(v, j, DiskIO{Op: DiskWrite, FUA: true, Off: off, Len: PageSize, Data: m.record})
+			return true
+		}
+	}
+	j.kind = metaPages // the record is on its way: nothing is left to do after it
+	e.metaIO(v, j, DiskIO{Op: DiskWrite, FUA: !v.cfg.Disk.NoMetaFlush, Off: off, Len: PageSize, Data: m.record})
+	return true
+}
+
+// leavesLog tells whether the next superblock says that this node is no longer
+// Primary. Whoever reads it will not look at the activity log, so the bits that it
+// stood for must be on the disk before.
+func (v *volume) leavesLog() bool {
+	return v.attached && v.super.Flags.Has(metadata.PrimaryInd) && v.superWritten && !v.state.Durable().Primary && v.state.WritesLocally()
+}
+
+// fillSuper brings the superblock up to date. The flags of a disk that is not
+// usable stay as they are (metadata 1.3).
+func (v *volume) fillSuper() {
+	s := &v.super
+	s.Clean = false
+	s.Flags &^= metadata.ALClean
+	if v.attached && v.state.WritesLocally() {
+		d := v.state.Durable()
+		s.Flags = s.Flags.Recalculate(metadata.Situation{
+			DiskAboveInconsistent: d.Consistent, DiskAboveOutdated: d.WasUpToDate, Primary: d.Primary,
+			HandshakeDone: d.Connected, PeerOutdated: d.PeerOutdated, CrashedPrimary: v.crashed,
+		})
+		v.superWritten = true
+	}
+	s.Flags &^= metadata.FullSync
+	if v.fullSync {
+		s.Flags |= metadata.FullSync
+	}
+	s.LastAgreedSize = v.size
+	s.Current, s.Bitmap, s.History = v.uuids.Current, v.uuids.Bitmap, v.uuids.History
+	s.ALExtents = uint32(v.al.Slots())
+	if v.state.Conn.Established() {
+		s.PeerMaxBIO = wire.MaxRequest
+	}
+	s.PeerMaxBIO = max(s.PeerMaxBIO, PageSize)
+}
+
+type metaIODone struct {
+	v *volume
+	j *metaJob
+}
+
+func (d *metaIODone) ioDone(e *Engine, err Errno) {
+	d.j.busy--
+	if err != OK {
+		d.j.err = err
+	}
+	e.metaStep(d.v, d.j)
+}
+
+// metaEnd reports the job and starts the next one.
+func (e *Engine) metaEnd(v *volume, j *metaJob) {
+	m := &v.meta
+	m.current = nil
+	if j.err == OK && !v.attached && v.attach == nil {
+		j.err = ENODEV
+	}
+	m.durable = max(m.durable, j.ticket)
+	if j.then != nil {
+		j.then(e, j.err)
+	}
+	for _, f := range j.more {
+		if f != nil {
+			f(e, j.err)
+		}
+	}
+	e.metaNext(v)
+}

@@ -1,0 +1,365 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/urbd/urbd/replication/wire"
+)
+
+// ackDelay is how long finished epochs wait for company before the disk is
+// flushed and the peer is told; P_UNPLUG_REMOTE ends the wait.
+const ackDelay = 10 * time.Millisecond
+
+// peerKind says what a peerReq does for the peer.
+type peerKind uint8
+
+const (
+	applyWrite   peerKind = iota // P_DATA
+	applyZero                    // P_TRIM, P_ZEROES
+	applyBlock                   // P_RS_DATA_REPLY
+	applyDealloc                 // P_RS_DEALLOCATED
+	serveRead                    // P_DATA_REQUEST
+	serveBlock                   // P_RS_DATA_REQUEST, P_RS_THIN_REQ
+)
+
+// peerReq is one I/O on the local disk for the peer.
+type peerReq struct {
+	heldRange
+	vol    *volume
+	kind   peerKind
+	off, n int64
+	id     uint64
+	flags  wire.DPFlags
+	serial uint64 // of the receiving epoch
+	link   uint64 // generation of the connection; answers of an older one are dropped
+	buf    []byte
+	logged bool // references in the activity log are held
+	ok     bool
+}
+
+func (e *Engine) newPeerReq(v *volume, kind peerKind, off, n int64, id uint64) *peerReq {
+	p := new(peerReq)
+	if k := len(e.freePeerReqs); k > 0 {
+		p = e.freePeerReqs[k-1]
+		e.freePeerReqs = e.freePeerReqs[:k-1]
+	}
+	*p = peerReq{vol: v, kind: kind, off: off, n: n, id: id, link: e.conn.generation}
+	e.conn.peerBusy++
+	return p
+}
+
+// end gives p and its buffer back.
+func (p *peerReq) end(e *Engine) {
+	if p.logged {
+		first, last := p.span()
+		p.vol.al.Put(first, last)
+		e.retryLog(p.vol)
+	}
+	if p.buf != nil {
+		e.pool.put(p.buf)
+		p.buf = nil
+	}
+	p.vol = nil
+	e.freePeerReqs = append(e.freePeerReqs, p)
+	e.conn.peerBusy--
+	e.poolFreed()
+	e.closingAdvances()
+}
+
+// current tells whether the connection that p came over is still there.
+func (p *peerReq) current(e *Engine) bool { return e.conn.up() && p.link == e.conn.generation }
+
+// peerEpochs are the epochs of the peer's writes that are not acknowledged yet.
+type peerEpochs struct {
+	open     fifo[peerEpoch] // the last one is current
+	first    uint64          // serial of the front
+	flushing int             // disks being flushed
+	upTo     uint64          // epochs below it are covered by that flush
+	dueAt    Instant         // when finished epochs are acknowledged at the latest, 0: none waits
+}
+
+type peerEpoch struct {
+	number  uint32
+	count   uint32 // writes
+	pending int    // of them not on the disk
+	closed  bool
+}
+
+// peerData takes a complete P_DATA.
+func (e *Engine) peerData(v *volume, b block) error {
+	n := int64(b.filled)
+	p := e.joinPeerEpoch(v, applyWrite, b.fixed, n)
+	p.buf = b.dst
+	if b.dst == nil && n > 0 {
+		e.refuseWrite(p)
+		return nil
+	}
+	if n == 0 {
+		p.ok = true
+		e.peerWriteDone(p)
+		return nil
+	}
+	v.received += n
+	e.startPeerWrite(p)
+	return nil
+}
+
+// peerZero takes P_TRIM and P_ZEROES. Both are carried out so that the range
+// reads zeroes afterwards, on this disk as on the peer's.
+func (e *Engine) peerZero(v *volume, t wire.TrimBlock) error {
+	n := int64(t.Size)
+	if n == 0 || n%wire.SectorSize != 0 || n > wire.MaxTrim || !v.inside(t.Offset(), n) {
+		return protocolErrorf("discard of %d bytes at %d is outside of the device of %d bytes", n, t.Offset(), v.size)
+	}
+	p := e.joinPeerEpoch(v, applyZero, t.BlockData, n)
+	if !v.usable() {
+		e.refuseWrite(p)
+		return nil
+	}
+	e.startPeerWrite(p)
+	return nil
+}
+
+func (e *Engine) joinPeerEpoch(v *volume, kind peerKind, d wire.BlockData, n int64) *peerReq {
+	in := &e.conn.in
+	p := e.newPeerReq(v, kind, d.Offset(), n, d.BlockID)
+	p.flags = d.Flags
+	p.serial = in.first + uint64(in.open.len()-1)
+	ep := in.open.at(in.open.len() - 1)
+	ep.count++
+	ep.pending++
+	v.unacked++
+	return p
+}
+
+// refuseWrite answers a write for which there is no disk; it counts in its epoch.
+func (e *Engine) refuseWrite(p *peerReq) {
+	size := p.n
+	if p.kind == applyZero {
+		size = 0
+	}
+	e.ack(p.vol, wire.CmdNegAck, p.off, p.id, size)
+	e.leaveEpoch(p)
+	p.end(e)
+}
+
+func (e *Engine) startPeerWrite(p *peerReq) {
+	if p.flags&wire.DPSendReceiveAck != 0 {
+		e.ack(p.vol, wire.CmdRecvAck, p.off, p.id, p.n)
+	}
+	if p.vol.ranges.add(&p.heldRange, peerWrite, p.off, p.off+p.n, p) {
+		p.rangeFree(e)
+	}
+}
+
+// rangeFree goes on with whatever had to wait for its range.
+func (p *peerReq) rangeFree(e *Engine) {
+	v := p.vol
+	switch p.kind {
+	case serveBlock:
+		e.startIO(v, DiskIO{Op: DiskRead, Off: p.off, Len: p.n, Data: p.buf}, p)
+		return
+	case applyWrite, applyZero:
+		if v.state.PeerDisk < diskInconsistent {
+			// The peer works on this disk alone: what it writes is remembered here.
+			e.useLog(v, p)
+			return
+		}
+	}
+	p.apply(e)
+}
+
+func (p *peerReq) span() (first, last uint32) { return extents(p.off, p.n) }
+
+func (p *peerReq) logHot(e *Engine, held bool) {
+	p.logged = held
+	p.vol.setOutOfSync(p.off, p.n)
+	p.apply(e)
+}
+
+// apply writes to the disk what the peer has sent.
+func (p *peerReq) apply(e *Engine) {
+	v := p.vol
+	io := DiskIO{Op: DiskWrite, FUA: p.flags&wire.DPFUA != 0, Off: p.off, Len: p.n, Data: p.buf}
+	if p.kind == applyZero || p.kind == applyDealloc {
+		unmap := p.kind == applyDealloc || p.flags&wire.DPDiscard != 0
+		io = DiskIO{Op: DiskZero, Unmap: unmap, Off: p.off, Len: p.n}
+	}
+	v.written += p.n
+	e.startIO(v, io, p)
+}
+
+// ioDone is the end of the disk's part, of all kinds.
+func (p *peerReq) ioDone(e *Engine, err Errno) {
+	p.ok = err == OK
+	switch p.kind {
+	case applyWrite, applyZero:
+		p.vol.ranges.remove(e, &p.heldRange)
+		if !p.ok && p.kind == applyWrite {
+			e.writeFailed(p.vol, err)
+		}
+		e.peerWriteDone(p)
+	case applyBlock, applyDealloc:
+		p.vol.ranges.remove(e, &p.heldRange)
+		e.resyncWritten(p, err)
+	case serveRead:
+		e.readServed(p, err)
+	case serveBlock:
+		e.blockServed(p, err)
+	}
+}
+
+// peerWriteDone acknowledges a write of the peer's application.
+func (e *Engine) peerWriteDone(p *peerReq) {
+	v := p.vol
+	cmd := wire.CmdWriteAck
+	if p.n > 0 {
+		v.peerDirty = v.peerDirty || p.flags&wire.DPFUA == 0
+	}
+	switch {
+	case !p.ok:
+		v.setOutOfSync(p.off, p.n)
+		cmd = wire.CmdNegAck
+	case p.flags&wire.DPMaySetInSync != 0 && v.state.MaySetInSync():
+		v.clearOutOfSync(e, p.off, p.n)
+		cmd = wire.CmdRSWriteAck
+	}
+	if p.current(e) {
+		if !p.ok || p.flags&wire.DPSendWriteAck != 0 {
+			e.ack(v, cmd, p.off, p.id, p.n)
+		}
+		e.leaveEpoch(p)
+	}
+	p.end(e)
+}
+
+// ack queues an acknowledgement with the volume's next sequence number.
+func (e *Engine) ack(v *volume, cmd wire.Cmd, off int64, id uint64, n int64) {
+	v.seq++
+	q := &e.conn.queue[MetaSock]
+	q.packet(cmd, v.number, blockAckFixed)
+	q.heads = wire.BlockAck{Sector: wire.SectorOf(off), BlockID: id, Size: uint32(n), Seq: v.seq}.Append(q.heads)
+}
+
+// leaveEpoch takes a finished write out of its epoch.
+func (e *Engine) leaveEpoch(p *peerReq) {
+	in := &e.conn.in
+	p.vol.unacked--
+	in.open.at(int(p.serial-in.first)).pending--
+	e.epochsAdvance()
+}
+
+// peerBarrier closes the peer's current epoch. An empty one is never acknowledged.
+func (e *Engine) peerBarrier(number uint32) {
+	in := &e.conn.in
+	ep := in.open.at(in.open.len() - 1)
+	if ep.count == 0 {
+		return
+	}
+	ep.number, ep.closed = number, true
+	in.open.push(peerEpoch{})
+	e.epochsAdvance()
+}
+
+// finishedEpochs counts the epochs at the front whose writes are all done.
+func (in *peerEpochs) finished() int {
+	n := 0
+	for n < in.open.len() && in.open.at(n).closed && in.open.at(n).pending == 0 {
+		n++
+	}
+	return n
+}
+
+// epochsAdvance sees to it that finished epochs are acknowledged in time.
+func (e *Engine) epochsAdvance() {
+	in := &e.conn.in
+	if in.dueAt == 0 && in.finished() > 0 {
+		in.dueAt = e.now + ackDelay
+	}
+}
+
+// hurryEpochs makes finished epochs, and the next to finish, due at once.
+func (e *Engine) hurryEpochs() { e.conn.in.dueAt = max(e.now, 1) }
+
+// settlePeerEpochs makes finished epochs durable and acknowledges them: one
+// flush for all of them. It is called at the end of a turn; acknowledgements that
+// need no flush go along with other acks of the turn.
+func (e *Engine) settlePeerEpochs() {
+	in := &e.conn.in
+	if !e.conn.up() || in.flushing > 0 || in.dueAt == 0 {
+		return
+	}
+	n := in.finished()
+	if n == 0 {
+		return
+	}
+	dirty := false
+	for _, v := range e.vols {
+		dirty = dirty || v.needsPeerFlush()
+	}
+	if e.now < in.dueAt && (dirty || e.conn.queue[MetaSock].empty()) {
+		return
+	}
+	in.upTo = in.first + uint64(n)
+	in.dueAt = 0
+	if !dirty {
+		e.ackEpochs()
+		return
+	}
+	for _, v := range e.vols {
+		if v.needsPeerFlush() {
+			v.peerDirty = false
+			in.flushing++
+			e.conn.peerBusy++
+			e.startIO(v, DiskIO{Op: DiskFlush}, &epochFlush{vol: v, link: e.conn.generation})
+		}
+	}
+}
+
+func (v *volume) needsPeerFlush() bool {
+	return v.peerDirty && v.usable() && v.flush && !v.cfg.Disk.NoFlush
+}
+
+// epochFlush makes the writes of the peer on one disk durable.
+type epochFlush struct {
+	vol  *volume
+	link uint64
+}
+
+func (f *epochFlush) ioDone(e *Engine, err Errno) {
+	e.conn.peerBusy--
+	if err != OK {
+		e.flushFailed(f.vol, err)
+	}
+	if f.link == e.conn.generation && e.conn.up() {
+		in := &e.conn.in
+		if err != OK {
+			// The barrier cannot be acknowledged: let the peer mark the epoch out of sync.
+			e.trouble(NetworkFailure, &DiskError{Vol: f.vol.number, What: "the disk refused a flush", Errno: err})
+		} else if in.flushing--; in.flushing == 0 {
+			e.ackEpochs()
+		}
+	}
+	e.closingAdvances()
+}
+
+// ackEpochs acknowledges every finished epoch below upTo, in order.
+func (e *Engine) ackEpochs() {
+	in := &e.conn.in
+	q := &e.conn.queue[MetaSock]
+	for in.first < in.upTo {
+		ep := in.open.pop()
+		in.first++
+		q.packet(wire.CmdBarrierAck, 0, barrierFixed)
+		q.heads = wire.BarrierAck{Number: ep.number, SetSize: ep.count}.Append(q.heads)
+	}
+	e.epochsAdvance()
+}
+
+func (c *conn) resetPeerEpochs() {
+	c.in.first += uint64(c.in.open.len())
+	c.in.open.takeAll()
+	c.in.open.push(peerEpoch{})
+	c.in.flushing, c.in.dueAt = 0, 0
+	c.in.upTo = c.in.first
+}

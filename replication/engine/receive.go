@@ -1,0 +1,236 @@
+package engine
+
+import (
+	"github.com/urbd/urbd/replication/wire"
+)
+
+// maxSmall is the longest packet without a block: a full bitmap packet.
+const maxSmall = 4096
+
+// receiver cuts the bytes of one socket into packets. Blocks go straight to
+// their buffer: the owner may even receive into it (PayloadSpace).
+type receiver struct {
+	sock    wire.Socket
+	buf     [wire.HeaderLen100 + maxSmall]byte
+	have    int // bytes of the current packet in buf
+	h       wire.Header
+	headed  bool // h is decoded
+	block   block
+	inBlock bool
+	stalled bool // the block has no buffer yet
+}
+
+// block is a payload that is being received.
+type block struct {
+	dst    []byte // where to, nil: nowhere, the bytes are dropped
+	left   int    // bytes still to come
+	filled int
+	fixed  wire.BlockData
+	req    *peerReq
+	read   *remoteRead
+}
+
+// PayloadSpace is where the next bytes of the socket belong, or nil. An owner
+// that receives into it reports with PayloadFilled.
+func (e *Engine) PayloadSpace(sock Socket) []byte {
+	r := &e.conn.recv[sock]
+	if !r.inBlock || r.stalled || r.block.dst == nil {
+		return nil
+	}
+	return r.block.dst[r.block.filled:]
+}
+
+// PayloadFilled reports n bytes received into PayloadSpace.
+func (e *Engine) PayloadFilled(now Instant, sock Socket, n int) {
+	e.at(now)
+	r := &e.conn.recv[sock]
+	if !e.conn.up() || n == 0 {
+		return
+	}
+	e.heard(sock)
+	r.block.filled += n
+	r.block.left -= n
+	e.check(sock, e.blockProgress(r))
+}
+
+// ReceiveReady tells whether Receive can take bytes.
+func (e *Engine) ReceiveReady(sock Socket) bool {
+	r := &e.conn.recv[sock]
+	return !r.stalled || e.pool.fits(r.block.left)
+}
+
+// Receive takes the next bytes of a socket and returns how many were used:
+// fewer than all if a block has to wait for a buffer. The rest is to be offered
+// again when ReceiveReady says so. b is not kept.
+func (e *Engine) Receive(now Instant, sock Socket, b []byte) (used int) {
+	e.at(now)
+	e.heard(sock)
+	r := &e.conn.recv[sock]
+	for used < len(b) || r.stalled {
+		if !e.conn.up() {
+			return len(b)
+		}
+		if r.stalled {
+			if !e.startBlock(r) {
+				return used
+			}
+			continue
+		}
+		n, err := e.consume(r, b[used:])
+		used += n
+		if err != nil {
+			e.check(sock, err)
+			return len(b)
+		}
+	}
+	return used
+}
+
+// consume takes one step: a header, a fixed part, or bytes of a block.
+func (e *Engine) consume(r *receiver, b []byte) (int, error) {
+	if r.inBlock {
+		n := min(len(b), r.block.left)
+		if r.block.dst != nil {
+			copy(r.block.dst[r.block.filled:], b[:n])
+		}
+		r.block.filled += n
+		r.block.left -= n
+		return n, e.blockProgress(r)
+	}
+	need := wire.HeaderLen100
+	if r.headed {
+		need += r.smallLen()
+	}
+	p, n := r.collect(b, need)
+	if p == nil {
+		return n, nil
+	}
+	if !r.headed {
+		if err := r.header(p); err != nil || r.smallLen() > 0 {
+			return n, err
+		}
+	}
+	r.headed, r.have = false, 0
+	return n, e.packet(r, p[wire.HeaderLen100:])
+}
+
+// collect gathers the first need bytes of the current packet in buf and returns
+// them when they are there, with the number of bytes of b that it took.
+func (r *receiver) collect(b []byte, need int) ([]byte, int) {
+	n := copy(r.buf[r.have:need], b)
+	r.have += n
+	if r.have < need {
+		return nil, n
+	}
+	return r.buf[:need], n
+}
+
+func (r *receiver) header(p []byte) error {
+	h, err := wire.DecodeHeader100(p)
+	if err == nil {
+		err = wire.CheckLength(r.sock, h)
+	}
+	r.h, r.headed = h, err == nil
+	return err
+}
+
+// smallLen is the part of the packet that is collected: all of it, or the fixed
+// part of those that carry a block.
+func (r *receiver) smallLen() int {
+	switch r.h.Cmd {
+	case wire.CmdData, wire.CmdDataReply, wire.CmdRSDataReply:
+		return dataFixed
+	}
+	return int(r.h.Length)
+}
+
+// packet takes a packet that is complete up to its block.
+func (e *Engine) packet(r *receiver, body []byte) error {
+	switch r.h.Cmd {
+	case wire.CmdData, wire.CmdDataReply, wire.CmdRSDataReply:
+		return e.blockHead(r, body)
+	}
+	if r.sock == wire.MetaSock {
+		return e.metaPacket(r.h, body)
+	}
+	return e.dataPacket(r.h, body)
+}
+
+// blockHead decodes the fixed part and finds a place for the block.
+func (e *Engine) blockHead(r *receiver, body []byte) error {
+	p, err := wire.DecodeBlockData(body)
+	if err != nil {
+		return err
+	}
+	n, err := wire.BlockLen(r.h, 0)
+	if err != nil {
+		return err
+	}
+	v, err := e.packetVolume(r.h)
+	if err != nil {
+		return err
+	}
+	if !v.inside(p.Offset(), int64(n)) {
+		return protocolErrorf("%v of %d bytes at %d is outside of the device of %d bytes", r.h.Cmd, n, p.Offset(), v.size)
+	}
+	r.inBlock = true
+	r.block = block{left: n, fixed: p}
+	if r.h.Cmd == wire.CmdDataReply {
+		if r.block.read = e.remoteReadOf(v, p.BlockID, p.Sector); r.block.read == nil || int64(n) != r.block.read.req.Len {
+			return protocolErrorf("P_DATA_REPLY for sector %d answers no read", p.Sector)
+		}
+		r.block.dst = r.block.read.req.Data[:n]
+		return nil
+	}
+	if e.startBlock(r); r.stalled {
+		return nil
+	}
+	return e.blockProgress(r)
+}
+
+// startBlock gives the block its buffer, or leaves it stalled without one. A
+// block that cannot be written is dropped as it comes.
+func (e *Engine) startBlock(r *receiver) bool {
+	v := e.volume(int(r.h.Volume))
+	n := r.block.left
+	if n > 0 && v.usable() {
+		r.block.dst = e.pool.get(n)
+		if r.stalled = r.block.dst == nil; r.stalled {
+			return false
+		}
+	}
+	r.stalled = false
+	return true
+}
+
+// blockProgress hands a complete block over.
+func (e *Engine) blockProgress(r *receiver) error {
+	if r.block.left > 0 {
+		return nil
+	}
+	b := r.block
+	r.inBlock, r.block = false, block{}
+	v := e.volume(int(r.h.Volume))
+	switch r.h.Cmd {
+	case wire.CmdData:
+		return e.peerData(v, b)
+	case wire.CmdDataReply:
+		e.remoteReadEnds(b.read, OK)
+		return nil
+	default:
+		return e.resyncData(v, b)
+	}
+}
+
+// inside tells whether a range lies on the exported device.
+func (v *volume) inside(off, n int64) bool {
+	return off >= 0 && n >= 0 && off <= v.size-n
+}
+
+// reset forgets what was received, and gives back the buffer of a block that never became whole.
+func (r *receiver) reset(e *Engine) {
+	if r.inBlock && r.block.dst != nil && r.block.read == nil {
+		e.pool.put(r.block.dst)
+	}
+	r.have, r.headed, r.inBlock, r.stalled, r.block = 0, false, false, false, block{}
+}

@@ -1,0 +1,333 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/urbd/urbd/bitmap"
+	"github.com/urbd/urbd/replication/wire"
+	"github.com/urbd/urbd/statemachine"
+)
+
+const (
+	syncAlign     = wire.MaxRequest  // a request neither crosses nor exceeds this
+	syncWindow    = 4 << 20          // bytes asked for and not written yet
+	lazyInterval  = 10 * time.Second // between writes of bitmap pages during a resync
+	yieldTime     = 50 * time.Millisecond
+	yieldRequests = 1 // resync blocks served at once while the application works
+)
+
+// resync is the bookkeeping of a resync, on either side. The Target asks for
+// what is marked, block by block; the Source answers (wire 12).
+type resync struct {
+	active  bool
+	paused  bool
+	total   int64 // blocks that were marked at the start
+	failed  int64 // blocks that could not be read or written
+	started Instant
+	stopped Instant // of the pause that runs
+	idle    time.Duration
+
+	cursor   int64 // bit to look from
+	inFlight int64 // bytes asked for
+	asks     map[int64]*ask
+	budget   bucket
+	fencing  bool // everything is written, the peer is being asked to have seen it
+	lazyAt   Instant
+
+	serving int     // blocks being read for the Target
+	appAt   Instant // when the application wrote last
+
+	marks [2]mark // for the rate: an older and a newer sample
+}
+
+type mark struct {
+	at   Instant
+	left int64
+}
+
+// ask is one P_RS_DATA_REQUEST that is not done. It keeps the own application's
+// writes out of its range until the block is on the disk.
+type ask struct {
+	heldRange
+	off, n   int64
+	answered bool
+}
+
+func (a *ask) rangeFree(*Engine) {}
+
+// bucket limits bytes per second.
+type bucket struct {
+	tokens int64
+	at     Instant
+}
+
+func (b *bucket) refill(now Instant, rate int64) {
+	limit := max(rate/10, syncAlign)
+	if b.at == 0 {
+		b.tokens = limit
+	}
+	b.tokens = min(limit, b.tokens+int64(float64(rate)*(now-b.at).Seconds()))
+	b.at = max(now, 1)
+}
+
+// startResync takes the number of marked blocks as the total.
+func (e *Engine) startResync(v *volume, paused bool) {
+	v.resync = resync{active: true, total: v.bm.Count(), started: e.now, asks: v.resync.asks, lazyAt: e.now + lazyInterval}
+	v.resync.marks[0] = mark{e.now, v.bm.Count()}
+	v.resync.marks[1] = v.resync.marks[0]
+	if v.resync.asks == nil {
+		v.resync.asks = map[int64]*ask{}
+	}
+	e.pauseResync(v, paused)
+}
+
+func (e *Engine) pauseResync(v *volume, on bool) {
+	r := &v.resync
+	switch {
+	case on && !r.paused:
+		r.stopped = e.now
+	case !on && r.paused:
+		r.idle += e.now - r.stopped
+		r.budget = bucket{}
+	}
+	r.paused = on
+}
+
+// stopResync ends the bookkeeping; what was asked for is not waited for any more.
+func (e *Engine) stopResync(v *volume) {
+	r := &v.resync
+	for off, a := range r.asks {
+		if !a.answered {
+			v.ranges.remove(e, &a.heldRange)
+			delete(r.asks, off)
+		}
+	}
+	r.active, r.inFlight, r.fencing = false, 0, false
+	e.writePages(v, lazyPages, func(e *Engine, err Errno) {
+		if err != OK {
+			e.metaFailed(v, err)
+		}
+	})
+}
+
+// rate is the limit in bytes per second.
+func (v *volume) syncRate() int64 {
+	if v.cfg.Disk.PlanAhead < 0 {
+		return v.cfg.Disk.ResyncRate
+	}
+	return v.cfg.Disk.MaxRate
+}
+
+// pumpResync asks for more, at the end of a turn.
+func (e *Engine) pumpResync(v *volume) {
+	r := &v.resync
+	if !r.active || r.paused || v.state.Conn != statemachine.SyncTarget || e.settling(v) || !e.conn.up() {
+		return
+	}
+	e.sample(v)
+	r.budget.refill(e.now, v.syncRate())
+	window := max(min(syncWindow, int64(len(e.pool.mem))/4), v.cfg.Disk.FillTarget)
+	for steps := 0; r.inFlight < window && r.budget.tokens > 0 && steps < 256; steps++ {
+		bit, ok := v.bm.NextSet(r.cursor)
+		if !ok {
+			if r.cursor == 0 || r.inFlight > 0 {
+				break
+			}
+			r.cursor = 0
+			continue
+		}
+		if !e.askFor(v, bit) {
+			break
+		}
+	}
+	if e.now >= r.lazyAt {
+		r.lazyAt = e.now + lazyInterval
+		e.writePages(v, lazyPages, nil)
+	}
+	e.resyncProgress(v)
+}
+
+// askFor sends one request that begins at a marked block. It ends where the run
+// of marked blocks, an aligned MiB or the device ends.
+func (e *Engine) askFor(v *volume, bit int64) bool {
+	r := &v.resync
+	off := bit * bitmap.BlockSize
+	limit := (syncAlign - off%syncAlign) / bitmap.BlockSize
+	n := min(v.bm.Run(bit, limit)*bitmap.BlockSize, v.size-off)
+	r.cursor = bit + (n+bitmap.BlockSize-1)/bitmap.BlockSize
+	if v.ranges.overlaps(ownWrite, off, off+n) {
+		return true // its turn comes with the next round
+	}
+	a := &ask{off: off, n: n}
+	v.ranges.add(&a.heldRange, resyncAsk, off, off+n, a)
+	r.asks[off] = a
+	r.inFlight += n
+	r.budget.tokens -= n
+	q := &e.conn.queue[DataSock]
+	q.packet(wire.CmdRSDataRequest, v.number, blockReqFixed)
+	q.heads = wire.BlockReq{Sector: wire.SectorOf(off), BlockID: wire.IDSyncer, Size: uint32(n)}.Append(q.heads)
+	return true
+}
+
+// resyncData takes a block that was asked for.
+func (e *Engine) resyncData(v *volume, b block) error {
+	off, n := b.fixed.Offset(), int64(b.filled)
+	a := v.resync.asks[off]
+	if a == nil || a.n != n || a.answered || b.fixed.BlockID != wire.IDSyncer {
+		if b.dst != nil {
+			e.pool.put(b.dst)
+		}
+		if v.resync.active {
+			return protocolErrorf("P_RS_DATA_REPLY of %d bytes at %d was not asked for", n, off)
+		}
+		return nil // asked for by a resync that was aborted meanwhile
+	}
+	if b.dst == nil {
+		e.ack(v, wire.CmdNegAck, off, wire.IDSyncer, n)
+		e.askEnds(v, a)
+		return nil
+	}
+	a.answered = true
+	p := e.newPeerReq(v, applyBlock, off, n, wire.IDSyncer)
+	p.buf = b.dst
+	v.received += n
+	if v.ranges.add(&p.heldRange, resyncWrite, off, off+n, p) {
+		p.rangeFree(e)
+	}
+	return nil
+}
+
+// resyncWritten is the end of a block's way: the disks are equal there.
+func (e *Engine) resyncWritten(p *peerReq, err Errno) {
+	v := p.vol
+	if a := v.resync.asks[p.off]; a != nil && a.answered {
+		e.askEnds(v, a)
+	}
+	if err == OK {
+		v.peerDirty = true
+		v.clearOutOfSync(e, p.off, p.n)
+	} else {
+		v.resync.failed += v.bm.CountRange(p.off, p.n)
+	}
+	if p.current(e) {
+		cmd := wire.CmdRSWriteAck
+		if err != OK {
+			cmd = wire.CmdNegAck
+		}
+		e.ack(v, cmd, p.off, wire.IDSyncer, p.n)
+	}
+	if err != OK {
+		e.writeFailed(v, err)
+	}
+	p.end(e)
+	e.resyncProgress(v)
+}
+
+func (e *Engine) askEnds(v *volume, a *ask) {
+	r := &v.resync
+	delete(r.asks, a.off)
+	if r.active {
+		r.inFlight -= a.n
+	}
+	v.ranges.remove(e, &a.heldRange)
+}
+
+// resyncRefused takes P_NEG_RS_DREPLY (failed) and P_RS_CANCEL.
+func (e *Engine) resyncRefused(v *volume, p wire.BlockAck, failed bool) {
+	a := v.resync.asks[p.Offset()]
+	if a == nil || a.answered {
+		return
+	}
+	e.askEnds(v, a)
+	if failed {
+		v.resync.failed += v.bm.CountRange(p.Offset(), int64(p.Size))
+	}
+	e.resyncProgress(v)
+}
+
+// resyncProgress looks whether the Target is done. Before it says so, the peer
+// must have seen every acknowledgement, also the flush of what was written: a ping
+// there and back on the socket of the acks (wire 12.6).
+func (e *Engine) resyncProgress(v *volume) {
+	r := &v.resync
+	if !r.active || r.paused || r.fencing || v.state.Conn != statemachine.SyncTarget || e.settling(v) ||
+		r.inFlight > 0 || v.bm.Count() > r.failed {
+		return
+	}
+	r.fencing = true
+	e.flushSynced(v)
+}
+
+// flushSynced makes the resynced blocks durable before the disk is called UpToDate.
+func (e *Engine) flushSynced(v *volume) {
+	if !v.needsPeerFlush() {
+		e.fenceResync(v)
+		return
+	}
+	v.peerDirty = false
+	e.conn.peerBusy++
+	e.startIO(v, DiskIO{Op: DiskFlush}, &syncFlush{v, e.conn.generation})
+}
+
+type syncFlush struct {
+	vol  *volume
+	link uint64
+}
+
+func (f *syncFlush) ioDone(e *Engine, err Errno) {
+	e.conn.peerBusy--
+	if err != OK {
+		e.flushFailed(f.vol, err)
+	} else if f.link == e.conn.generation && e.conn.up() && f.vol.resync.fencing {
+		e.fenceResync(f.vol)
+	}
+	e.closingAdvances()
+}
+
+func (e *Engine) fenceResync(v *volume) {
+	e.fence(func(e *Engine) {
+		r := &v.resync
+		if !r.active || !r.fencing || v.state.Conn != statemachine.SyncTarget {
+			return
+		}
+		r.fencing = false
+		if v.bm.Count() > r.failed {
+			return // an application's write has failed meanwhile
+		}
+		e.resyncDone(v)
+	})
+}
+
+// mayServe lets the application go first: while it writes, the Source serves
+// few resync blocks at a time, and no fewer bytes a second than c-min-rate.
+func (e *Engine) mayServe(v *volume, n int64) bool {
+	r := &v.resync
+	if r.appAt == 0 || e.now-r.appAt > yieldTime || r.serving < yieldRequests {
+		return true
+	}
+	return false
+}
+
+// sample remembers how much is left, for the rate.
+func (e *Engine) sample(v *volume) {
+	r := &v.resync
+	if e.now-r.marks[1].at >= 2*time.Second {
+		r.marks[0], r.marks[1] = r.marks[1], mark{e.now, v.bm.Count()}
+	}
+}
+
+func (e *Engine) syncStatus(v *volume) *SyncStatus {
+	r := &v.resync
+	if !r.active {
+		return nil
+	}
+	left := v.bm.Count()
+	s := &SyncStatus{
+		Total: max(r.total, left) * bitmap.BlockSize, Left: left * bitmap.BlockSize, Failed: r.failed * bitmap.BlockSize,
+		Started: r.started, Elapsed: e.now - r.started - r.idle,
+	}
+	if d := e.now - r.marks[0].at; d > 0 {
+		s.Rate = int64(float64(max(r.marks[0].left-left, 0)*bitmap.BlockSize) / d.Seconds())
+	}
+	return s
+}

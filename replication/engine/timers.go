@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"errors"
+	"time"
+
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// unanswered is how long the peer may leave a request unanswered; 0: for ever.
+func (e *Engine) unanswered() time.Duration {
+	if e.cfg.Net.KOCount < 0 {
+		return 0
+	}
+	return e.cfg.Net.Timeout * time.Duration(e.cfg.Net.KOCount)
+}
+
+var (
+	errNoPing    = errors.New("the peer has not answered a ping in time")
+	errSlowSend  = errors.New("the peer takes no data")
+	errNoAck     = errors.New("the peer has not confirmed a write in time")
+	errNoBitmaps = errors.New("the bitmap exchange makes no progress")
+)
+
+// Tick does what is due by now.
+func (e *Engine) Tick(now Instant) {
+	e.at(now)
+	c := &e.conn
+	if at := c.epochs.closeAt; at != 0 && e.now >= at {
+		e.closeEpoch()
+	}
+	if c.up() {
+		e.tickConn()
+	}
+	for _, cmd := range e.cmds {
+		if cmd.retryAt != 0 && e.now >= cmd.retryAt {
+			cmd.retryAt = 0
+			e.stepCommand(cmd)
+		}
+	}
+	e.commandsAdvance()
+}
+
+// tickConn looks after a connection that is up.
+func (e *Engine) tickConn() {
+	c := &e.conn
+	switch {
+	case c.pingAt != 0 && e.now >= e.pingDeadline():
+		if c.heardAt <= c.pingAt {
+			e.trouble(NetworkFailure, errNoPing)
+			return
+		}
+		c.pingAt = max(c.heardAt, 1) // it lives; the answer is still due
+	case c.pingAt == 0 && e.now >= c.metaAt+e.cfg.Net.PingInterval:
+		e.ping()
+	}
+	limit := e.unanswered()
+	if limit == 0 {
+		return
+	}
+	switch {
+	case e.stalledSend(limit):
+		e.trouble(Timeout, errSlowSend)
+	case e.oldestWrite() != 0 && e.now >= e.oldestWrite()+limit:
+		e.trouble(Timeout, errNoAck)
+	case e.oldestExchange() != 0 && e.now >= e.oldestExchange()+limit:
+		e.trouble(Timeout, errNoBitmaps)
+	}
+}
+
+func (e *Engine) pingDeadline() Instant { return e.conn.pingAt + e.cfg.Net.PingTimeout }
+
+func (e *Engine) stalledSend(limit time.Duration) bool {
+	for i := range e.conn.queue {
+		if q := &e.conn.queue[i]; q.flying && e.now >= q.since+limit {
+			return true
+		}
+	}
+	return false
+}
+
+// oldestWrite is when the peer was first given a write that it has not
+// confirmed as it has to, 0 if there is none.
+func (e *Engine) oldestWrite() Instant {
+	s := &e.conn.epochs
+	if s.open.len() == 0 {
+		return 0
+	}
+	ep := s.open.front()
+	if ep.barrier != 0 {
+		return ep.barrier
+	}
+	for w := ep.first; w != nil; w = w.next {
+		if !w.acked {
+			return ep.since
+		}
+	}
+	return 0
+}
+
+// oldestExchange is when a bitmap exchange made its last progress, 0 if none runs.
+func (e *Engine) oldestExchange() Instant {
+	at := Instant(0)
+	for _, v := range e.vols {
+		if v.state.Conn.BitmapExchange() && (at == 0 || v.exchange.progress < at) {
+			at = max(v.exchange.progress, 1)
+		}
+	}
+	return at
+}
+
+// Deadline is when Tick has something to do.
+func (e *Engine) Deadline() Instant {
+	c := &e.conn
+	at := Never
+	if t := c.epochs.closeAt; t != 0 {
+		at = min(at, t)
+	}
+	for _, cmd := range e.cmds {
+		if cmd.retryAt != 0 {
+			at = min(at, cmd.retryAt)
+		}
+	}
+	if !c.up() {
+		return at
+	}
+	if t := c.in.dueAt; t != 0 && c.in.flushing == 0 && c.in.finished() > 0 {
+		at = min(at, t)
+	}
+	if c.pingAt != 0 {
+		at = min(at, e.pingDeadline())
+	} else {
+		at = min(at, c.metaAt+e.cfg.Net.PingInterval)
+	}
+	for _, v := range e.vols {
+		at = min(at, e.resyncDeadline(v))
+	}
+	if limit := e.unanswered(); limit != 0 {
+		at = min(at, e.limitDeadline(limit))
+	}
+	return at
+}
+
+func (e *Engine) limitDeadline(limit time.Duration) Instant {
+	at := Never
+	for i := range e.conn.queue {
+		if q := &e.conn.queue[i]; q.flying {
+			at = min(at, q.since+limit)
+		}
+	}
+	if t := e.oldestWrite(); t != 0 {
+		at = min(at, t+limit)
+	}
+	if t := e.oldestExchange(); t != 0 {
+		at = min(at, t+limit)
+	}
+	return at
+}
+
+// resyncDeadline is when the Target may ask for more.
+func (e *Engine) resyncDeadline(v *volume) Instant {
+	r := &v.resync
+	if !r.active || r.paused || v.state.Conn != sm.SyncTarget || r.budget.tokens > 0 {
+		return Never
+	}
+	wait := time.Duration(float64(1-r.budget.tokens)/float64(v.syncRate())*float64(time.Second)) + time.Millisecond
+	return r.budget.at + wait
+}

@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"github.com/urbd/urbd/bitmap"
+	"github.com/urbd/urbd/replication/metadata"
+	"github.com/urbd/urbd/statemachine"
+)
+
+// volume is one replicated device of the resource.
+type volume struct {
+	number int
+	cfg    VolumeConfig
+	state  statemachine.State
+	rules  statemachine.Rules
+
+	uuids     statemachine.UUIDs
+	peerUUIDs statemachine.PeerUUIDs
+	peerKnown bool              // peerUUIDs were received in this connection
+	restored  statemachine.Disk // what the metadata made of the disk at attach
+	exposed   uint64            // generation that a diskless Primary works on, 0: none
+	syncUUID  uint64            // of the resync under way
+	earlyUUID uint64            // P_SYNC_UUID that came before its time
+	since     Instant           // when the connection state changed last
+	crashed   bool              // this node was a Primary that crashed
+	peer      peerSizes
+
+	size                     int64 // bytes exported, 0: not decided yet
+	bm                       *bitmap.Bitmap
+	al                       *bitmap.ActivityLog
+	layout                   metadata.Layout
+	super                    metadata.Superblock
+	attach                   *attaching
+	releasing, pagesReleased bool // the disk is being let go; its last pages are being written
+	meta                     metaWriter
+	flush                    bool // the backing store has a volatile cache
+	attached                 bool // backing store and metadata are in use
+
+	effects      fifo[queuedEffect]
+	running      bool // runEffects is at work
+	committing   int  // superblock writes that a change waits for
+	superWritten bool // the superblock on disk is of this attach
+	fullSync     bool // every block is marked, and the bitmap on disk does not say so yet
+	fullSyncing  bool
+	promotedBy   uint64       // command
+	request      *request     // of this node to the peer, answer outstanding
+	waiting      fifo[*write] // until a change of the volume is known to the peer
+
+	ranges       rangeSet
+	activeWrites int // own writes that are not answered
+	activeReads  int
+	diskPending  int // disk I/Os in flight
+	upper        int // requests of the application not answered
+
+	heldWrites, heldReads fifo[*Request] // by the gate
+	gated                 fifo[*Request] // answered once a new generation is durable
+	ackGate               int            // superblock writes that answers wait for
+
+	staged       fifo[logUser] // in the transaction that is being collected or written
+	logQueue     fifo[logUser] // wait for room in the activity log
+	logSuspended bool          // all bits are set and nobody is connected: there is nothing to remember
+
+	seq      uint32 // of this node's packets (wire 11.3)
+	exchange exchange
+	resync   resync
+	reads    int // of the peer being served
+
+	read, written, sent, received int64
+	alWrites, bmWrites            int64
+	unacked                       int
+	peerDirty                     bool // writes of the peer that may be in the disk's volatile cache
+}
+
+// peerSizes is what the peer said of its disk in P_SIZES, in bytes.
+type peerSizes struct {
+	disk, user, current int64
+	known               bool
+}
+
+// usable tells whether there is a disk that reads and writes go to.
+func (v *volume) usable() bool { return v.attached && v.state.WritesLocally() }
+
+// logs tells whether own writes are remembered in the activity log first.
+func (v *volume) logs() bool { return v.usable() && !v.logSuspended }
+
+// setOutOfSync marks every block that the range touches.
+func (v *volume) setOutOfSync(off, n int64) {
+	if v.bm != nil && n > 0 {
+		v.bm.SetRange(off, n)
+	}
+}
+
+// clearOutOfSync marks every block that lies whole in the range as equal.
+func (v *volume) clearOutOfSync(e *Engine, off, n int64) {
+	if v.bm == nil || n == 0 {
+		return
+	}
+	if v.bm.ClearRange(off, n) > 0 {
+		e.resyncProgress(v)
+	}
+}
+
+// volume returns the volume with a number, or nil.
+func (e *Engine) volume(n int) *volume {
+	for _, v := range e.vols {
+		if v.number == n {
+			return v
+		}
+	}
+	return nil
+}

@@ -1,0 +1,272 @@
+package engine
+
+import (
+	"github.com/urbd/urbd/replication/wire"
+)
+
+// A write is one application write, discard or zero-out, and its entry in the
+// transfer log: it outlives the answer to the application until the peer has
+// acknowledged its epoch, because only then is it known to be durable there.
+type write struct {
+	heldRange
+	vol *volume
+	req *Request // nil once answered
+	op  Op
+	off int64
+	n   int64
+	id  uint64 // block id on the wire
+	gen uint32
+	idx uint32
+
+	hot     bool   // references in the activity log are held
+	remote  bool   // sent to the peer as data
+	serial  uint64 // its epoch
+	next    *write // in the epoch
+	local   phase
+	sending bool // the payload is queued or in flight
+	acked   bool // what the protocol asks of the peer has happened, or cannot any more
+	refused bool // the peer has answered P_NEG_ACK
+	settled bool // the epoch was acknowledged, or the connection is gone
+	localOK bool
+	peerOK  bool
+	synced  bool // the peer has cleared its bits of the range
+}
+
+// phase of the local part of a write.
+type phase uint8
+
+const (
+	localNone phase = iota
+	localBusy
+	localDone
+)
+
+// writeTable gives writes their block ids and finds them again.
+type writeTable struct {
+	all  []*write
+	free []*write
+}
+
+func (t *writeTable) get() *write {
+	if len(t.free) == 0 {
+		w := &write{idx: uint32(len(t.all))}
+		t.all = append(t.all, w)
+		t.free = append(t.free, w)
+	}
+	w := t.free[len(t.free)-1]
+	t.free = t.free[:len(t.free)-1]
+	gen := w.gen + 1
+	*w = write{idx: w.idx, gen: gen, id: uint64(gen)<<32 | uint64(w.idx)}
+	return w
+}
+
+func (t *writeTable) put(w *write) {
+	w.vol, w.req, w.next, w.id = nil, nil, nil, 0
+	t.free = append(t.free, w)
+}
+
+// find returns the write with a block id, or nil.
+func (t *writeTable) find(id uint64) *write {
+	if i := uint32(id); int(i) < len(t.all) && t.all[i].id == id && t.all[i].vol != nil {
+		return t.all[i]
+	}
+	return nil
+}
+
+// startWrite takes an admitted request. Stages: order, activity log, launch.
+func (e *Engine) startWrite(v *volume, r *Request) {
+	w := e.writes.get()
+	w.vol, w.req, w.op, w.off, w.n = v, r, r.Op, r.Off, r.Len
+	r.write = w
+	v.activeWrites++
+	if v.ranges.add(&w.heldRange, ownWrite, w.off, w.off+w.n, w) {
+		w.rangeFree(e)
+	}
+}
+
+// rangeFree goes on with the activity log: nothing overlaps the write any more.
+func (w *write) rangeFree(e *Engine) {
+	e.useLog(w.vol, w)
+}
+
+func (w *write) span() (first, last uint32) { return extents(w.off, w.n) }
+
+func (w *write) logHot(e *Engine, held bool) {
+	w.hot = held
+	w.launch(e)
+}
+
+// launch sends the write both ways at once.
+func (w *write) launch(e *Engine) {
+	v, r := w.vol, w.req
+	if e.settling(v) {
+		v.waiting.push(w)
+		return
+	}
+	v.resync.appAt = e.now
+	st := v.state
+	local, remote := v.usable(), st.ReplicatesData() && e.conn.up()
+	if !e.dataReachable(v) || !local && !remote {
+		w.acked, w.settled = true, true
+		w.advance(e)
+		return
+	}
+	if remote {
+		e.sendWrite(w)
+	} else {
+		w.acked, w.settled = true, true
+		v.setOutOfSync(w.off, w.n)
+	}
+	if !local {
+		w.advance(e)
+		return
+	}
+	w.local = localBusy
+	io := DiskIO{Op: DiskWrite, FUA: r.FUA, Off: w.off, Len: w.n, Data: r.Data}
+	if w.op != OpWrite {
+		io = DiskIO{Op: DiskZero, Unmap: !r.NoUnmap, Off: w.off, Len: w.n}
+	}
+	v.written += w.n
+	e.startIO(v, io, w)
+}
+
+// relaunch sends the writes that waited for a change to be known to the peer.
+func (e *Engine) relaunch(v *volume) {
+	for v.waiting.len() > 0 && !e.settling(v) {
+		v.waiting.pop().launch(e)
+	}
+}
+
+// sendWrite queues the write for the peer, in the current epoch.
+func (e *Engine) sendWrite(w *write) {
+	c, v, r := &e.conn, w.vol, w.req
+	e.joinEpoch(w)
+	w.remote = true
+	v.seq++
+	c.apInFlight += w.n
+	p := wire.BlockData{Sector: wire.SectorOf(w.off), BlockID: w.id, Seq: v.seq, Flags: e.writeFlags(v, r)}
+	q := &c.queue[DataSock]
+	switch w.op {
+	case OpWrite:
+		q.packet(wire.CmdData, v.number, dataFixed+int(w.n))
+		q.heads = p.Append(q.heads)
+		w.sending = true
+		q.body(r.Data, w)
+		v.sent += w.n
+	default:
+		cmd := wire.CmdTrim
+		p.Flags |= wire.DPDiscard
+		if c.features&featureZeroes != 0 {
+			cmd = wire.CmdZeroes
+			p.Flags |= wire.DPZeroes
+			if r.NoUnmap {
+				p.Flags &^= wire.DPDiscard
+			}
+		}
+		q.packet(cmd, v.number, trimFixed)
+		q.heads = wire.TrimBlock{BlockData: p, Size: uint32(w.n)}.Append(q.heads)
+		w.acked = e.cfg.Net.Protocol == ProtocolA
+	}
+	e.countEpoch()
+}
+
+// writeFlags are the dp_flags of a write (wire 11.2, 11.4).
+func (e *Engine) writeFlags(v *volume, r *Request) wire.DPFlags {
+	f := wire.DPRWSync
+	if r.FUA {
+		f |= wire.DPFUA
+	}
+	if v.state.MaySetInSync() {
+		f |= wire.DPMaySetInSync | wire.DPSendWriteAck
+	}
+	switch e.cfg.Net.Protocol {
+	case ProtocolB:
+		f |= wire.DPSendReceiveAck
+	case ProtocolC:
+		f |= wire.DPSendWriteAck
+	}
+	return f
+}
+
+// ioDone is the end of the local part.
+func (w *write) ioDone(e *Engine, err Errno) {
+	w.local = localDone
+	w.localOK = err == OK
+	if err != OK {
+		w.vol.setOutOfSync(w.off, w.n)
+		if w.op == OpWrite {
+			e.writeFailed(w.vol, err)
+		}
+	}
+	w.advance(e)
+}
+
+// sentOut is the end of the payload's way out.
+func (w *write) sentOut(e *Engine) {
+	w.sending = false
+	if e.cfg.Net.Protocol == ProtocolA {
+		w.acked = true
+	}
+	w.advance(e)
+}
+
+// advance answers the application when everything its protocol asks for has
+// happened, and ends the write when the epoch is settled as well.
+func (w *write) advance(e *Engine) {
+	if w.local == localBusy || w.sending || !w.acked {
+		return
+	}
+	if w.req != nil {
+		w.answer(e)
+	}
+	if w.settled {
+		w.finish(e)
+	}
+}
+
+func (w *write) answer(e *Engine) {
+	v, r := w.vol, w.req
+	r.Err = EIO
+	switch {
+	case w.op != OpWrite && w.local == localDone && !w.localOK:
+		// This disk still has the old content and stays attached.
+	case w.localOK || w.remote && w.peerGood(e):
+		r.Err = OK
+	}
+	r.write, w.req = nil, nil
+	v.activeWrites--
+	v.ranges.remove(e, &w.heldRange)
+	if w.remote && w.serial == e.conn.epochs.current {
+		e.conn.closeEpochBy(e.now + barrierDelay)
+	}
+	e.done(v, r)
+	e.writesIdle(v)
+}
+
+// peerGood tells whether the peer has done its part. Protocols A and B hear of a
+// failure only later; the application is not told then, the bits are set.
+func (w *write) peerGood(e *Engine) bool {
+	return w.peerOK || e.cfg.Net.Protocol != ProtocolC && !w.settled && !w.refused
+}
+
+// finish accounts for the range: in sync only if both disks have it.
+func (w *write) finish(e *Engine) {
+	v := w.vol
+	switch {
+	case w.localOK && w.peerOK && w.synced:
+		v.clearOutOfSync(e, w.off, w.n)
+	case w.remote && !(w.localOK && w.peerOK):
+		v.setOutOfSync(w.off, w.n)
+	}
+	if w.remote {
+		e.conn.apInFlight -= w.n
+	}
+	hot := w.hot
+	if hot {
+		v.al.Put(w.span())
+	}
+	e.writes.put(w)
+	if hot {
+		e.retryLog(v)
+	}
+}
