@@ -64,6 +64,9 @@ func (e *Engine) serveReads() {
 		p := e.newPeerReq(w.vol, w.kind, w.off, w.n, w.id)
 		p.buf = buf
 		c.servedBytes += w.n
+		if w.kind == serveBlock {
+			w.vol.resync.serving++
+		}
 		w.vol.read += w.n
 		if w.kind == serveRead {
 			e.startIO(w.vol, DiskIO{Op: DiskRead, Off: p.off, Len: p.n, Data: p.buf}, p)
@@ -121,6 +124,9 @@ func (e *Engine) reply(p *peerReq, cmd wire.Cmd) {
 // sentOut ends a read for the peer: its buffer is free.
 func (p *peerReq) sentOut(e *Engine) {
 	e.conn.servedBytes -= p.n
+	if p.kind == serveBlock {
+		p.vol.resync.serving--
+	}
 	p.end(e)
 	e.serveReads()
 }

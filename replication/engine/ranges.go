@@ -84,16 +84,6 @@ func (s *rangeSet) remove(e *Engine, r *heldRange) {
 	s.freed = s.freed[:base]
 }
 
-// conflicts reports whether a range of the kind would have to wait now.
-func (s *rangeSet) conflicts(kind rangeKind, start, end int64) bool {
-	for _, x := range s.list {
-		if x.start < end && start < x.end && blocks[x.kind][kind] {
-			return true
-		}
-	}
-	return false
-}
-
 // overlaps reports whether a range of kind k overlaps [start, end).
 func (s *rangeSet) overlaps(k rangeKind, start, end int64) bool {
 	for _, x := range s.list {

@@ -26,7 +26,6 @@ type block struct {
 	left   int    // bytes still to come
 	filled int
 	fixed  wire.BlockData
-	req    *peerReq
 	read   *remoteRead
 }
 

@@ -72,7 +72,7 @@ func (b *bucket) refill(now Instant, rate int64) {
 
 // startResync takes the number of marked blocks as the total.
 func (e *Engine) startResync(v *volume, paused bool) {
-	v.resync = resync{active: true, total: v.bm.Count(), started: e.now, asks: v.resync.asks, lazyAt: e.now + lazyInterval}
+	v.resync = resync{active: true, total: v.bm.Count(), started: e.now, asks: v.resync.asks, serving: v.resync.serving, lazyAt: e.now + lazyInterval}
 	v.resync.marks[0] = mark{e.now, v.bm.Count()}
 	v.resync.marks[1] = v.resync.marks[0]
 	if v.resync.asks == nil {
@@ -260,7 +260,7 @@ func (e *Engine) resyncProgress(v *volume) {
 
 // flushSynced makes the resynced blocks durable before the disk is called UpToDate.
 func (e *Engine) flushSynced(v *volume) {
-	if !v.needsPeerFlush() {
+	if !v.flush || v.cfg.Disk.NoFlush || !v.peerDirty && e.conn.in.flushing == 0 {
 		e.fenceResync(v)
 		return
 	}

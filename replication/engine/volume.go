@@ -62,7 +62,6 @@ type volume struct {
 	seq      uint32 // of this node's packets (wire 11.3)
 	exchange exchange
 	resync   resync
-	reads    int // of the peer being served
 
 	read, written, sent, received int64
 	alWrites, bmWrites            int64
