@@ -19,7 +19,7 @@ var (
 	jam    = []string{"block", "pull-ahead", "disconnect"}
 )
 
-// maxAlg is the longest name of a digest: it travels in 64 bytes with its NUL (docs/drbd-wire.md 5).
+// maxAlg is the longest name of a digest: it travels in 64 bytes with its NUL (docs/drbd-wire.md 0).
 const maxAlg = 63
 
 // netOptions are the rows of net { }. Source: docs/drbd-metadata.md 9.1.
