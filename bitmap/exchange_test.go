@@ -285,3 +285,20 @@ func benchmarkSender(b *testing.B, runs int, rle bool) {
 		}
 	}
 }
+
+func BenchmarkMergerPlain(b *testing.B) { benchmarkMerger(b, 4000000, false) }
+func BenchmarkMergerRLE(b *testing.B)   { benchmarkMerger(b, 100000, true) }
+
+func benchmarkMerger(b *testing.B, runs int, rle bool) {
+	m := New(64 << 30)
+	scatter(m, rand.New(rand.NewPCG(1, 2)), runs, 4)
+	packets := send(m, rle)
+	got := New(m.Size())
+	b.SetBytes(m.Bits() / 8)
+	b.ReportAllocs()
+	for b.Loop() {
+		if done, err := receive(got, packets); !done || err != nil {
+			b.Fatal(done, err)
+		}
+	}
+}

@@ -77,14 +77,18 @@ func (w *bitWriter) put(code uint64, length int) bool {
 	if length > len(w.buf)*8-w.at {
 		return false
 	}
-	for length > 0 {
-		i, used := w.at/8, w.at%8
-		if used == 0 {
-			w.buf[i] = 0
-		}
+	i, used := w.at/8, w.at%8
+	w.at += length
+	if used > 0 {
 		w.buf[i] |= byte(code << used)
-		n := min(8-used, length)
-		code, length, w.at = code>>n, length-n, w.at+n
+		code >>= 8 - used
+		length -= 8 - used
+		i++
+	}
+	for ; length > 0; length -= 8 {
+		w.buf[i] = byte(code)
+		code >>= 8
+		i++
 	}
 	return true
 }

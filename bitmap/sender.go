@@ -1,6 +1,9 @@
 package bitmap
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // A cursor is the place in a bitmap up to which a transfer has come. Sender and
 // receiver derive it alike: plain packets start at a word, and after a
@@ -101,11 +104,18 @@ func (s *Sender) runs(dst []byte) int {
 
 // runEnd is the end of the run at bit, whose bits are known to be set or clear.
 func (b *Bitmap) runEnd(bit int64, set bool) int64 {
-	find := b.NextSet
+	v := b.Word(bit / 64)
 	if set {
-		find = b.NextClear
+		v = ^v
 	}
-	if end, ok := find(bit); ok {
+	if v >>= bit % 64; v != 0 { // the common case of a noisy bitmap: ends in its word
+		return bit + int64(bits.TrailingZeros64(v))
+	}
+	if set {
+		if end, ok := b.NextClear(bit); ok {
+			return end
+		}
+	} else if end, ok := b.NextSet(bit); ok {
 		return end
 	}
 	return b.bits
