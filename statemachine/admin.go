@@ -76,11 +76,11 @@ func (s State) ask(wish Change, r Rules) turn {
 // apply of SkipInitialSync: one P_UUIDS says it all. The new generation is durable before the peer
 // adopts it; should the end get lost, the next handshake finds nothing to copy.
 // Source: docs/drbd-wire.md 14.9.
-func (ev SkipInitialSync) apply(s State, _ Rules) turn {
+func (ev SkipInitialSync) apply(s State, r Rules) turn {
 	switch {
 	case s.Conn != Connected:
 		return refuse(s, NeedConnection)
-	case !ev.Fresh:
+	case !ev.Fresh || r.NewUUIDPending:
 		return refuse(s, NotFresh)
 	case s.Disk != Inconsistent || s.PeerDisk != Inconsistent:
 		return refuse(s, NotFresh)
@@ -91,8 +91,8 @@ func (ev SkipInitialSync) apply(s State, _ Rules) turn {
 	}}
 }
 
-func (ev PeerSkipsInitialSync) apply(s State, _ Rules) turn {
-	if s.Conn != Connected || !ev.Fresh || s.Disk != Inconsistent || s.PeerDisk != Inconsistent {
+func (ev PeerSkipsInitialSync) apply(s State, r Rules) turn {
+	if s.Conn != Connected || !ev.Fresh || r.NewUUIDPending || s.Disk != Inconsistent || s.PeerDisk != Inconsistent {
 		return stay(s)
 	}
 	s.Disk, s.PeerDisk = UpToDate, UpToDate

@@ -4,8 +4,7 @@ package statemachine
 type (
 	// Attach begins to take a disk into use.
 	Attach struct{}
-	// Attached says that the metadata was read: what it makes of the disk, and of the peer's
-	// ([Durable.Restore]). Connected, the disk is negotiated first, and Disk goes
+	// Attached says that the metadata was read: what it makes of the disk, and of the peer's. Connected, the disk is negotiated first, and Disk goes
 	// into Rules.Negotiated; InTransientState means that a handshake is under way and
 	// Attached is to be tried again after it.
 	Attached struct{ Disk, PeerDisk Disk }

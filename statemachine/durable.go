@@ -21,21 +21,3 @@ func (s State) Durable() Durable {
 		PeerOutdated: s.PeerDisk >= Inconsistent && s.PeerDisk <= Outdated,
 	}
 }
-
-// Restore is what a disk and the peer's disk are worth at attach, going by the
-// flags in the superblock. Source: docs/drbd-metadata.md 6.2.
-func (d Durable) Restore(f Fencing) (own, peer Disk) {
-	peer = DUnknown
-	if d.PeerOutdated {
-		peer = Outdated
-	}
-	switch {
-	case !d.Consistent:
-		return Inconsistent, peer
-	case !d.WasUpToDate:
-		return Outdated, peer
-	case peer == Outdated || f == DontCare:
-		return UpToDate, peer
-	}
-	return Consistent, peer
-}

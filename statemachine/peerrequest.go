@@ -38,6 +38,9 @@ func (ev PeerRequest) grant(s State, r Rules) (State, error) {
 	if s.Conn < WFReportParams && !(leaving && s.Conn == TearDown) {
 		return s, InTransientState
 	}
+	if wish.Mask&maskPeer != 0 && wish.Mask&maskPeerDisk != 0 && !s.PeerDisk.Usable() {
+		return s, NoRemoteDisk // there is nothing to declare UpToDate
+	}
 	if leaving && s.Disk < Outdated {
 		// To be outdated is a promise about data this node does not have.
 		wish.Mask &^= maskDisk

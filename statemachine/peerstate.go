@@ -60,7 +60,7 @@ func (ev PeerState) apply(s State, r Rules) turn {
 	case !ev.Word.Known():
 		return ev.bad(s, r, "a field holds no value that exists")
 	case ev.unproven(s):
-		return ev.bad(s, r, "a disk appeared without its generations")
+		return ev.bad(s, r, "a disk appeared that cannot be compared")
 	}
 	disk := ev.realDisk()
 	switch {
@@ -140,14 +140,17 @@ func (ev PeerState) commit(s, next State, how How, r Rules) turn {
 	return turn{next: next, how: how}
 }
 
-// unproven says that the peer's disk would become usable beside ours with no
-// word about its data generations. The kernel's driver accepts that; here the connection
-// is made anew, which brings them.
+// unproven says that the peer's disk would become usable beside ours and no
+// handshake would compare them: its generations are not known, or it came up without being
+// negotiated. The kernel's driver accepts that; here the connection is made anew, which brings both.
 func (ev PeerState) unproven(s State) bool {
-	if ev.UUIDsKnown || !s.Disk.Usable() || ev.Word.Disk < Negotiating {
+	if !s.Disk.Usable() || ev.Word.Disk < Negotiating {
 		return false
 	}
-	return s.Conn < Connected || s.PeerDisk.Gone() && ev.Word.Disk > Negotiating
+	if s.Conn < Connected {
+		return !ev.UUIDsKnown
+	}
+	return s.PeerDisk.Gone() && !(ev.UUIDsKnown && ev.Word.Disk == Negotiating)
 }
 
 // bad is the turn of a packet that is against the protocol.

@@ -71,8 +71,11 @@ func (ev PeerReply) apply(s State, r Rules) turn {
 		}
 		return refuse(s, why)
 	}
-	if leaving && !s.Conn.HasSockets() {
+	switch {
+	case leaving && !s.Conn.HasSockets():
 		return stay(s)
+	case !leaving && !s.Conn.Established():
+		return refuse(s, NeedConnection)
 	}
 	if err := s.mayServe(ev.Change.Apply(s)); err != nil {
 		return refuse(s, err)

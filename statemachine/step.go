@@ -65,14 +65,15 @@ func (s State) freeze(old State, r Rules) State {
 	return s
 }
 
-// soft is next, sanitised, if the rules for soft changes allow it.
+// soft is next, sanitised, if the rules for soft changes allow it. What no rule but
+// the table forbids is refused as ill-timed.
 func (s State) soft(next State, r Rules) (State, error) {
 	next = next.Sanitise()
 	if err := Validate(s, next, r); err != nil {
 		return s, err
 	}
-	if err := Legal(s, next); err != nil {
-		return s, err
+	if Legal(s, next) != nil {
+		return s, InTransientState
 	}
 	return next, nil
 }

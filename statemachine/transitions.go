@@ -11,65 +11,81 @@ type Transition struct {
 	Label    string // what makes it happen
 }
 
-// rule of the table: each of From may become each of To.
+// row of the table: each of from may become each of to.
 type row struct {
 	from, to []Conn
 	label    string
+	drawn    drawing
 }
 
-var (
-	troubles    = []Conn{Timeout, BrokenPipe, NetworkFailure, ProtocolError}
-	endings     = []Conn{Timeout, BrokenPipe, NetworkFailure, ProtocolError, TearDown}
-	withPeer    = connsFrom(WFReportParams) // any >= WFReportParams
-	withSocket  = connsFrom(WFConnection)   // any >= WFConnection
-	established = connsFrom(Connected + 1)  // any > Connected
+// drawing says whether a row's edges are part of the overview.
+type drawing uint8
+
+const (
+	wholeOnly drawing = iota // in the whole table only
+	drawn
+	drawnBare // without its label
 )
 
+var (
+	lost      = []Conn{Timeout, BrokenPipe, NetworkFailure}
+	endings   = []Conn{Timeout, BrokenPipe, NetworkFailure, ProtocolError, TearDown}
+	sourceRun = []Conn{SyncSource, PausedSyncS}
+	targetRun = []Conn{SyncTarget, PausedSyncT}
+	resync    = []Conn{SyncSource, PausedSyncS, SyncTarget, PausedSyncT}
+)
+
+// connsFrom lists the states from first on: "any >= first".
 func connsFrom(first Conn) []Conn { return Conns()[first:] }
 
 func one(c ...Conn) []Conn { return c }
 
-// table is docs/drbd-wire.md 17.1, row by row in its order; "any" is spelled out.
+// table is docs/drbd-wire.md 17.1, row by row in its order, "any" spelled out, and rows of which only some
+// edges are in the overview split.
 var table = []row{
-	{one(StandAlone), one(Unconnected), "connect"},
-	{one(Unconnected), one(WFConnection), "receiver is started"},
-	{one(Unconnected, WFConnection), one(Disconnecting), "disconnect, or serious communication trouble"},
-	{one(WFConnection), one(WFReportParams), "accept() and/or connect()"},
-	{one(WFReportParams), one(Connected), "data identical, no sync needed"},
-	{one(WFReportParams), one(WFBitMapS), "own data is newer"},
-	{one(WFReportParams), one(WFBitMapT), "peer's data is newer"},
-	{one(WFReportParams), one(Disconnecting), "during the handshake the peers do not agree about something essential"},
-	{one(Connected), one(WFBitMapS, WFBitMapT), "late attach, or forced Primary, or the peer decided so"},
-	{one(Connected), one(StartingSyncS, StartingSyncT), "negotiated invalidate or invalidate-remote"},
-	{one(Connected), one(VerifyS, VerifyT), "negotiated verify"},
-	{one(Connected), one(SyncSource, PausedSyncS, WFSyncUUID), "online grow"},
-	{one(Connected), one(Ahead), "congestion"},
-	{one(Connected), one(Behind), "peer is Ahead"},
-	{one(Connected), one(WFReportParams), "negotiated volume removal"},
-	{one(StartingSyncS), one(SyncSource, PausedSyncS), "all bits set and written"},
-	{one(StartingSyncT), one(WFSyncUUID), "all bits set and written"},
-	{one(StartingSyncS, StartingSyncT), one(Connected), "bitmap write failed"},
-	{one(WFBitMapS), one(SyncSource, PausedSyncS), "own bitmap sent and peer's received"},
-	{one(WFBitMapT), one(WFSyncUUID), "peer's bitmap received and own sent"},
-	{one(WFSyncUUID), one(SyncTarget, PausedSyncT), "sync UUID received"},
-	{one(SyncSource), one(PausedSyncS), "pause"},
-	{one(PausedSyncS), one(SyncSource), "resume"},
-	{one(SyncTarget), one(PausedSyncT), "pause"},
-	{one(PausedSyncT), one(SyncTarget), "resume"},
-	{one(SyncTarget, PausedSyncT, SyncSource, PausedSyncS), one(Connected), "resync done"},
-	{one(SyncSource), one(Ahead), "congestion"},
-	{one(SyncTarget, PausedSyncT), one(Behind), "peer is Ahead"},
-	{one(VerifyS), one(Connected), "last block or stop sector"},
-	{one(VerifyT), one(Connected), "last result, or the peer is done"},
-	{one(Ahead), one(SyncSource, PausedSyncS), "congestion is over"},
-	{one(Behind), one(SyncTarget, PausedSyncT), "sync UUID received"},
-	{established, one(Connected), "a disk is gone"},
-	{withSocket, troubles, "communication trouble"},
-	{withPeer, one(TearDown), "peer disconnects"},
-	{withPeer, one(Disconnecting), "disconnect, or the peers do not agree"},
-	{endings, one(Unconnected), "receiver is stopped"},
-	{endings, one(Disconnecting), "disconnect meanwhile"},
-	{one(Disconnecting), one(StandAlone), "cleanup finished"},
+	{one(StandAlone), one(Unconnected), "connect", drawn},
+	{one(Unconnected), one(WFConnection), "receiver is started", drawn},
+	{one(Unconnected), one(Disconnecting), "disconnect, or serious communication trouble", drawn},
+	{one(WFConnection), one(Disconnecting), "disconnect, or serious communication trouble", wholeOnly},
+	{one(WFConnection), one(WFReportParams), "accept() and/or connect()", drawn},
+	{one(WFReportParams), one(Connected), "data identical, no sync needed", drawn},
+	{one(WFReportParams), one(WFBitMapS), "own data is newer", drawnBare},
+	{one(WFReportParams), one(WFBitMapT), "peer's data is newer", drawnBare},
+	{one(WFReportParams), one(Disconnecting), "during the handshake the peers do not agree about something essential", drawn},
+	{one(Connected), one(WFBitMapS, WFBitMapT), "late attach, or forced Primary, or the peer decided so", wholeOnly},
+	{one(Connected), one(StartingSyncS, StartingSyncT), "negotiated invalidate or invalidate-remote", wholeOnly},
+	{one(Connected), one(VerifyS, VerifyT), "negotiated verify", wholeOnly},
+	{one(Connected), one(SyncSource, PausedSyncS, WFSyncUUID), "online grow", wholeOnly},
+	{one(Connected), one(Ahead), "congestion", wholeOnly},
+	{one(Connected), one(Behind), "peer is Ahead", wholeOnly},
+	{one(Connected), one(WFReportParams), "negotiated volume removal", wholeOnly},
+	{one(StartingSyncS), sourceRun, "all bits set and written", wholeOnly},
+	{one(StartingSyncT), one(WFSyncUUID), "all bits set and written", wholeOnly},
+	{one(StartingSyncS, StartingSyncT), one(Connected), "bitmap write failed", wholeOnly},
+	{one(WFBitMapS), sourceRun, "own bitmap sent and peer's received", drawnBare},
+	{one(WFBitMapT), one(WFSyncUUID), "peer's bitmap received and own sent", drawnBare},
+	{one(WFSyncUUID), targetRun, "sync UUID received", drawnBare},
+	{one(SyncSource), one(PausedSyncS), "pause", wholeOnly},
+	{one(PausedSyncS), one(SyncSource), "resume", wholeOnly},
+	{one(SyncTarget), one(PausedSyncT), "pause", wholeOnly},
+	{one(PausedSyncT), one(SyncTarget), "resume", wholeOnly},
+	{resync, one(Connected), "resync done", drawn},
+	{one(SyncSource), one(Ahead), "congestion", wholeOnly},
+	{targetRun, one(Behind), "peer is Ahead", wholeOnly},
+	{one(VerifyS), one(Connected), "last block or stop sector", wholeOnly},
+	{one(VerifyT), one(Connected), "last result, or the peer is done", wholeOnly},
+	{one(Ahead), sourceRun, "congestion is over", wholeOnly},
+	{one(Behind), targetRun, "sync UUID received", wholeOnly},
+	{connsFrom(StartingSyncS), one(Connected), "a disk is gone", wholeOnly},
+	{one(WFReportParams, Connected), lost, "communication trouble", drawnBare},
+	{resync, lost, "communication trouble", drawnBare},
+	{connsFrom(WFConnection), endings[:4], "communication trouble", wholeOnly},
+	{connsFrom(WFReportParams), one(TearDown), "peer disconnects", wholeOnly},
+	{connsFrom(WFReportParams), one(Disconnecting), "disconnect, or the peers do not agree", wholeOnly},
+	{lost, one(Unconnected), "receiver is stopped", drawn},
+	{endings, one(Unconnected), "receiver is stopped", wholeOnly},
+	{endings, one(Disconnecting), "disconnect meanwhile", wholeOnly},
+	{one(Disconnecting), one(StandAlone), "cleanup finished", drawn},
 }
 
 // Transitions is the whole table of connection states: every edge once, under
