@@ -302,3 +302,14 @@ func benchmarkMerger(b *testing.B, runs int, rle bool) {
 		}
 	}
 }
+
+// A device without blocks has an exchange of the terminator alone.
+func TestExchangeOfNothing(t *testing.T) {
+	packets := send(New(0), true)
+	if len(packets) != 1 || packets[0].compressed || len(packets[0].payload) != 0 {
+		t.Fatalf("%v", packets)
+	}
+	if done, err := receive(New(0), packets); !done || err != nil {
+		t.Fatalf("done %v, %v", done, err)
+	}
+}
