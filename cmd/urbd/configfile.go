@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/urbd/urbd/replication/config"
+)
+
+// Where the configuration is when no -c names a file: the main file and what it includes, then every file of the
+// directory that it has not included.
+const (
+	mainFile = "/etc/urbd.conf"
+	resFiles = "/etc/urbd.d/*.res"
+)
+
+// A disk reads configuration files.
+type disk struct{ config.Source }
+
+var etc = disk{config.Source{ReadFile: os.ReadFile, Glob: filepath.Glob}}
+
+// files are the files to read for -c file, or the default ones for an empty name.
+func (d disk) files(file string) ([]string, error) {
+	if file != "" {
+		return []string{file}, nil
+	}
+	var out []string
+	if _, err := d.ReadFile(mainFile); !errors.Is(err, fs.ErrNotExist) {
+		out = append(out, mainFile) // also one that cannot be read: the error then says why
+	}
+	more, err := d.Glob(resFiles)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(more)
+	if out = append(out, more...); len(out) == 0 {
+		return nil, &noConfigError{}
+	}
+	return out, nil
+}
+
+// load reads the configuration.
+func (d disk) load(file string) (*config.Config, error) {
+	files, err := d.files(file)
+	if err != nil {
+		return nil, err
+	}
+	return config.Load(d.Source, files...)
+}
+
+// A noConfigError says that there is nothing to read.
+type noConfigError struct{}
+
+func (*noConfigError) Error() string {
+	return fmt.Sprintf("there is no configuration: neither %s nor %s exists; write one, or name a file with -c", mainFile, resFiles)
+}
+
+// addresses are those of this machine's interfaces, for floating hosts.
+func addresses() ([]netip.Addr, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("addresses of this machine: %w", err)
+	}
+	var out []netip.Addr
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out = append(out, p.Addr().Unmap())
+		}
+	}
+	return out, nil
+}

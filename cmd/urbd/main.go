@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/urbd/urbd/replication"
+	"github.com/urbd/urbd/replication/config"
+)
+
+func main() {
+	w := &world{in: os.Stdin, out: os.Stdout, err: os.Stderr, hostname: os.Hostname, addresses: addresses, etc: etc}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := w.run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// A world is what the verbs touch beside control sockets and disks.
+type world struct {
+	in        io.Reader
+	out, err  io.Writer
+	hostname  func() (string, error)
+	addresses func() ([]netip.Addr, error)
+	etc       disk
+}
+
+// run is one command line, without the name of the program. It returns the exit code.
+func (w *world) run(ctx context.Context, args []string) int {
+	app := w.app()
+	complete := len(args) > 0 && args[len(args)-1] == "--generate-bash-completion"
+	if complete {
+		args = args[:len(args)-1]
+	}
+	args = append([]string{app.Name}, arrange(app, args)...)
+	if complete {
+		args = append(args, "--generate-bash-completion")
+	}
+	err := app.RunContext(ctx, args)
+	if err == nil {
+		return exitOK
+	}
+	if _, said := err.(failure); !said {
+		fmt.Fprintln(w.err, "urbd:", explain("", "", err))
+	}
+	return exitCode(err)
+}
+
+// chooser finds this host's section of a resource, by --host or uname -n, and the peer's, by --peer.
+func (w *world) chooser(c *cli.Context) (chooser, error) {
+	name := c.String("host")
+	if name == "" {
+		var err error
+		if name, err = w.hostname(); err != nil {
+			return nil, fmt.Errorf("name of this machine: %w", err)
+		}
+	}
+	addrs, err := w.addresses()
+	if err != nil {
+		return nil, err
+	}
+	return func(r *config.Resource) (local, peer *config.Host, err error) {
+		return r.Pair(name, addrs, c.String("peer"))
+	}, nil
+}
+
+// load reads the configuration and says its warnings.
+func (w *world) load(c *cli.Context) (*config.Config, error) {
+	cfg, err := w.etc.load(c.String("config"))
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range cfg.Warnings {
+		if !warning.Note {
+			fmt.Fprintln(w.err, "urbd: warning:", warning)
+		}
+	}
+	return cfg, nil
+}
+
+// targets are the targets of the command line, looked up in the configuration.
+func (w *world) targets(c *cli.Context) ([]target, error) {
+	if c.NArg() == 0 {
+		return nil, needTarget(c)
+	}
+	cfg, err := w.load(c)
+	if err != nil {
+		return nil, err
+	}
+	choose, err := w.chooser(c)
+	if err != nil {
+		return nil, err
+	}
+	return configured(cfg, c.Args().Slice(), choose)
+}
+
+// running are the targets of the command line for a verb that only talks to daemons: it has to work
+// whatever the configuration has become meanwhile, so only "all" and minor-N look into it.
+func (w *world) running(c *cli.Context) ([]target, error) {
+	var out []target
+	for _, word := range c.Args().Slice() {
+		t, err := parseTarget(word)
+		if err != nil {
+			return nil, err
+		}
+		if word == "all" || !isUp(c, t.resource) {
+			return w.targets(c)
+		}
+		out = append(out, t)
+	}
+	if len(out) == 0 {
+		return nil, needTarget(c)
+	}
+	return out, nil
+}
+
+// isUp says that a daemon listens on the control socket. One that may not be asked is there.
+func isUp(c *cli.Context, resource string) bool {
+	client, err := replication.Dial(runDir(c), resource)
+	if err == nil {
+		client.Close()
+	}
+	notUp := new(replication.NotRunningError)
+	return !errors.As(err, &notUp)
+}
+
+func runDir(c *cli.Context) string { return c.String("run-dir") }
+
+func needTarget(c *cli.Context) error {
+	return usageError(fmt.Sprintf("%s needs a target: all, RES or RES/VOL; see: urbd help %s", c.Command.Name, c.Command.Name))
+}
+
+// each runs a verb for every target. It reports every failure and returns the highest code; a code of 20
+// or more ends the run at once, since the next target would meet the same. Source: docs/drbd-cli.md 2.4.
+func (w *world) each(c *cli.Context, targets []target, do func(context.Context, target) error) error {
+	worst := exitOK
+	for _, t := range targets {
+		err := do(c.Context, t)
+		if err == nil {
+			continue
+		}
+		code := exitCode(err)
+		worst = max(worst, code)
+		if _, said := err.(failure); !said {
+			fmt.Fprintln(w.err, "urbd:", explain(t.String(), c.Command.Name, err))
+		}
+		if code >= exitSystem && code != exitNoMetadata {
+			break
+		}
+	}
+	if worst != exitOK {
+		return failure(worst)
+	}
+	return nil
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/urbd/urbd/replication"
+	"github.com/urbd/urbd/replication/config"
+	"github.com/urbd/urbd/ublk"
+)
+
+// serve is `urbd run RES`: the daemon. Whoever started it learns by sd_notify that it serves, or why it cannot.
+func (w *world) serve(c *cli.Context) error {
+	err := w.daemon(c)
+	if err != nil {
+		notify("STATUS=" + strings.ReplaceAll(explain("", "run", err), "\n", "; "))
+	}
+	return err
+}
+
+func (w *world) daemon(c *cli.Context) error {
+	if c.NArg() != 1 || c.Args().First() == "all" {
+		return usageError("run serves one resource: urbd run RES")
+	}
+	targets, err := w.targets(c)
+	if err != nil {
+		return err
+	}
+	t := targets[0]
+	if err := whole(c, targets); err != nil {
+		return err
+	}
+	logger, err := w.logger(c)
+	if err != nil {
+		return err
+	}
+	logger = logger.With("resource", t.resource)
+	if err := protect(logger); err != nil {
+		return err
+	}
+	if err := rememberConfig(runDir(c), t); err != nil {
+		return err
+	}
+	r, err := replication.New(replication.Config{
+		Resource: t.conf, Local: t.local, Peer: t.peer, Logger: logger, RunDir: runDir(c), Recover: true,
+		Devices: &ublkDevices{deviceNames{"/dev", runDir(c)}, logger},
+		Ready:   func() { notify(daemon.SdNotifyReady + "\nSTATUS=serving " + t.resource) },
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.Run(c.Context); err != nil {
+		return err
+	}
+	notify(daemon.SdNotifyStopping)
+	logger.Info("ended")
+	return nil
+}
+
+// notify tells whoever started us. That nobody listens is fine.
+func notify(state string) { _, _ = daemon.SdNotify(false, state) }
+
+// logger writes to standard error, which is the journal or the log file. The journal has its own clock.
+func (w *world) logger(c *cli.Context) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
+		return nil, usageError(fmt.Sprintf("--log-level=%s: write debug, info, warn or error", c.String("log-level")))
+	}
+	opt := &slog.HandlerOptions{Level: level}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		opt.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(w.err, opt)), nil
+}
+
+// protect makes a process of us that the system can write its memory out through: it needs no memory to free memory
+// and is not the one that is killed. Without these it works until memory is short, so they are warnings.
+func protect(logger *slog.Logger) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("the daemon needs root, and you are user %d", os.Geteuid())
+	}
+	warn := func(what string, err error) {
+		if err != nil {
+			logger.Warn(what+"; the daemon may be in the way when memory is short", "err", err)
+		}
+	}
+	warn("cannot mark the daemon as an I/O flusher", ublk.ProtectProcess())
+	warn("cannot lock memory", unix.Mlockall(unix.MCL_CURRENT|unix.MCL_FUTURE|unix.MCL_ONFAULT))
+	warn("cannot keep the daemon from being killed", os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0))
+	return nil
+}
+
+// configRecord is where the daemon leaves the configuration that it runs with, for `urbd adjust`.
+func configRecord(runDir, resource string) string { return filepath.Join(runDir, resource+".conf") }
+
+func rememberConfig(runDir string, t target) error {
+	text, err := configText(t)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(runDir, 0o755); err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	return os.WriteFile(configRecord(runDir, t.resource), text, 0o600) // it may hold a secret
+}
+
+func configText(t target) ([]byte, error) {
+	var text bytes.Buffer
+	err := config.Dump(&text, &config.Config{Resources: []*config.Resource{t.conf}})
+	return text.Bytes(), err
+}
+
+// changedSince names the first line of the configuration that the running daemon does not have; empty if it has all.
+func changedSince(runDir string, t target) (string, error) {
+	now, err := configText(t)
+	if err != nil {
+		return "", err
+	}
+	then, err := os.ReadFile(configRecord(runDir, t.resource))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return firstChange(string(then), string(now)), nil
+}
+
+func firstChange(then, now string) string {
+	a, b := strings.Split(then, "\n"), strings.Split(now, "\n")
+	for i := range max(len(a), len(b)) {
+		var old, fresh string
+		if i < len(a) {
+			old = strings.TrimSpace(a[i])
+		}
+		if i < len(b) {
+			fresh = strings.TrimSpace(b[i])
+		}
+		if old == fresh {
+			continue
+		}
+		if strings.Contains(old+fresh, "shared-secret") {
+			return "shared-secret"
+		}
+		return fmt.Sprintf("%q is now %q", old, fresh)
+	}
+	return ""
+}
+
+// sweep removes what a daemon that died left behind, unless somebody uses it.
+func sweep(ctx context.Context, runDir string, t target) error {
+	found, err := ublk.List(ctx, func(i *ublk.Info) bool { return i.Orphan && owns(t, i) })
+	if errors.Is(err, ublk.ErrNoModule) || errors.Is(err, ublk.ErrNoControl) || errors.Is(err, ublk.ErrPermission) {
+		return nil // without the driver, or the right to talk to it, nothing is left behind that we could remove
+	}
+	if err != nil {
+		return err
+	}
+	names := deviceNames{"/dev", runDir}
+	for _, i := range found {
+		if inUse(ublk.BlockPath(i.ID)) {
+			return &replication.BusyError{Device: ublk.BlockPath(i.ID), Holder: "a mount or another exclusive user, and its daemon has died; unmount it, or start the daemon again with: urbd up " + t.resource}
+		}
+		if err := ublk.Remove(ctx, i.ID); err != nil {
+			return err
+		}
+		names.remove(i.ID)
+	}
+	return nil
+}
+
+// owns says that a device is one of the target's.
+func owns(t target, i *ublk.Info) bool {
+	if t.local == nil {
+		return false
+	}
+	for _, v := range t.volumes() {
+		if i.Owner == ownerTag(t.resource, v.Number) {
+			return true
+		}
+	}
+	return false
+}
+
+// inUse says that somebody has claimed a block device: a mount, a device on top.
+func inUse(path string) bool {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err == unix.EBUSY
+}

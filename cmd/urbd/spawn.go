@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// spawnConfig says which daemon to start.
+type spawnConfig struct {
+	resource       string
+	runDir, logDir string
+	arguments      []string // of the daemon, without the program
+	program        string   // empty: this one
+}
+
+// A startError is a daemon that ended before it served, with the exit code that it had.
+type startError struct {
+	code int
+	text string
+}
+
+func (e *startError) Error() string { return e.text }
+
+// spawn starts a daemon that outlives us and waits until it serves. It listens to the daemon as systemd would:
+// the daemon says READY=1 on the socket of NOTIFY_SOCKET, or STATUS= with the reason when it cannot start.
+func spawn(ctx context.Context, cfg spawnConfig) error {
+	if cfg.program == "" {
+		var err error
+		if cfg.program, err = os.Executable(); err != nil {
+			return fmt.Errorf("find the program of the daemon: %w", err)
+		}
+	}
+	logPath, log, err := openLog(cfg)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	notices, err := listenNotices(cfg.runDir)
+	if err != nil {
+		return err
+	}
+	defer notices.Close()
+	cmd := exec.Command(cfg.program, cfg.arguments...)
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notices.LocalAddr().String())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the daemon: %w", err)
+	}
+	return attend(ctx, cmd, notices, logPath)
+}
+
+// attend waits for the first of: the daemon serves, it ends, the time is over.
+func attend(ctx context.Context, cmd *exec.Cmd, notices *net.UnixConn, logPath string) error {
+	ready, reason := make(chan struct{}), make(chan string, 1)
+	go readNotices(notices, ready, reason)
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ready:
+		return nil
+	case err := <-ended:
+		notices.Close()
+		return notStarted(err, <-reason, logPath)
+	case <-ctx.Done():
+		return giveUp(ctx, cmd, ended, logPath)
+	}
+}
+
+// giveUp ends a daemon that has not come to serve in time.
+func giveUp(ctx context.Context, cmd *exec.Cmd, ended <-chan error, logPath string) error {
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		if err := cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("end the daemon that does not come up: %w", err)
+		}
+		select {
+		case <-ended:
+			return fmt.Errorf("the daemon has not come up, its log is %s: %w", logPath, ctx.Err())
+		case <-time.After(12 * time.Second):
+		}
+	}
+	return fmt.Errorf("process %d neither comes up nor ends, its log is %s: %w", cmd.Process.Pid, logPath, ctx.Err())
+}
+
+// notStarted is the failure of a daemon: its own words, or where to look for them.
+func notStarted(err error, reason, logPath string) error {
+	code := exitSystem
+	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() > 0 {
+		code = exit.ExitCode()
+	}
+	if reason == "" {
+		reason = fmt.Sprintf("the daemon has ended without a word (%v), its log is %s", err, logPath)
+	}
+	return &startError{code, reason}
+}
+
+// readNotices reads what the daemon says until the socket is closed; then it sends the last status.
+func readNotices(conn *net.UnixConn, ready chan<- struct{}, reason chan<- string) {
+	buf := make([]byte, 64<<10)
+	status := ""
+	for {
+		n, err := conn.Read(buf)
+		if err != nil {
+			reason <- status
+			return
+		}
+		for line := range strings.Lines(string(buf[:n])) {
+			key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+			switch {
+			case key == "READY" && value == "1" && ready != nil:
+				close(ready)
+				ready = nil
+			case key == "STATUS":
+				status = value
+			}
+		}
+	}
+}
+
+// listenNotices makes the socket that the daemon speaks to. Nobody else may.
+func listenNotices(runDir string) (*net.UnixConn, error) {
+	if err := os.MkdirAll(runDir, 0o755); err != nil {
+		return nil, fmt.Errorf("run directory: %w", err)
+	}
+	path := filepath.Join(runDir, fmt.Sprintf(".start.%d", os.Getpid()))
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return nil, fmt.Errorf("listen for the daemon: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// openLog opens the daemon's log for appending.
+func openLog(cfg spawnConfig) (string, *os.File, error) {
+	if err := os.MkdirAll(cfg.logDir, 0o755); err != nil {
+		return "", nil, fmt.Errorf("log directory: %w", err)
+	}
+	path := filepath.Join(cfg.logDir, cfg.resource+".log")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	if err != nil {
+		return "", nil, fmt.Errorf("log of the daemon: %w", err)
+	}
+	return path, f, nil
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/urbd/urbd/replication"
+)
+
+// An order is a verb that only passes something on to the daemon.
+type order struct {
+	verb, usage string
+	flags       []cli.Flag
+}
+
+var orders = []order{
+	{replication.VerbAttach, "attach the backing disk", nil},
+	{replication.VerbDetach, "give the backing disk up", []cli.Flag{
+		boolFlag("force", "do not wait for I/O of the disk that hangs")}},
+	{replication.VerbConnect, "look for the peer", []cli.Flag{
+		boolFlag("discard-my-data", "after a split brain: give up what this node wrote since")}},
+	{replication.VerbDisconnect, "end the connection", []cli.Flag{
+		boolFlag("force", "do not ask the peer")}},
+	{replication.VerbPrimary, "become Primary: the block device appears", []cli.Flag{
+		boolFlag("force", "also without UpToDate data", "overwrite-data-of-peer")}},
+	{replication.VerbSecondary, "become Secondary: the block device goes", nil},
+	{replication.VerbInvalidate, "discard the local data and copy the peer's", nil},
+	{replication.VerbInvalidateRemote, "discard the peer's data and copy the local one there", nil},
+	{replication.VerbPauseSync, "pause the resync", nil},
+	{replication.VerbResumeSync, "let a paused resync go on", nil},
+	{replication.VerbNewCurrentUUID, "begin a new data generation", []cli.Flag{
+		boolFlag("clear-bitmap", "declare both disks equal: no initial sync")}},
+}
+
+// stateCommands are the orders as commands.
+func (w *world) stateCommands() []*cli.Command {
+	var out []*cli.Command
+	for _, o := range orders {
+		out = append(out, &cli.Command{
+			Name: o.verb, Usage: o.usage, ArgsUsage: "TARGET...", Category: "STATES", Flags: o.flags,
+			Action: timed(medium, func(c *cli.Context) error {
+				targets, err := w.running(c)
+				if err != nil {
+					return err
+				}
+				return w.each(c, targets, func(ctx context.Context, t target) error {
+					return give(ctx, runDir(c), t, replication.Verb{
+						Verb: o.verb, Volume: t.verbVolume(), Force: c.Bool("force"),
+						DiscardMyData: c.Bool("discard-my-data"), ClearBitmap: c.Bool("clear-bitmap"),
+					})
+				})
+			}),
+		})
+	}
+	return out
+}
+
+// give passes an order on.
+func give(ctx context.Context, runDir string, t target, v replication.Verb) error {
+	client, err := replication.Dial(runDir, t.resource)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return client.Command(ctx, v)
+}

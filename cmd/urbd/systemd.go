@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// unitDirs are where systemd looks for unit files, in the order that it does.
+var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
+
+// systemdServes says that systemd runs this machine and has our unit.
+func systemdServes() bool {
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return false
+	}
+	for _, dir := range unitDirs {
+		if _, err := os.Stat(filepath.Join(dir, "urbd@.service")); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// systemdStart starts the unit of a resource; it returns when the daemon has said that it serves.
+func systemdStart(ctx context.Context, resource string) error {
+	unit := "urbd@" + unitEscape(resource) + ".service"
+	out, err := exec.CommandContext(ctx, "systemctl", "start", unit).CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("systemctl start %s: %w", unit, ctx.Err())
+	}
+	if exit := new(exec.ExitError); !errors.As(err, &exit) {
+		return fmt.Errorf("systemctl start %s: %w", unit, err)
+	}
+	status, code := systemdOutcome(ctx, unit)
+	if status == "" {
+		status = fmt.Sprintf("systemctl start %s: %s; look at: journalctl -u %s", unit, strings.TrimSpace(string(out)), unit)
+	}
+	return &startError{code, status}
+}
+
+// systemdOutcome asks what the daemon said last and how it ended.
+func systemdOutcome(ctx context.Context, unit string) (status string, code int) {
+	code = exitSystem
+	out, err := exec.CommandContext(ctx, "systemctl", "show", "-p", "StatusText", "-p", "ExecMainStatus", unit).Output()
+	if err != nil {
+		return "", code
+	}
+	for line := range strings.Lines(string(out)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "StatusText":
+			status = value
+		case "ExecMainStatus":
+			if n, err := strconv.Atoi(value); err == nil && n > 0 {
+				code = n
+			}
+		}
+	}
+	return status, code
+}
+
+// unitEscape writes a resource name as the instance of a unit, as systemd-escape does. The unit takes it
+// back with %I.
+func unitEscape(name string) string {
+	var b strings.Builder
+	for i := range len(name) {
+		c := name[i]
+		plain := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == ':' || c == '_' || c == '.' && i > 0
+		if plain {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, `\x%02x`, c)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/urbd/urbd/replication"
+)
+
+// waitCommands wait for something that happens by itself.
+func (w *world) waitCommands() []*cli.Command {
+	limit := &cli.StringFlag{Name: "wfc-timeout", Usage: "wait at most `TIME`; 0 for ever, which is the default; the same as --timeout"}
+	command := func(name, usage string, wait func(context.Context, *cli.Context, target) error) *cli.Command {
+		return &cli.Command{
+			Name: name, Usage: usage, ArgsUsage: "TARGET...", Category: "WAITING", Flags: []cli.Flag{limit},
+			Action: func(c *cli.Context) error {
+				most := time.Duration(forever)
+				if c.IsSet("wfc-timeout") {
+					var err error
+					if most, err = parseTime(c.String("wfc-timeout")); err != nil {
+						return err
+					}
+				}
+				return timedWait(most, func(c *cli.Context) error {
+					targets, err := w.running(c)
+					if err != nil {
+						return err
+					}
+					return w.each(c, targets, func(ctx context.Context, t target) error { return wait(ctx, c, t) })
+				})(c)
+			},
+		}
+	}
+	return []*cli.Command{
+		command("wait-connect", "wait until the peer is connected", w.waitConnect),
+		command("wait-sync", "wait until no resync runs, showing its progress", w.waitSync),
+	}
+}
+
+// timedWait is timed for a verb whose purpose is to wait.
+func timedWait(limit time.Duration, action cli.ActionFunc) cli.ActionFunc {
+	if limit == 0 {
+		return timed(forever, action)
+	}
+	return func(c *cli.Context) error {
+		ctx, cancel := context.WithTimeout(c.Context, limit)
+		defer cancel()
+		c.Context = ctx
+		return timed(forever, action)(c)
+	}
+}
+
+// waitConnect waits for the connection, whatever the disks are like.
+func (w *world) waitConnect(ctx context.Context, c *cli.Context, t target) error {
+	return await(ctx, runDir(c), t, connected)
+}
+
+// connected is done when every connection is. Source: docs/drbd-cli.md 2.2, wait-connect.
+func connected(st *replication.ResourceStatus) (bool, error) {
+	if len(st.Connections) == 0 {
+		return false, standAlone(st)
+	}
+	for _, conn := range st.Connections {
+		switch conn.ConnectionState {
+		case "Connected":
+		case "StandAlone":
+			return false, standAlone(st)
+		default:
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func standAlone(st *replication.ResourceStatus) error {
+	return &waitError{exitRefused, fmt.Sprintf("it is StandAlone, nobody looks for the peer; start that with: urbd connect %s", st.Name)}
+}
+
+// await watches a resource until done says so or fails.
+func await(ctx context.Context, runDir string, t target, done func(*replication.ResourceStatus) (bool, error)) error {
+	client, err := replication.Dial(runDir, t.resource)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	last := ""
+	for st, err := range client.Watch(ctx) {
+		if err != nil {
+			if errors.Is(err, context.DeadlineExceeded) {
+				return &waitError{exitBelow, fmt.Sprintf("waited in vain, the state is %s; look at: urbd status %s", last, t.resource)}
+			}
+			return err
+		}
+		st = only(st, t.volume)
+		last = summary(&st)
+		if ok, err := done(&st); ok || err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// summary is a status in a few words, for messages.
+func summary(st *replication.ResourceStatus) string {
+	text := st.Role
+	for _, conn := range st.Connections {
+		text += " " + conn.ConnectionState
+		for _, d := range conn.PeerDevices {
+			text += " " + d.ReplicationState
+		}
+	}
+	return text
+}
+
+// waitSync waits until both disks are equal, and shows how far the resync is.
+func (w *world) waitSync(ctx context.Context, c *cli.Context, t target) error {
+	meter := newMeter(w.err, t.String(), isTerminal(w.err))
+	err := await(ctx, runDir(c), t, func(st *replication.ResourceStatus) (bool, error) {
+		meter.show(resyncOf(st))
+		return synced(st)
+	})
+	meter.end(err == nil)
+	return err
+}
+
+// synced is done when the peers are connected and no volume resyncs. Disks that are not UpToDate then stay so without
+// somebody's decision, which is worth an error.
+func synced(st *replication.ResourceStatus) (bool, error) {
+	if ok, err := connected(st); !ok || err != nil {
+		return false, err
+	}
+	for _, conn := range st.Connections {
+		for _, d := range conn.PeerDevices {
+			if d.ReplicationState != "Established" {
+				return false, nil
+			}
+		}
+	}
+	for _, d := range st.Devices {
+		peer, _ := peerDevice(st, d.Volume)
+		if d.DiskState == "Attaching" || d.DiskState == "Negotiating" || peer.PeerDiskState == "Negotiating" || peer.PeerDiskState == "Attaching" {
+			return false, nil
+		}
+		if d.DiskState == "Inconsistent" && peer.PeerDiskState == "Inconsistent" {
+			return false, &waitError{exitBelow, fmt.Sprintf("volume %d is Inconsistent on both nodes and no resync runs; choose the source with: urbd primary --force %s", d.Volume, st.Name)}
+		}
+		if d.DiskState != "UpToDate" || peer.PeerDiskState != "UpToDate" {
+			return false, &waitError{exitBelow, fmt.Sprintf("volume %d is %s/%s and no resync runs; look at: urbd status %s", d.Volume, d.DiskState, peer.PeerDiskState, st.Name)}
+		}
+	}
+	return true, nil
+}
