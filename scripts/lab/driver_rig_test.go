@@ -1,0 +1,47 @@
+//go:build rig
+
+package lab
+
+import (
+	"testing"
+
+	"github.com/urbd/urbd/scripts/vm"
+)
+
+// TestDriverAsPeer has one node run the kernel's own DRBD: an initial sync and
+// mirrored writes in both directions, then the disks are compared. That is the
+// proof that the wire and the metadata are real.
+func TestDriverAsPeer(t *testing.T) {
+	eachKernel(t, func(t *testing.T, k vm.Kernel) {
+		for _, first := range []string{"urbd", "drbd"} {
+			t.Run(first+"-first", func(t *testing.T) {
+				b := newBench(t, Options{Kernel: k, Driver: "beta"})
+				source, target := b.Alpha, b.Beta
+				if first == "drbd" {
+					source, target = b.Beta, b.Alpha
+				}
+				b.sh(source, "dd if=/dev/urandom of=/dev/vda bs=1M count=40 2>/dev/null")
+				b.sh(target, "dd if=/dev/urandom of=/dev/vda bs=1M count=40 2>/dev/null")
+				b.ok(b.Up(b.ctx))
+				b.ok(b.Sync(b.ctx, source))
+				b.ok(b.WaitUpToDate(b.ctx, target))
+				b.finished(b.fio(source, 0))
+				b.urbd(source, "secondary", Resource)
+				b.urbd(target, "primary", Resource)
+				b.finished(b.fio(target, 0))
+				b.sh(target, "dd if=/dev/urandom of=%s bs=3k seek=5000 count=400 oflag=dsync conv=notrunc 2>/dev/null", b.Device(target, 0))
+				b.reconnect(target)
+				b.urbd(target, "secondary", Resource)
+				b.equalDisks()
+			})
+		}
+	})
+}
+
+// reconnect parts the nodes, has the Primary write, and brings them together.
+func (b *bench) reconnect(primary *vm.Node) {
+	b.urbd(primary, "disconnect", Resource)
+	b.sh(primary, "dd if=/dev/urandom of=%s bs=4k seek=100 count=300 oflag=direct conv=notrunc 2>/dev/null", b.Device(primary, 0))
+	b.urbd(primary, "connect", Resource)
+	b.ok(b.WaitUpToDate(b.ctx, primary))
+}

@@ -1,0 +1,104 @@
+//go:build rig
+
+package lab
+
+import (
+	"testing"
+	"time"
+
+	"github.com/urbd/urbd/scripts/vm"
+)
+
+// TestLife leads one pair through what happens to a pair: file systems, a
+// pulled cable, a resync under load, the loss of either node.
+func TestLife(t *testing.T) {
+	eachKernel(t, func(t *testing.T, k vm.Kernel) {
+		b := newBench(t, Options{Kernel: k, Size: 320 << 20})
+		b.ok(b.Up(b.ctx))
+		b.ok(b.Sync(b.ctx, b.Alpha))
+		b.fileSystems()
+		b.pulledCable()
+		b.resyncUnderLoad()
+		b.secondaryDies()
+		b.primaryDies()
+		b.equalDisks()
+	})
+}
+
+// fileSystems makes, fills and checks ext4 and xfs, and hands them to the peer.
+func (b *bench) fileSystems() {
+	b.t.Log("file systems")
+	for _, fs := range []struct{ make, check string }{
+		{"mkfs.ext4 -q -F", "fsck.ext4 -f -n"}, {"mkfs.xfs -q -f", "xfs_repair -n"},
+	} {
+		b.sh(b.Alpha, `%s /dev/ublkb0; mkdir -p /mnt; mount /dev/ublkb0 /mnt
+for i in 1 2 3 4 5 6 7 8; do head -c $((i * 300000)) /dev/urandom > /mnt/$i; done
+(cd /mnt && sha256sum 1 2 3 4 5 6 7 8 > sums); rm /mnt/8; fstrim /mnt || true`, fs.make)
+		b.refused(b.Alpha, []string{"/dev/ublkb0", "/mnt"}, "secondary", Resource)
+		b.sh(b.Alpha, "umount /mnt")
+		b.urbd(b.Alpha, "secondary", Resource)
+		b.sh(b.Alpha, "[ ! -e /dev/ublkb0 ]")
+		b.urbd(b.Beta, "primary", Resource)
+		b.sh(b.Beta, `[ -b /dev/urbd/by-res/r0/0 ]; mkdir -p /mnt; mount /dev/urbd/by-res/r0/0 /mnt; cd /mnt; grep -v ' 8$' sums | sha256sum -c
+cd /; umount /mnt; %s /dev/ublkb0`, fs.check)
+		b.refused(b.Alpha, []string{"Primary"}, "primary", Resource)
+		b.urbd(b.Beta, "secondary", Resource)
+		b.urbd(b.Alpha, "primary", Resource)
+	}
+}
+
+// pulledCable cuts the wire under a verifying writer: the Primary goes on at
+// once, and what it wrote meanwhile is copied afterwards.
+func (b *bench) pulledCable() {
+	b.t.Log("pulled cable")
+	p := b.fio(b.Alpha, 15)
+	b.writes(b.Alpha, 6<<20)
+	b.ok(b.CutWire())
+	cut := time.Now()
+	for _, n := range b.Nodes() {
+		b.state(n, "cstate", "WFConnection")
+	}
+	b.t.Logf("both nodes noticed after %v at most", time.Since(cut).Round(100*time.Millisecond))
+	b.writes(b.Alpha, 3<<20)
+	b.ok(b.JoinWire())
+	b.finished(p)
+	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+	b.ok(b.WaitUpToDate(b.ctx, b.Beta))
+}
+
+// resyncUnderLoad writes while everything is copied.
+func (b *bench) resyncUnderLoad() {
+	b.t.Log("resync under load")
+	b.urbd(b.Beta, "invalidate", Resource)
+	p := b.fio(b.Alpha, 0)
+	b.finished(p)
+	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+	b.ok(b.WaitUpToDate(b.ctx, b.Beta))
+}
+
+// secondaryDies cuts the Secondary's power under load: nobody notices but the status.
+func (b *bench) secondaryDies() {
+	b.t.Log("power cut of the Secondary")
+	p := b.fio(b.Alpha, 30)
+	b.writes(b.Alpha, 4<<20)
+	b.Beta.PowerCut()
+	b.state(b.Alpha, "cstate", "WFConnection")
+	b.revive(b.Beta)
+	b.finished(p)
+	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+	b.ok(b.WaitUpToDate(b.ctx, b.Beta))
+}
+
+// primaryDies cuts the Primary's power under load; the peer takes over.
+func (b *bench) primaryDies() {
+	b.t.Log("power cut of the Primary")
+	b.fio(b.Alpha, 15)
+	b.writes(b.Alpha, 8<<20)
+	b.Alpha.PowerCut()
+	b.urbd(b.Beta, "primary", Resource)
+	p := b.fio(b.Beta, 0)
+	b.revive(b.Alpha)
+	b.finished(p)
+	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+	b.ok(b.WaitUpToDate(b.ctx, b.Beta))
+}
