@@ -16,7 +16,7 @@ import (
 // config makes the guest's configuration; scratch is a directory for what is
 // thrown away with the run.
 func (o *options) config(ctx context.Context, k vm.Kernel, scratch string) (vm.Config, error) {
-	c := vm.Config{Kernel: k, Log: progress}
+	c := vm.Config{Kernel: k, KernelArgs: o.args, Log: progress}
 	var err error
 	if c.Memory, err = parseSize(o.memory); err != nil {
 		return c, err

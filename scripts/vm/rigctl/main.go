@@ -29,6 +29,7 @@ OPTIONS
                       ./DIR.test builds the tests of ./DIR
   --disk SIZE         add a disk of SIZE (64M, 1G; sparse, thrown away), /dev/vda, vdb, …
   --disk FILE         add a disk kept in FILE
+  --append WORDS      add to the kernel's command line
   --memory SIZE       of a guest, 1G unless given
   --timeout DURATION  of exec, 10m unless given
   --no-urbd           do not build cmd/urbd into the guest
@@ -88,6 +89,7 @@ type options struct {
 	files    words
 	packages words
 	disks    words
+	args     words
 	memory   string
 	timeout  time.Duration
 	noUrbd   bool
@@ -110,6 +112,7 @@ func parse(args []string) (*options, error) {
 	set.Var(&o.files, "file", "")
 	set.Var(&o.packages, "build", "")
 	set.Var(&o.disks, "disk", "")
+	set.Var(&o.args, "append", "")
 	set.StringVar(&o.memory, "memory", "1G", "")
 	set.DurationVar(&o.timeout, "timeout", 10*time.Minute, "")
 	set.BoolVar(&o.noUrbd, "no-urbd", false, "")
