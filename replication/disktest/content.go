@@ -1,0 +1,62 @@
+package disktest
+
+import "io"
+
+// ReadAt reads what a reader sees now. It is no I/O of the disk: no rule applies.
+func (d *Disk) ReadAt(b []byte, off int64) (int, error) {
+	if off < 0 || off > d.size-int64(len(b)) {
+		return 0, io.EOF
+	}
+	d.now.read(off, b)
+	return len(b), nil
+}
+
+// ReadSafe reads what a power cut leaves for certain where nothing is volatile.
+func (d *Disk) ReadSafe(b []byte, off int64) (int, error) {
+	if off < 0 || off > d.size-int64(len(b)) {
+		return 0, io.EOF
+	}
+	d.safe.read(off, b)
+	return len(b), nil
+}
+
+// WriteAt changes the content durably. It is no I/O of the disk: no rule applies.
+func (d *Disk) WriteAt(b []byte, off int64) (int, error) {
+	if off < 0 || off > d.size-int64(len(b)) {
+		return 0, io.ErrShortWrite
+	}
+	n := int64(len(b))
+	d.now.write(off, n, b)
+	d.safe.write(off, n, b)
+	for _, r := range d.cache {
+		r.overwrite(off, n)
+	}
+	d.changed(off, n)
+	return len(b), nil
+}
+
+// SamePage tells whether two disks show a reader the same page of 4096 bytes
+// at off, as far as it lies below limit.
+func SamePage(a, b *Disk, off, limit int64) bool {
+	x, y := a.now[off/pageSize], b.now[off/pageSize]
+	if x == y {
+		return true // both are zero
+	}
+	if x == nil {
+		x = &zeroPage
+	}
+	if y == nil {
+		y = &zeroPage
+	}
+	n := min(pageSize, limit-off)
+	return string(x[:n]) == string(y[:n])
+}
+
+// Pages calls f with the offset of every page that is not zero.
+func (d *Disk) Pages(f func(off int64)) {
+	for i, pg := range d.now {
+		if *pg != zeroPage {
+			f(i * pageSize)
+		}
+	}
+}
