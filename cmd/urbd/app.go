@@ -41,6 +41,7 @@ func (w *world) app() *cli.App {
 		HideVersion:          true,
 		HideHelpCommand:      false,
 		EnableBashCompletion: true,
+		BashComplete:         w.completeCommand,
 		ExitErrHandler:       func(*cli.Context, error) {},
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "read `FILE` instead of the default configuration"},

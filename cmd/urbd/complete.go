@@ -8,17 +8,28 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// completeCommand prints the commands and the options of urbd itself.
+func (w *world) completeCommand(c *cli.Context) {
+	for _, cmd := range c.App.VisibleCommands() {
+		fmt.Fprintln(w.out, cmd.Name)
+	}
+	w.completeFlags(c.App.Flags)
+}
+
+func (w *world) completeFlags(flags []cli.Flag) {
+	for _, f := range flags {
+		name := f.Names()[0]
+		if !slices.Contains([]string{"help", "generate-bash-completion"}, name) {
+			fmt.Fprintln(w.out, "--"+name)
+		}
+	}
+}
+
 // complete prints the words that may follow on a command line, one a line: the options of the command, and
 // the targets that are not there yet.
 func (w *world) complete(c *cli.Context, cmd *cli.Command) {
-	for _, flags := range [][]cli.Flag{cmd.Flags, c.App.Flags} {
-		for _, f := range flags {
-			name := f.Names()[0]
-			if len(name) > 1 && !slices.Contains([]string{"help", "generate-bash-completion"}, name) {
-				fmt.Fprintln(w.out, "--"+name)
-			}
-		}
-	}
+	w.completeFlags(cmd.Flags)
+	w.completeFlags(c.App.Flags)
 	if !strings.Contains(cmd.ArgsUsage, "TARGET") && cmd.ArgsUsage != "RES" {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -74,8 +75,12 @@ func (w *world) start(ctx context.Context, c *cli.Context, t target) error {
 	if !c.Bool("no-systemd") && ordinary(c) && systemdServes() {
 		return systemdStart(ctx, t.resource)
 	}
+	options, err := globals(c)
+	if err != nil {
+		return err
+	}
 	return spawn(ctx, spawnConfig{
-		resource: t.resource, runDir: runDir(c), logDir: c.String("log-dir"), arguments: append(globals(c), "run", t.resource),
+		resource: t.resource, runDir: runDir(c), logDir: c.String("log-dir"), arguments: append(options, "run", t.resource),
 	})
 }
 
@@ -84,15 +89,23 @@ func ordinary(c *cli.Context) bool {
 	return c.String("config") == "" && c.String("host") == "" && c.String("peer") == "" && runDir(c) == replication.DefaultRunDir
 }
 
-// globals are the options of this command line that its daemon needs too.
-func globals(c *cli.Context) []string {
-	out := []string{"--run-dir", runDir(c)}
-	for _, name := range []string{"config", "host", "peer"} {
-		if v := c.String(name); v != "" {
-			out = append(out, "--"+name, v)
+// globals are the options of this command line that its daemon needs too. The daemon works in another directory.
+func globals(c *cli.Context) ([]string, error) {
+	var out []string
+	for _, name := range []string{"run-dir", "config", "host", "peer"} {
+		v := c.String(name)
+		if v == "" {
+			continue
 		}
+		if name == "run-dir" || name == "config" {
+			var err error
+			if v, err = filepath.Abs(v); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, "--"+name, v)
 	}
-	return out
+	return out, nil
 }
 
 // down ends the daemon and waits for its end. A resource that is not up is down; what a daemon that died left

@@ -47,6 +47,7 @@ func spawn(ctx context.Context, cfg spawnConfig) error {
 	if err != nil {
 		return err
 	}
+	defer os.Remove(notices.LocalAddr().String())
 	defer notices.Close()
 	cmd := exec.Command(cfg.program, cfg.arguments...)
 	cmd.Dir = "/"

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"io/fs"
+	"slices"
+	"testing"
+
+	"github.com/urbd/urbd/replication/config"
+)
+
+func TestDefaultConfigurationFiles(t *testing.T) {
+	source := func(files ...string) disk {
+		return disk{config.Source{
+			ReadFile: func(name string) ([]byte, error) {
+				if slices.Contains(files, name) {
+					return nil, nil
+				}
+				return nil, fs.ErrNotExist
+			},
+			Glob: func(pattern string) ([]string, error) {
+				if pattern != "/etc/urbd.d/*.res" {
+					t.Errorf("looks for %s", pattern)
+				}
+				return slices.DeleteFunc(slices.Clone(files), func(f string) bool { return f == mainFile }), nil
+			},
+		}}
+	}
+	for _, tt := range []struct {
+		name  string
+		disk  disk
+		named string
+		want  []string
+	}{
+		{"both", source("/etc/urbd.d/b.res", "/etc/urbd.d/a.res", "/etc/urbd.conf"), "", []string{"/etc/urbd.conf", "/etc/urbd.d/a.res", "/etc/urbd.d/b.res"}},
+		{"only resources", source("/etc/urbd.d/a.res"), "", []string{"/etc/urbd.d/a.res"}},
+		{"named", source("/etc/urbd.conf"), "x.res", []string{"x.res"}},
+		{"none", source(), "", nil},
+	} {
+		got, err := tt.disk.files(tt.named)
+		if !slices.Equal(got, tt.want) || (err != nil) != (tt.want == nil) {
+			t.Errorf("%s: %v, %v", tt.name, got, err)
+		}
+	}
+}
+
+func TestConfigurationErrors(t *testing.T) {
+	b := newBench(t)
+	b.want("dump r1", 0, "resource r1 {", "")
+	b.want("dump r7", 10, "", `there is no resource "r7"`)
+	b.write("resource r0 {\n  on alpha { adress 1.2.3.4:5; }\n}\n")
+	b.want("dump", 2, "", "urbd.conf:2:14: ")
+	b.want("-c /nonexistent/urbd.conf dump", 20, "", "/nonexistent/urbd.conf")
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestOrdersReachTheDaemon(t *testing.T) {
+	b := newBench(t)
+	d := &fakeControl{}
+	b.listen("r0", d)
+	for _, tt := range []struct{ line, order string }{
+		{"attach r0", `{"verb":"attach"}`},
+		{"attach r0/1", `{"verb":"attach","volume":1}`},
+		{"detach r0/0 --force", `{"verb":"detach","volume":0,"force":true}`},
+		{"detach --force r0/0", `{"verb":"detach","volume":0,"force":true}`},
+		{"connect r0 --discard-my-data", `{"verb":"connect","discard-my-data":true}`},
+		{"disconnect r0", `{"verb":"disconnect"}`},
+		{"primary r0", `{"verb":"primary"}`},
+		{"primary r0 --force", `{"verb":"primary","force":true}`},
+		{"primary --overwrite-data-of-peer r0", `{"verb":"primary","force":true}`},
+		{"secondary r0", `{"verb":"secondary"}`},
+		{"invalidate r0/1", `{"verb":"invalidate","volume":1}`},
+		{"invalidate-remote minor-1", `{"verb":"invalidate-remote","volume":1}`},
+		{"pause-sync r0", `{"verb":"pause-sync"}`},
+		{"resume-sync r0", `{"verb":"resume-sync"}`},
+		{"new-current-uuid --clear-bitmap r0/0", `{"verb":"new-current-uuid","volume":0,"clear-bitmap":true}`},
+	} {
+		b.want(tt.line, 0, "", "")
+		if got := d.orders[len(d.orders)-1]; got != tt.order {
+			t.Errorf("urbd %s sent %s, want %s", tt.line, got, tt.order)
+		}
+	}
+}
+
+func TestRefusalsGetTheirCodesAndTheNextStep(t *testing.T) {
+	b := newBench(t)
+	d := &fakeControl{}
+	b.listen("r0", d)
+	for _, tt := range []struct {
+		verb string
+		code int
+		body string
+		exit int
+		says string
+	}{
+		{"primary", 409, `{"refused":"need access to UpToDate data","code":-2}`, 17, "r0: State change failed: (-2) need access to UpToDate data; connect the node that has the data, or, when this node's data is the one to keep: urbd primary --force r0\n"},
+		{"primary", 409, `{"refused":"the peer is Primary","code":-1}`, 11, "r0: State change failed: (-1) the peer is Primary; make the other node Secondary first"},
+		{"secondary", 409, `{"refused":"the device is in use","code":-12}`, 11, "State change failed: (-12)"},
+		{"secondary", 500, `{"error":"/dev/ublkb0 is in use by mounted on /mnt"}`, 20, "urbd: r0: /dev/ublkb0 is in use by mounted on /mnt\n"},
+		{"attach", 409, `{"refused":"the disk is worth less than Outdated","code":-16}`, 5, "(-16)"},
+		{"detach", 409, `{"refused":"need a usable local disk","code":-4}`, 16, "(-4)"},
+		{"connect", 409, `{"refused":"the connection is not StandAlone"}`, 11, "urbd: r0: refused: the connection is not StandAlone\n"},
+	} {
+		d.reply(tt.verb, tt.code, tt.body)
+		b.want(tt.verb+" r0", tt.exit, "", tt.says)
+	}
+}
+
+func TestSeveralTargetsGiveTheHighestCode(t *testing.T) {
+	b := newBench(t)
+	r0, r1 := &fakeControl{}, &fakeControl{}
+	b.listen("r0", r0)
+	b.listen("r1", r1)
+	r0.reply("primary", 409, `{"refused":"need access to UpToDate data","code":-2}`)
+	b.want("primary all", 17, "", "r0: State change failed")
+	if want := []string{`{"verb":"primary"}`}; !slices.Equal(r1.orders, want) {
+		t.Errorf("r1 got %v after r0 was refused, want %v", r1.orders, want)
+	}
+	r0.reply("primary", 500, `{"error":"broken"}`)
+	b.want("primary r0 r1", 20, "", "r0: broken")
+	if len(r1.orders) != 1 {
+		t.Errorf("r1 got %v although a code of 20 ends the run", r1.orders)
+	}
+}
+
+func TestADaemonThatIsNotThere(t *testing.T) {
+	b := newBench(t)
+	b.want("primary r0", 10, "", "urbd: r0: r0 is not up; start it with: urbd up r0\n")
+	b.want("primary r9", 10, "", `there is no resource "r9" in the configuration; there is r0, r1, elsewhere`)
+	b.want("primary r0/7", 1, "", "r0 has no volume 7; its volumes are 0, 1")
+	b.want("primary elsewhere", 10, "", `resource elsewhere has no section for this machine: uname -n says "alpha"`)
+	b.want("primary", 1, "", "primary needs a target")
+	b.want("primary r0/x", 1, "", `"r0/x" is no target`)
+	b.want("primary ../etc", 1, "", "is no target")
+	b.want("down r0", 0, "", "")
+	b.want("role r0", 10, "", "not up")
+}
+
+func TestOrdersWorkWithABrokenConfiguration(t *testing.T) {
+	b := newBench(t)
+	d := &fakeControl{}
+	b.listen("r0", d)
+	b.write("resource r0 { on }")
+	b.want("secondary r0", 0, "", "")
+	b.want("secondary all", 2, "", "urbd.conf:1:18:")
+}
+
+func TestEveryOrderHasADeadline(t *testing.T) {
+	b := newBench(t)
+	b.want("primary r0 --timeout 0", 1, "", "primary cannot wait for ever")
+	b.want("primary r0 --timeout soon", 1, "", `"soon" is no time`)
+	b.listen("r1", &fakeControl{hold: true})
+	b.want("wait-connect r1 --timeout 50ms", 5, "", "waited in vain")
+	b.want("wait-connect r1 --wfc-timeout 50ms", 5, "", "waited in vain")
+}
