@@ -25,27 +25,32 @@ func always(do ...Effect) func(_, _ State, _ How) []Effect {
 	return func(_, _ State, _ How) []Effect { return do }
 }
 
-// remembered are the duties that change what will be in the metadata.
-var remembered = []duty{
+// marked are the duties that change memory only.
+var marked = []duty{
 	{"contact is lost: what is not confirmed counts as missing there", losesUnacked, always(MarkUnacked{})},
-	{"the whole disk will be resynced", func(o, n State, how How) bool {
-		return how.FullSync || n.Conn.StartingSync() && !o.Conn.StartingSync()
-	}, always(SetAllBits{})},
 	{"peer is promoted and neither disk is good", func(o, n State, _ How) bool {
 		return n.Peer == Primary && o.Peer != Primary && o.Conn == Connected &&
 			o.Disk == Inconsistent && o.PeerDisk == Inconsistent
 	}, always(MarkConsiderResync{})},
-	{"role", func(o, n State, _ How) bool { return n.Role != o.Role },
-		func(o, n State, _ How) []Effect { return []Effect{SetRoleBit{n.Role == Primary}} }},
 	{"new generation, later", func(o, n State, how How) bool {
 		return !how.Pending && n.Suspended() && startsGeneration(o, n, how)
 	}, always(RememberNewUUID{})},
-	{"new generation", func(o, n State, how How) bool {
-		return !n.Suspended() && (startsGeneration(o, n, how) || endsFreezeAlone(o, n, how))
-	}, always(NewCurrentUUID{})},
 	{"no new generation after all", func(o, n State, how How) bool {
 		return how.Pending && !n.Suspended() && !endsFreezeAlone(o, n, how)
 	}, always(ForgetNewUUID{})},
+}
+
+// remembered are the duties that change what is in the metadata.
+var remembered = []duty{
+	{"the whole disk will be resynced", func(o, n State, how How) bool {
+		return how.FullSync || n.Conn.StartingSync() && !o.Conn.StartingSync()
+	}, always(SetAllBits{})},
+	{"new generation", func(o, n State, how How) bool {
+		return !n.Suspended() && (startsGeneration(o, n, how) || endsFreezeAlone(o, n, how))
+	}, always(NewCurrentUUID{})},
+	// After the generation: what becomes the bitmap UUID keeps the bit that it was current with.
+	{"role", func(o, n State, _ How) bool { return n.Role != o.Role },
+		func(o, n State, _ How) []Effect { return []Effect{SetRoleBit{n.Role == Primary}} }},
 	{"resync begins as source", startsSource, always(StartSourceUUIDs{})},
 	{"resync begins as target", func(o, n State, how How) bool { return how.SyncUUID && n.Conn.Syncing() }, always(StartTargetUUIDs{})},
 	{"resync is done, source", func(o, n State, _ How) bool {
@@ -56,13 +61,16 @@ var remembered = []duty{
 	}, always(FinishTargetUUIDs{})},
 }
 
-// announced are the packets, in the order of docs/drbd-wire.md 9.6.
+// announced are the packets, in the order of docs/drbd-wire.md 9.6. Two rows differ from it: c
+// waits until the peer's disk is usable, for an answer while it still says Attaching would be forgotten there;
+// and a disk that turned out Outdated beside a diskless peer is announced, for the kernel's driver would
+// have taken it for UpToDate and says nothing.
 var announced = []duty{
 	{"reply", func(_, _ State, how How) bool { return how.Reply != nil },
 		func(_, _ State, how How) []Effect { return []Effect{*how.Reply} }},
 	{"sync UUID", startsSource, always(SendSyncUUID{})},
 	{"c: peer attached", func(o, n State, _ How) bool {
-		return n.Conn.Established() && o.PeerDisk == Diskless && n.PeerDisk > Diskless && n.PeerDisk != DUnknown
+		return n.Conn.Established() && o.PeerDisk.Gone() && n.PeerDisk.Usable() && n.PeerDisk != DUnknown
 	}, always(SendUUIDs{}, SendState{})},
 	{"new generation", func(o, n State, how How) bool {
 		return n.Conn.Established() && !n.Suspended() && o.Role == n.Role && startsGeneration(o, n, how)
@@ -70,6 +78,9 @@ var announced = []duty{
 	{"d: own disk is negotiated", func(o, n State, _ How) bool {
 		return n.Conn.Established() && o.Disk == Attaching && n.Disk == Negotiating
 	}, always(SendSizes{}, SendUUIDs{}, SendState{})},
+	{"own disk turned out to be old", func(o, n State, _ How) bool {
+		return n.Conn == Connected && o.Disk == Negotiating && n.Disk == Outdated
+	}, always(SendState{})},
 	{"e: pause", func(o, n State, _ How) bool {
 		return n.Conn.Established() && (o.AfterISP != n.AfterISP || o.UserISP != n.UserISP)
 	}, always(SendState{})},
@@ -146,10 +157,12 @@ func startsGeneration(o, n State, how How) bool {
 	return n.PeerDisk < Inconsistent && o.Peer != Primary && n.Peer == Primary
 }
 
-// endsFreezeAlone says that a freeze ends and the peer, which it waited for, is not back:
-// the generation that was remembered starts now.
+// endsFreezeAlone says that a freeze ends, and the peer that it waited for is not back with its data: the
+// generation that was remembered starts now. (The kernel's driver starts it in any case when it is
+// told to resume, and both nodes then resync nothing at the next connect.)
 func endsFreezeAlone(o, n State, how How) bool {
-	return how.Pending && o.Suspended() && !n.Suspended() && n.Disk == UpToDate && !(n.Conn.Established() && o.Conn < Connected)
+	return how.Pending && !how.HasBitmapUUID && o.Suspended() && !n.Suspended() && n.Disk == UpToDate &&
+		!(n.Conn.Established() && n.PeerDisk == UpToDate)
 }
 
 // startsSource says that a resync begins and this node is its source.
@@ -162,9 +175,10 @@ func startsSource(o, n State, _ How) bool {
 // place where packets that nobody asked for come from.
 // Source: docs/drbd-wire.md 9.6, 14.5; docs/drbd-metadata.md 1.3, 5.3.
 func Consequences(old, next State, how How) []Effect {
-	do := due(nil, remembered, old, next, how)
-	marks := len(do) > 0
-	if next.Disk.Usable() && (marks || !old.Disk.Usable() || old.Durable() != next.Durable()) {
+	do := due(nil, marked, old, next, how)
+	memory := len(do)
+	do = due(do, remembered, old, next, how)
+	if next.Disk.Usable() && (len(do) > memory || !old.Disk.Usable() || old.Durable() != next.Durable()) {
 		do = append(do, WriteMetadata{})
 	}
 	do = due(do, announced, old, next, how)

@@ -35,8 +35,13 @@ func (ev PeerRequest) grant(s State, r Rules) (State, error) {
 	}
 	want := FromWord(wish.Val)
 	leaving := wish.Mask&maskConn != 0 && want.Conn == TearDown
-	if s.Conn < WFReportParams && !(leaving && s.Conn == TearDown) {
+	switch {
+	case leaving && s.Conn == TearDown: // the same request again
+	case s.Conn < WFReportParams, s.Conn == WFReportParams && !leaving && wish != RemoveVolumeChange.Mirror():
 		return s, InTransientState
+	}
+	if want.PeerDisk == Failed && wish.Mask == maskPeerDisk && s.PeerDisk == Diskless {
+		return s, IsDiskless
 	}
 	if wish.Mask&maskPeer != 0 && wish.Mask&maskPeerDisk != 0 && !s.PeerDisk.Usable() {
 		return s, NoRemoteDisk // there is nothing to declare UpToDate

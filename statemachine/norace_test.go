@@ -1,0 +1,5 @@
+//go:build !race
+
+package statemachine
+
+const underRace = false

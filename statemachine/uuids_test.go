@@ -1,0 +1,63 @@
+package statemachine
+
+import "testing"
+
+// TestResyncWorkedExample is the example of docs/drbd-metadata.md 5.3, source a and target b.
+func TestResyncWorkedExample(t *testing.T) {
+	const (
+		sourceData = 0x6D67_0000_0000_0001
+		oldData    = 0x895D_0000_0000_0015
+		syncUUID   = 0x895E_0000_0000_0015
+		older      = 0x40F7_0000_0000_0000
+	)
+	a := UUIDs{sourceData, oldData, [2]uint64{older, 4}}
+	b := UUIDs{Current: oldData &^ 1}
+	announced := a
+
+	a, sent := a.StartSource(0xBAD)
+	b = b.StartTarget(sent, false)
+	check := func(name string, got, want UUIDs) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	if sent != syncUUID {
+		t.Errorf("sync UUID %x, want %x", sent, uint64(syncUUID))
+	}
+	check("a running", a, UUIDs{sourceData, syncUUID, [2]uint64{oldData, older}})
+	check("b running", b, UUIDs{Current: syncUUID &^ 1})
+	check("a after", a.FinishSource(), UUIDs{sourceData, 0, [2]uint64{syncUUID, oldData}})
+	check("b after", b.FinishTarget(announced, false), UUIDs{sourceData &^ 1, 0, [2]uint64{syncUUID &^ 1, oldData}})
+}
+
+func TestUUIDOperations(t *testing.T) {
+	u := UUIDs{10, 21, [2]uint64{30, 40}}
+	fresh := UUIDs{Current: JustCreated}
+	synced, random := fresh.NewCurrent(0xF0, true).StartSource(0xABC)
+	for _, tc := range []struct {
+		name      string
+		got, want UUIDs
+	}{
+		{"new current keeps the bit of the old", UUIDs{Current: 11}.NewCurrent(0x101, false), UUIDs{0x100, 11, [2]uint64{}}},
+		{"new current as Primary", UUIDs{Current: 10}.NewCurrent(0x100, true), UUIDs{0x101, 10, [2]uint64{}}},
+		{"new current with a bitmap UUID", u.NewCurrent(0x100, false), UUIDs{0x100, 10, [2]uint64{30, 40}}},
+		{"the command rotates it", u.NewCurrentRotated(0x100, false), UUIDs{0x100, 10, [2]uint64{21, 30}}},
+		{"clear", u.ClearBitmap(), UUIDs{10, 0, [2]uint64{21, 30}}},
+		{"clear nothing", UUIDs{10, 0, [2]uint64{30, 40}}.ClearBitmap(), UUIDs{10, 0, [2]uint64{30, 40}}},
+		{"role", UUIDs{Current: 10}.WithRole(true).WithRole(true), UUIDs{Current: 11}},
+		{"no role", UUIDs{Current: 11}.WithRole(false), UUIDs{Current: 10}},
+		{"adopt", u.Adopt(0x101, false), UUIDs{0x100, 0, [2]uint64{30, 40}}},
+		{"first sync", synced, UUIDs{0xF1, 0xABC, [2]uint64{JustCreated, 0}}},
+	} {
+		if tc.got != tc.want {
+			t.Errorf("%s: %v, want %v", tc.name, tc.got, tc.want)
+		}
+	}
+	if random != 0xABC {
+		t.Errorf("the sync UUID after a just created bitmap UUID is %x, not the random one", random)
+	}
+	if _, n := (UUIDs{Current: 10}).StartSource(0xABC); n != 0xABC {
+		t.Errorf("the sync UUID without a bitmap UUID is %x, not the random one", n)
+	}
+}
