@@ -56,6 +56,7 @@ func exitCode(err error) int {
 		conf    *config.Error
 		refused *replication.RefusedError
 		notUp   *replication.NotRunningError
+		running *replication.AlreadyRunningError
 		verb    *replication.VerbError
 		found   *replication.FoundError
 		unknown *unknownError
@@ -77,7 +78,7 @@ func exitCode(err error) int {
 		return configCode(conf.Kind)
 	case errors.As(err, &refused):
 		return refusalCode(refused)
-	case errors.As(err, &notUp), errors.As(err, &verb), errors.As(err, &found), errors.As(err, &unknown), errors.As(err, &noConf):
+	case errors.As(err, &notUp), errors.As(err, &running), errors.As(err, &verb), errors.As(err, &found), errors.As(err, &unknown), errors.As(err, &noConf):
 		return exitConfig
 	case errors.As(err, &meta):
 		return exitNoMetadata

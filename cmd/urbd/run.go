@@ -44,26 +44,27 @@ func (w *world) daemon(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	logger = logger.With("resource", t.resource)
-	if err := protect(logger); err != nil {
-		return err
-	}
-	if err := rememberConfig(runDir(c), t); err != nil {
-		return err
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("the daemon needs root, and you are user %d: sudo urbd run %s", os.Geteuid(), t)
 	}
 	r, err := replication.New(replication.Config{
 		Resource: t.conf, Local: t.local, Peer: t.peer, Logger: logger, RunDir: runDir(c), Recover: true,
 		Devices: &ublkDevices{deviceNames{"/dev", runDir(c)}, logger},
-		Ready:   func() { notify(daemon.SdNotifyReady + "\nSTATUS=serving " + t.resource) },
+		Ready: func() {
+			if err := rememberConfig(runDir(c), t); err != nil {
+				logger.Warn("urbd adjust will not see what changes in the configuration", "err", err)
+			}
+			notify(daemon.SdNotifyReady + "\nSTATUS=serving " + t.resource)
+		},
 	})
 	if err != nil {
 		return err
 	}
+	defer os.Remove(configRecord(runDir(c), t.resource))
 	if err := r.Run(c.Context); err != nil {
 		return err
 	}
 	notify(daemon.SdNotifyStopping)
-	logger.Info("ended")
 	return nil
 }
 
@@ -88,23 +89,6 @@ func (w *world) logger(c *cli.Context) (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(w.err, opt)), nil
 }
 
-// protect makes a process of us that the system can write its memory out through: it needs no memory to free memory
-// and is not the one that is killed. Without these it works until memory is short, so they are warnings.
-func protect(logger *slog.Logger) error {
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("the daemon needs root, and you are user %d", os.Geteuid())
-	}
-	warn := func(what string, err error) {
-		if err != nil {
-			logger.Warn(what+"; the daemon may be in the way when memory is short", "err", err)
-		}
-	}
-	warn("cannot mark the daemon as an I/O flusher", ublk.ProtectProcess())
-	warn("cannot lock memory", unix.Mlockall(unix.MCL_CURRENT|unix.MCL_FUTURE|unix.MCL_ONFAULT))
-	warn("cannot keep the daemon from being killed", os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0))
-	return nil
-}
-
 // configRecord is where the daemon leaves the configuration that it runs with, for `urbd adjust`.
 func configRecord(runDir, resource string) string { return filepath.Join(runDir, resource+".conf") }
 
@@ -112,9 +96,6 @@ func rememberConfig(runDir string, t target) error {
 	text, err := configText(t)
 	if err != nil {
 		return err
-	}
-	if err := os.MkdirAll(runDir, 0o755); err != nil {
-		return fmt.Errorf("run directory: %w", err)
 	}
 	return os.WriteFile(configRecord(runDir, t.resource), text, 0o600) // it may hold a secret
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -59,17 +60,17 @@ func (w *world) waitConnect(ctx context.Context, c *cli.Context, t target) error
 	return await(ctx, runDir(c), t, connected)
 }
 
-// connected is done when every connection is. Source: docs/drbd-cli.md 2.2, wait-connect.
+// connected is done when every connection is, and the peers have been introduced. Source: docs/drbd-cli.md 2.2, wait-connect.
 func connected(st *replication.ResourceStatus) (bool, error) {
 	if len(st.Connections) == 0 {
 		return false, standAlone(st)
 	}
 	for _, conn := range st.Connections {
-		switch conn.ConnectionState {
-		case "Connected":
-		case "StandAlone":
+		if conn.ConnectionState == "StandAlone" {
 			return false, standAlone(st)
-		default:
+		}
+		meeting := func(d replication.PeerDeviceStatus) bool { return d.ReplicationState == "Off" }
+		if conn.ConnectionState != "Connected" || slices.ContainsFunc(conn.PeerDevices, meeting) {
 			return false, nil
 		}
 	}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/urbd/urbd/replication"
+	"github.com/urbd/urbd/ublk"
+)
+
+const (
+	patience     = 3 * time.Second // for udev and its like, which look at every device for a moment
+	patienceStep = 50 * time.Millisecond
+	goLimit      = 30 * time.Second // for the kernel to send the requests that have waited
+)
+
+// Start makes the block device appear, with its names. One that was adopted is there: only its size may be new.
+func (d *device) Start(ctx context.Context, size int64) error {
+	if err := d.fetch(ctx); err != nil {
+		return err
+	}
+	if d.adopted {
+		return d.startAdopted(ctx, size)
+	}
+	if err := d.fit(ctx, size); err != nil {
+		return err
+	}
+	if err := d.names.announce(d.dev.ID(), d.resource, d.volume); err != nil {
+		return err
+	}
+	if err := d.dev.Start(ctx); err != nil {
+		d.names.remove(d.dev.ID())
+		return err
+	}
+	return d.appeared()
+}
+
+func (d *device) startAdopted(ctx context.Context, size int64) error {
+	select {
+	case <-d.went:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if d.goErr != nil {
+		return d.goErr
+	}
+	return d.fit(ctx, size)
+}
+
+func (d *device) fit(ctx context.Context, size int64) error {
+	if d.dev.Config().Size == size {
+		return nil
+	}
+	return d.dev.Resize(ctx, size)
+}
+
+// appeared sets what can be set only on a block device that is there.
+func (d *device) appeared() error {
+	// Write-back throttling expects an answer in 2 ms, which a peer on a network does not give.
+	for name, value := range map[string]string{"scheduler": "none", "wbt_lat_usec": "0"} {
+		if err := d.dev.Tune(name, value); err != nil {
+			d.logger.Debug("queue setting", "device", d.Path(), "err", err)
+		}
+	}
+	if err := d.names.announce(d.dev.ID(), d.resource, d.volume); err != nil {
+		return err
+	}
+	return d.names.link(d.dev.ID(), d.resource, d.volume)
+}
+
+// fetch puts the fetches on the ring again after a Stop, which ended them. It runs on the loop's thread for that.
+func (d *device) fetch(ctx context.Context) error {
+	if d.served.Load() {
+		return nil
+	}
+	if d.ring == nil {
+		return errors.New("the device is started before it is served")
+	}
+	done := make(chan error, 1)
+	if err := d.ring.Post(func() {
+		if d.served.Load() { // meanwhile by Serve
+			done <- nil
+			return
+		}
+		done <- d.Serve(d.ring, d.submit)
+	}); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Resize changes the size.
+func (d *device) Resize(ctx context.Context, size int64) error { return d.dev.Resize(ctx, size) }
+
+// Stop makes the block device go, unless it is mounted or held.
+func (d *device) Stop(ctx context.Context) error {
+	if d.waiting() {
+		// Nobody serves it, so the kernel cannot be asked in the usual way; its users must not be thrown out.
+		held, err := d.dev.Holders()
+		if err != nil {
+			return err
+		}
+		if len(held) > 0 {
+			return &replication.BusyError{Device: d.Path(), Holder: holders(held)}
+		}
+	}
+	err := d.tryStop(ctx)
+	if busy := new(ublk.BusyError); errors.As(err, &busy) {
+		return &replication.BusyError{Device: d.Path(), Holder: holders(busy.Holders)}
+	}
+	if err != nil {
+		return err
+	}
+	d.served.Store(false)
+	d.adopted = false
+	d.names.remove(d.dev.ID())
+	return nil
+}
+
+// tryStop has some patience with processes: udev looks at a device after every change, and is gone a moment later.
+func (d *device) tryStop(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	limit := time.After(patience)
+	for {
+		err := d.dev.TryStop(ctx)
+		busy := new(ublk.BusyError)
+		if !errors.As(err, &busy) || lasting(busy) {
+			return err
+		}
+		select {
+		case <-limit:
+			return err
+		case <-ctx.Done():
+			return err
+		case <-time.After(patienceStep):
+		}
+	}
+}
+
+// lasting says that a holder will not go by itself: a mount, swap, a device on top.
+func lasting(busy *ublk.BusyError) bool {
+	for _, h := range busy.Holders {
+		if h.PID == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// holders names the users of a device as the end of "in use by ...".
+func holders(all []ublk.Holder) string {
+	var names []string
+	for _, h := range all {
+		name := h.String()
+		if at, ok := strings.CutPrefix(h.What, "mounted on "); ok {
+			name = "the mount at " + at
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Delete gives the minor back. An adopted device whose users still wait is left to the next daemon: that one may
+// succeed, and they have nothing else.
+func (d *device) Delete(ctx context.Context) error {
+	if d.waiting() {
+		return d.dev.Abandon(ctx)
+	}
+	err := d.dev.Delete(ctx)
+	if err == nil {
+		d.served.Store(false)
+		d.names.remove(d.dev.ID())
+	}
+	return err
+}
+
+// letGo ends the recovery of an adopted device.
+func (d *device) letGo() {
+	defer close(d.went)
+	ctx, cancel := context.WithTimeout(context.Background(), goLimit)
+	defer cancel()
+	d.goErr = d.dev.Start(ctx)
+	if d.goErr == nil {
+		d.goErr = d.appeared()
+	}
+	if d.goErr != nil {
+		d.logger.Error("the users of the block device still wait: it cannot be served again", "device", d.Path(), "err", d.goErr)
+	}
+}
+
+// waiting says that the device was adopted and its users have not been let go.
+func (d *device) waiting() bool {
+	if !d.adopted {
+		return false
+	}
+	select {
+	case <-d.went:
+		return d.goErr != nil
+	default:
+		return true
+	}
+}
