@@ -1,8 +1,13 @@
 package vm
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
+
+	"github.com/urbd/urbd/scripts/vm/volatile"
 )
 
 // A CacheMode says what a power cut leaves of a disk.
@@ -15,6 +20,10 @@ const (
 	// Direct passes writes to the host's disk past its memory (O_DIRECT). What the host's
 	// disk had taken survives.
 	Direct CacheMode = "none"
+	// Volatile has a cache that forgets: of what was written and not flushed, a cut
+	// loses all, half, a tenth or nothing, sector by sector. The disk for asking
+	// what survives. See package volatile.
+	Volatile CacheMode = "volatile"
 	// Unsafe ignores flushes. Fastest.
 	Unsafe CacheMode = "unsafe"
 )
@@ -26,6 +35,28 @@ type Disk struct {
 	Size  int64     // bytes; 0 keeps the size of an existing file
 	Cache CacheMode // "" is Writeback
 }
+
+// served is a volatile disk and its server. It outlives the boots of its node.
+type served struct {
+	disk   *volatile.Disk
+	server *volatile.Server
+}
+
+// serve starts serving a volatile disk on a socket.
+func (d Disk) serve(socket string) (*served, error) {
+	disk, err := volatile.Open(d.Path, rand.Uint64())
+	if err != nil {
+		return nil, fmt.Errorf("disk: %w", err)
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		disk.Close()
+		return nil, fmt.Errorf("disk: %w", err)
+	}
+	return &served{disk: disk, server: volatile.Serve(disk, l)}, nil
+}
+
+func (s *served) close() error { return errors.Join(s.server.Close(), s.disk.Close()) }
 
 // prepare makes the file and its size.
 func (d Disk) prepare() error {
@@ -49,13 +80,14 @@ func (d Disk) prepare() error {
 	return nil
 }
 
-func (d Disk) args(i int) []string {
-	cache := d.Cache
-	if cache == "" {
-		cache = Writeback
+// args are QEMU's options for the disk; a volatile one is reached at its socket.
+func (d Disk) args(i int, socket string) []string {
+	backend := fmt.Sprintf("cache=%s,file=%s", d.Cache, escape(d.Path))
+	if d.Cache == Volatile {
+		backend = "cache=writeback,file.driver=nbd,file.server.type=unix,file.server.path=" + escape(socket)
 	}
 	return []string{
-		"-drive", fmt.Sprintf("if=none,id=disk%d,format=raw,discard=unmap,cache=%s,file=%s", i, cache, escape(d.Path)),
+		"-drive", fmt.Sprintf("if=none,id=disk%d,format=raw,discard=unmap,%s", i, backend),
 		"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,serial=rig%d", i, i),
 	}
 }

@@ -168,7 +168,7 @@ func (img *Image) qemu(args ...string) *exec.Cmd {
 }
 
 // machineArgs are the options that do not depend on one run's sockets.
-func machineArgs(img *Image, c Config, initrd string) []string {
+func machineArgs(img *Image, c Config, dir *runDir) []string {
 	accel := "tcg,thread=multi"
 	if kvmUsable() {
 		accel = "kvm"
@@ -176,11 +176,11 @@ func machineArgs(img *Image, c Config, initrd string) []string {
 	args := []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-machine", "q35", "-accel", accel, "-cpu", "max", "-smp", strconv.Itoa(c.CPUs), "-m", fmt.Sprintf("%dM", c.Memory>>20),
-		"-kernel", img.vmlinuz, "-initrd", initrd, "-append", commandLine(c),
+		"-kernel", img.vmlinuz, "-initrd", dir.path("initrd"), "-append", commandLine(c),
 		"-device", "virtio-serial-pci", "-device", "virtio-rng-pci",
 	}
 	for i, d := range c.Disks {
-		args = append(args, d.args(i)...)
+		args = append(args, d.args(i, dir.diskSocket(i))...)
 	}
 	for i, n := range c.NICs {
 		args = append(args, n.args(i)...)

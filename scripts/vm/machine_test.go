@@ -15,7 +15,7 @@ func TestCommandLine(t *testing.T) {
 }
 
 func TestPathsWithCommasStayPaths(t *testing.T) {
-	args := Disk{Path: "/a,readonly=on", Cache: Direct}.args(1)
+	args := Disk{Path: "/a,readonly=on", Cache: Direct}.args(1, "")
 	if !slices.Contains(args, "if=none,id=disk1,format=raw,discard=unmap,cache=none,file=/a,,readonly=on") {
 		t.Errorf("%q", args)
 	}

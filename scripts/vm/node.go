@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,7 +41,7 @@ type Node struct {
 	config Config
 	image  *Image
 	dir    *runDir
-	initrd string
+	disks  []*served // the volatile ones
 
 	mu        sync.Mutex
 	machine   *machine     // nil while down
@@ -58,6 +59,12 @@ func Boot(ctx context.Context, c Config) (*Node, error) {
 	if c.CPUs == 0 {
 		c.CPUs = 2
 	}
+	c.Disks = slices.Clone(c.Disks)
+	for i := range c.Disks {
+		if c.Disks[i].Cache == "" {
+			c.Disks[i].Cache = Writeback
+		}
+	}
 	img, err := Prepare(ctx, c.Kernel, c.Log)
 	if err != nil {
 		return nil, err
@@ -66,7 +73,7 @@ func Boot(ctx context.Context, c Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{config: c, image: img, dir: dir, initrd: dir.path("initrd"), unplugged: map[int]bool{}}
+	n := &Node{config: c, image: img, dir: dir, unplugged: map[int]bool{}}
 	if err := n.firstBoot(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -82,12 +89,19 @@ func (n *Node) firstBoot(ctx context.Context) error {
 	for guest, host := range n.config.Files {
 		files[guest] = host
 	}
-	if err := n.image.withFiles(n.initrd, files); err != nil {
+	if err := n.image.withFiles(n.dir.path("initrd"), files); err != nil {
 		return err
 	}
-	for _, d := range n.config.Disks {
+	for i, d := range n.config.Disks {
 		if err := d.prepare(); err != nil {
 			return err
+		}
+		if d.Cache == Volatile {
+			s, err := d.serve(n.dir.diskSocket(i))
+			if err != nil {
+				return err
+			}
+			n.disks = append(n.disks, s)
 		}
 	}
 	return n.BootAgain(ctx)
@@ -108,7 +122,7 @@ func (n *Node) BootAgain(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()
-	m, err := startMachine(ctx, n.image, n.dir.path("."), machineArgs(n.image, n.config, n.initrd))
+	m, err := startMachine(ctx, n.image, n.dir.path("."), machineArgs(n.image, n.config, n.dir))
 	if err != nil {
 		return fmt.Errorf("boot %s: %w", n.config.Name, err)
 	}
@@ -240,14 +254,37 @@ func (n *Node) transfer(ctx context.Context, data channel.StartData, cmd Cmd) er
 }
 
 // PowerCut ends the guest at once. When it returns, nothing of it runs and its
-// disks hold what their CacheMode says.
-func (n *Node) PowerCut() {
+// disks hold what their CacheMode says; of volatile disks it returns how many
+// sectors were lost and how many survived without having been flushed.
+func (n *Node) PowerCut() (lost, kept int, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.machine != nil {
-		n.machine.kill()
-		n.machine = nil
+	if n.machine == nil {
+		return 0, 0, nil
 	}
+	n.machine.kill()
+	n.machine = nil
+	for _, d := range n.disks {
+		l, k, cerr := d.disk.Cut()
+		lost, kept, err = lost+l, kept+k, errors.Join(err, cerr)
+	}
+	return lost, kept, err
+}
+
+// off takes note of a machine that ended in order: disks keep what they have.
+func (n *Node) off() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.machine == nil {
+		return nil
+	}
+	n.machine.kill()
+	n.machine = nil
+	var err error
+	for _, d := range n.disks {
+		err = errors.Join(err, d.disk.Flush())
+	}
+	return err
 }
 
 // Shutdown syncs and powers the guest off. If that does not end it before ctx
@@ -264,11 +301,11 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	}
 	select {
 	case <-m.ended:
+		return n.off()
 	case <-ctx.Done():
-		err = fmt.Errorf("%s did not shut down: %w", n.config.Name, ctx.Err())
+		_, _, err := n.PowerCut()
+		return errors.Join(fmt.Errorf("%s did not shut down: %w", n.config.Name, ctx.Err()), err)
 	}
-	n.PowerCut()
-	return err
 }
 
 // Down is closed when the present boot has ended; of a node that is down it is
@@ -308,6 +345,10 @@ func (n *Node) SetLink(nic int, up bool) error {
 // Close cuts the power and removes what the node kept on this machine, disks
 // below Dir included. It may be called twice.
 func (n *Node) Close() error {
-	n.PowerCut()
-	return n.dir.remove()
+	_, _, err := n.PowerCut()
+	for _, d := range n.disks {
+		err = errors.Join(err, d.close())
+	}
+	n.disks = nil
+	return errors.Join(err, n.dir.remove())
 }

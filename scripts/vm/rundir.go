@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -51,6 +52,9 @@ func lockFile(path string, flags int) (*os.File, error) {
 }
 
 func (r *runDir) path(name string) string { return filepath.Join(r.dir, name) }
+
+// diskSocket is where the i-th disk is served, if it is volatile.
+func (r *runDir) diskSocket(i int) string { return r.path(fmt.Sprintf("disk%d", i)) }
 
 func (r *runDir) remove() error {
 	err := os.RemoveAll(r.dir)

@@ -102,8 +102,8 @@ func obey(ctx context.Context, p *vm.Pair, in *input, words []string) error {
 	case "netem":
 		return node.Netem(ctx, 0, words[2:]...)
 	case "power-cut":
-		node.PowerCut()
-		return nil
+		_, _, err := node.PowerCut()
+		return err
 	case "shutdown":
 		return node.Shutdown(ctx)
 	case "boot":
