@@ -86,7 +86,7 @@ func (u *ublkDevices) clear(ctx context.Context, cfg replication.DeviceConfig, o
 		default:
 			u.logger.Warn("removing a block device that a dead daemon left behind", "device", ublk.BlockPath(i.ID), "state", i.State.String())
 			if err := ublk.Remove(ctx, i.ID); err != nil {
-				return false, fmt.Errorf("volume %d: remove what a dead daemon left behind: %w", cfg.Volume, err)
+				return false, fmt.Errorf("remove what a dead daemon left behind: %w", err)
 			}
 			u.names.remove(i.ID)
 		}
@@ -97,12 +97,12 @@ func (u *ublkDevices) clear(ctx context.Context, cfg replication.DeviceConfig, o
 // addError says what stands in the way of a new device, and what to do about it.
 func (u *ublkDevices) addError(ctx context.Context, cfg replication.DeviceConfig, err error) error {
 	if !errors.Is(err, ublk.ErrExist) {
-		return fmt.Errorf("volume %d: %w", cfg.Volume, err)
+		return err
 	}
 	holder := "another program"
 	if i, err := ublk.Lookup(ctx, cfg.Minor); err == nil && i.Server > 0 {
 		holder = fmt.Sprintf("process %d", i.Server)
 	}
-	return fmt.Errorf("volume %d: minor %d is taken: %s belongs to %s; give the volume another minor in the configuration: %w",
-		cfg.Volume, cfg.Minor, ublk.BlockPath(cfg.Minor), holder, err)
+	return fmt.Errorf("minor %d is taken: %s belongs to %s; give the volume another minor in the configuration: %w",
+		cfg.Minor, ublk.BlockPath(cfg.Minor), holder, err)
 }
