@@ -19,7 +19,6 @@ import (
 //	apt/          private apt state: sources, lists, downloaded packages
 //	sets/NAME-H/  unpacked packages (qemu, tools, one per kernel); H hashes the list of packages
 //	images/       base archives of the guests, by content hash
-//	bin/          programs of the rig itself
 type Cache struct{ dir string }
 
 // OpenCache opens (and makes) the cache: $URBD_RIG_CACHE, else urbd-rig in the
@@ -37,7 +36,7 @@ func OpenCache() (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, sub := range []string{"sets", "images", "bin"} {
+	for _, sub := range []string{"sets", "images"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, fmt.Errorf("rig cache: %w", err)
 		}
@@ -95,4 +94,40 @@ func (c *Cache) complete(name string, fill func(tmp string) error) (string, erro
 		return "", err
 	}
 	return final, nil
+}
+
+// keepUnused is how long an entry that nothing uses is kept when a new one of its
+// kind is made: another checkout may have other lists of packages.
+const keepUnused = 3 * 24 * time.Hour
+
+// touch marks entries as used now.
+func (c *Cache) touch(paths ...string) error {
+	now := time.Now()
+	for _, path := range paths {
+		if err := os.Chtimes(path, now, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropOld removes the entries of a pattern that have not been used for long.
+func (c *Cache) dropOld(pattern string) error {
+	paths, err := filepath.Glob(c.path(pattern))
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		info, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		if time.Since(info.ModTime()) < keepUnused {
+			continue
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 )
 
 //go:embed init.sh
@@ -72,7 +71,7 @@ func Prepare(ctx context.Context, k Kernel, log func(format string, args ...any)
 	defer unlock()
 	name := "images/" + string(k) + "-" + img.hash() + ".cpio"
 	img.base, err = fetched.cache.complete(name, func(tmp string) error {
-		if err := dropOldImages(fetched.cache, k); err != nil {
+		if err := fetched.cache.dropOld("images/" + string(k) + "-*"); err != nil {
 			return err
 		}
 		return writeBase(ctx, tmp, fetched.tools, modules, release)
@@ -80,8 +79,7 @@ func Prepare(ctx context.Context, k Kernel, log func(format string, args ...any)
 	if err != nil {
 		return nil, fmt.Errorf("guest image of %s: %w", k, err)
 	}
-	now := time.Now()
-	return img, os.Chtimes(img.base, now, now)
+	return img, fetched.cache.touch(img.base)
 }
 
 // hash names everything that decides the content of the base archive.
@@ -93,24 +91,6 @@ func (img *Image) hash() string {
 		fmt.Fprintf(h, "%q\n", part)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6])
-}
-
-// dropOldImages removes archives of a kernel that nothing has booted for a day:
-// another checkout may be using one that differs from ours.
-func dropOldImages(c *Cache, k Kernel) error {
-	old, err := filepath.Glob(c.path("images", string(k)+"-*"))
-	if err != nil {
-		return err
-	}
-	for _, path := range old {
-		if info, err := os.Stat(path); err != nil || time.Since(info.ModTime()) < 24*time.Hour {
-			continue
-		}
-		if err := os.Remove(path); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // writeBase writes the archive that all guests of one kernel share.

@@ -55,7 +55,7 @@ func Fetch(ctx context.Context, k Kernel, log func(format string, args ...any)) 
 	if out.kernel, err = f.kernelSet(ctx, k, out.tools); err != nil {
 		return nil, err
 	}
-	return out, nil
+	return out, cache.touch(out.qemu, out.tools, out.kernel)
 }
 
 // A fetcher makes sets; the apt state is set up only when one is missing.
@@ -85,6 +85,9 @@ func (f *fetcher) prepare(ctx context.Context) error {
 // set unpacks packages with everything they depend on into one root.
 func (f *fetcher) set(ctx context.Context, name, suite string, packages []string) (string, error) {
 	return f.cache.complete("sets/"+name+"-"+shortHash(suite, packages...), func(tmp string) error {
+		if err := f.cache.dropOld("sets/" + name + "-*"); err != nil {
+			return err
+		}
 		if err := f.prepare(ctx); err != nil {
 			return err
 		}
