@@ -13,7 +13,6 @@ func restated(s, p UUIDs, in CompareInput) (rule, res int, self, peer UUIDs) {
 	m := func(v uint64) uint64 { return v - v%2 }
 	C, B, H0, H1 := m(s.Current), m(s.Bitmap), m(s.History[0]), m(s.History[1])
 	c, b, h0, h1 := m(p.Current), m(p.Bitmap), m(p.History[0]), m(p.History[1])
-	self, peer = s, p
 	if C == 4 && c == 4 {
 		return 10, 0, s, p
 	}
