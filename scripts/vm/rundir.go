@@ -39,6 +39,16 @@ func newRunDir() (*runDir, error) {
 	return &runDir{dir: dir, lock: lock}, nil
 }
 
+// Scratch makes a directory for what is thrown away with this process. Remove it
+// when done; if the process is killed, the next start of a guest does.
+func Scratch() (dir string, remove func() error, err error) {
+	r, err := newRunDir()
+	if err != nil {
+		return "", nil, err
+	}
+	return r.dir, r.remove, nil
+}
+
 func lockFile(path string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|flags, 0o600)
 	if err != nil {

@@ -97,7 +97,7 @@ func boot(ctx context.Context, o *options) (node *vm.Node, command []string, end
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	scratch, err := os.MkdirTemp("", "urbd-rigctl-*")
+	scratch, remove, err := vm.Scratch()
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -106,9 +106,9 @@ func boot(ctx context.Context, o *options) (node *vm.Node, command []string, end
 		node, err = vm.Boot(ctx, c)
 	}
 	if err != nil {
-		return nil, nil, nil, errors.Join(err, os.RemoveAll(scratch))
+		return nil, nil, nil, errors.Join(err, remove())
 	}
-	return node, command, func() error { return errors.Join(node.Close(), os.RemoveAll(scratch)) }, nil
+	return node, command, func() error { return errors.Join(node.Close(), remove()) }, nil
 }
 
 // execute runs one command in a fresh guest and returns its exit code.
@@ -134,7 +134,11 @@ func execute(ctx context.Context, o *options) (code int, err error) {
 	if err != nil {
 		return failure, err
 	}
-	if code, err = p.Wait(); err != nil {
+	code, err = p.Wait()
+	switch {
+	case ctx.Err() != nil: // its end, if it came, was our doing
+		return failure, fmt.Errorf("%q was ended: %w", command, context.Cause(ctx))
+	case err != nil:
 		return failure, err
 	}
 	return code, nil

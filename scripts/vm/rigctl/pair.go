@@ -27,11 +27,11 @@ func pair(ctx context.Context, o *options) (err error) {
 	if err != nil {
 		return err
 	}
-	scratch, err := os.MkdirTemp("", "urbd-rigctl-*")
+	scratch, remove, err := vm.Scratch()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	c, err := o.config(ctx, k, scratch)
 	if err != nil {
 		return err
