@@ -152,8 +152,10 @@ func (n *notice) Enabled(context.Context, slog.Level) bool { return true }
 func (n *notice) WithAttrs([]slog.Attr) slog.Handler       { return n }
 func (n *notice) WithGroup(string) slog.Handler            { return n }
 func (n *notice) Handle(_ context.Context, r slog.Record) error {
+	line := r.Time.Format("15:04:05.000") + " " + r.Level.String() + " " + r.Message
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
 	n.lines.Lock()
-	n.lines.all = append(n.lines.all, r.Level.String()+" "+r.Message)
+	n.lines.all = append(n.lines.all, line)
 	n.lines.Unlock()
 	if strings.Contains(r.Message, n.text) {
 		n.once.Do(func() { close(n.found) })

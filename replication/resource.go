@@ -3,7 +3,10 @@ package replication
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/urbd/urbd/replication/config"
@@ -35,6 +38,8 @@ type Config struct {
 
 	// Recover adopts block devices that a dead predecessor left behind.
 	Recover bool
+
+	tame bool // for tests in one process: leave the process as it is
 }
 
 func (c *Config) fill() {
@@ -52,6 +57,19 @@ func (c *Config) fill() {
 // Resource is the daemon of one resource. New makes it, Run runs it.
 type Resource struct {
 	cfg Config
+	log *slog.Logger
+
+	admin   chan struct{}   // holds one token: who changes devices or backing stores
+	closing atomic.Int32    // backing stores being closed
+	devices []*volumeDevice // in the order of the volumes
+	changes broadcast       // of the state
+	events  eventQueue
+	down    chan struct{} // closed when a Down was carried out
+
+	mu   sync.Mutex // leaf: guards loop
+	loop *loop      // nil while Run does not serve
+	dead chan struct{}
+	died error // why the loop has ended; valid when dead is closed
 }
 
 // New checks cfg. Nothing is opened before Run.
@@ -60,28 +78,81 @@ func New(cfg Config) (*Resource, error) {
 		return nil, errors.New("replication: a resource needs a configuration and both of its hosts")
 	}
 	cfg.fill()
-	return &Resource{cfg: cfg}, nil
+	return &Resource{
+		cfg:    cfg,
+		log:    cfg.Logger.With("resource", cfg.Resource.Name),
+		admin:  make(chan struct{}, 1),
+		down:   make(chan struct{}),
+		dead:   make(chan struct{}),
+		events: eventQueue{some: make(chan struct{}, 1)},
+	}, nil
 }
+
+func (r *Resource) name() string { return r.cfg.Resource.Name }
 
 // errNotRunning answers what is asked before or after Run.
-func (r *Resource) errNotRunning() error { return &NotRunningError{r.cfg.Resource.Name} }
+func (r *Resource) errNotRunning() error { return &NotRunningError{r.name()} }
 
-// Run is the daemon: it takes the lock of the resource, opens and attaches the backing stores, adds the
-// block devices, looks for the peer, and serves until it is told Down (then it
-// returns nil), the context ends (then it shuts down cleanly within
-// Config.ShutdownTimeout, telling the peer, and returns nil), or something it cannot live without fails.
-func (r *Resource) Run(ctx context.Context) error {
-	return r.errNotRunning()
+// serving is the loop, or nil.
+func (r *Resource) serving() *loop {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.loop
 }
 
-// Do carries out one command and waits for its outcome or the end of ctx: nil,
-// a statemachine.Refusal, a *BusyError, or an error that says what to do next.
-// Of engine.Attach only Vol matters. It is safe from any goroutine.
-func (r *Resource) Do(ctx context.Context, cmd engine.Command) error {
-	return r.errNotRunning()
+// on runs f on the loop's thread and waits for it.
+func (r *Resource) on(ctx context.Context, f func(*loop)) error {
+	l := r.serving()
+	if l == nil {
+		return r.errNotRunning()
+	}
+	ran := make(chan struct{})
+	if err := l.post(ctx, func() { defer close(ran); f(l) }); err != nil {
+		return r.errNotRunning()
+	}
+	select {
+	case <-ran:
+		return nil
+	case <-r.dead:
+		return r.errNotRunning()
+	case <-ctx.Done():
+		return fmt.Errorf("%s does not answer: %w", r.name(), ctx.Err())
+	}
 }
 
 // Status is a snapshot. It is safe from any goroutine.
 func (r *Resource) Status(ctx context.Context) (engine.Status, error) {
-	return engine.Status{}, r.errNotRunning()
+	var st engine.Status
+	err := r.on(ctx, func(l *loop) { st = l.engine.Status() })
+	for i := range st.Volumes {
+		st.Volumes[i].Dirty = nil // looks into the engine, which is the loop's
+	}
+	return st, err
 }
+
+// order gives the engine one command and waits for its reply.
+func (r *Resource) order(ctx context.Context, cmd engine.Command) error {
+	answer := make(chan error, 1)
+	if err := r.on(ctx, func(l *loop) { l.command(cmd, answer) }); err != nil {
+		return err
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-r.dead:
+		return r.errNotRunning()
+	case <-ctx.Done():
+		return fmt.Errorf("no answer in time; the order stands: %w", ctx.Err())
+	}
+}
+
+// volume finds the local configuration of a volume.
+func (r *Resource) volume(n int) (*config.Volume, error) {
+	if v := r.cfg.Local.Volume(n); v != nil {
+		return v, nil
+	}
+	return nil, &VerbError{fmt.Sprintf("%s has no volume %d", r.name(), n)}
+}
+
+// label names a volume in the log: r0/0.
+func (r *Resource) label(vol int) string { return fmt.Sprintf("%s/%d", r.name(), vol) }

@@ -1,0 +1,160 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/urbd/urbd/replication/config"
+	"github.com/urbd/urbd/replication/engine"
+	"github.com/urbd/urbd/statemachine"
+)
+
+// Do carries out one command and waits for its outcome or the end of ctx: nil,
+// a statemachine.Refusal, a *BusyError, or an error that says what to do next.
+// Of engine.Attach only Vol matters. It is safe from any goroutine.
+func (r *Resource) Do(ctx context.Context, cmd engine.Command) error {
+	switch cmd := cmd.(type) {
+	case engine.Attach:
+		return r.alone(ctx, func() error { return r.attach(ctx, cmd.Vol) })
+	case engine.Promote:
+		return r.alone(ctx, func() error { return r.promote(ctx, cmd) })
+	case engine.Demote:
+		return r.alone(ctx, func() error { return r.demote(ctx) })
+	case engine.Down:
+		return r.alone(ctx, func() error { return r.doDown(ctx) })
+	}
+	return r.order(ctx, cmd)
+}
+
+// alone keeps commands apart that open backing stores or start and stop devices.
+func (r *Resource) alone(ctx context.Context, f func() error) error {
+	select {
+	case r.admin <- struct{}{}:
+		defer func() { <-r.admin }()
+		return f()
+	case <-r.dead:
+		return r.errNotRunning()
+	case <-ctx.Done():
+		return fmt.Errorf("another command is still at work: %w", ctx.Err())
+	}
+}
+
+// attach opens the backing store of a volume and gives it to the engine.
+func (r *Resource) attach(ctx context.Context, vol int) error {
+	v, err := r.volume(vol)
+	if err != nil {
+		return err
+	}
+	has := false
+	if err := r.on(ctx, func(l *loop) { has = l.disks.stores[vol] != nil }); err != nil {
+		return err
+	}
+	if has {
+		return statemachine.AlreadyAttached
+	}
+	b, err := r.open(ctx, v)
+	if err != nil {
+		return err
+	}
+	return r.attachOpened(ctx, v, b)
+}
+
+// open takes a backing store. One that was just detached may not be closed yet, and a
+// predecessor that has just died holds it until its last I/O has ended.
+func (r *Resource) open(ctx context.Context, v *config.Volume) (*backing, error) {
+	patience := time.Now()
+	if r.cfg.Recover {
+		patience = patience.Add(10 * time.Second)
+	}
+	for {
+		b, err := openBacking(v)
+		var busy *BusyError
+		if err == nil || !errors.As(err, &busy) || r.closing.Load() == 0 && time.Now().After(patience) {
+			return b, err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// attachOpened hands an open backing store over.
+func (r *Resource) attachOpened(ctx context.Context, v *config.Volume, b *backing) error {
+	if !b.data.direct || !b.meta.direct {
+		r.log.Warn("the file system of the backing store has no direct I/O: data goes through the page cache", "device", b.data.path)
+	}
+	var failed error
+	err := r.on(ctx, func(l *loop) { failed = l.disks.add(v.Number, b) })
+	if err = errors.Join(err, failed); err != nil {
+		b.close()
+		return err
+	}
+	cmd := engine.Attach{
+		Vol: v.Number, BackingSize: b.data.size, MetaSize: b.meta.size,
+		Flush: b.data.flush, MetaFlush: b.meta.flush, DeviceUUID: random(),
+	}
+	err = r.order(ctx, cmd)
+	if err == nil {
+		return nil
+	}
+	var refused statemachine.Refusal
+	if errors.As(err, &refused) { // the engine has not even begun; otherwise it gives the store back itself
+		return errors.Join(err, r.on(ctx, func(l *loop) { l.disks.giveBack(v.Number) }))
+	}
+	return fmt.Errorf("attach %s: %w", v.Disk, err)
+}
+
+// promote makes this node Primary and the devices appear; without them it is no promotion.
+func (r *Resource) promote(ctx context.Context, cmd engine.Promote) error {
+	if err := r.order(ctx, cmd); err != nil {
+		return err
+	}
+	err := r.startDevices(ctx)
+	if err == nil {
+		return nil
+	}
+	back := context.WithoutCancel(ctx)
+	back, cancel := context.WithTimeout(back, r.cfg.ShutdownTimeout)
+	defer cancel()
+	return errors.Join(err, r.demote(back))
+}
+
+// demote stops the devices first: as long as one is held, this node stays Primary.
+func (r *Resource) demote(ctx context.Context) error {
+	if err := r.stopDevices(ctx); err != nil {
+		return err
+	}
+	if err := r.order(ctx, engine.Demote{}); err != nil {
+		return errors.Join(err, r.startDevices(context.WithoutCancel(ctx)))
+	}
+	return nil
+}
+
+// doDown ends everything. Refused while a device is held.
+func (r *Resource) doDown(ctx context.Context) error {
+	if err := r.stopDevices(ctx); err != nil {
+		return err
+	}
+	if err := r.order(ctx, engine.Down{}); err != nil {
+		return err
+	}
+	err := r.deleteDevices(ctx)
+	select {
+	case <-r.down:
+	default:
+		close(r.down)
+	}
+	return err
+}
+
+// DeviceBusy reports whether err says that something is held, mounted or locked.
+func DeviceBusy(err error) bool {
+	var busy *BusyError
+	return errors.As(err, &busy) || errors.Is(err, unix.EBUSY)
+}

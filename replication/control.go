@@ -1,0 +1,238 @@
+package replication
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/urbd/urbd/replication/engine"
+	"github.com/urbd/urbd/statemachine"
+)
+
+// Bounds of the control socket.
+const (
+	maxCommand   = 64 << 10         // bytes of one order
+	maxWatchers  = 64               // event streams at a time
+	commandLimit = 10 * time.Minute // longest that one order may take; who gave it mostly gives up before
+	statusLimit  = 10 * time.Second
+	readLimit    = 10 * time.Second // for a request to arrive
+)
+
+// control serves HTTP and JSON on RUNDIR/RES.sock, for root only:
+//
+//	POST /v1/command   Verb            200 {} | 409 {"refused", "code"} | 400, 500 {"error"}
+//	GET  /v1/status                    ResourceStatus
+//	GET  /v1/events                    one ResourceStatus a line: now, after every change, every second of a resync
+type control struct {
+	r        *Resource
+	server   *http.Server
+	watchers chan struct{}
+	ended    chan struct{}
+}
+
+// startControl opens the socket. The lock of the resource is held, so a socket that is there is a dead one's.
+func (r *Resource) startControl(ctx context.Context) (*control, error) {
+	path := SocketPath(r.cfg.RunDir, r.name())
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	l, err := listenPrivate(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	c := &control{r: r, watchers: make(chan struct{}, maxWatchers), ended: make(chan struct{})}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/command", c.command)
+	mux.HandleFunc("GET /v1/status", c.status)
+	mux.HandleFunc("GET /v1/events", c.events)
+	c.server = &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: readLimit,
+		ReadTimeout:       readLimit,
+		MaxHeaderBytes:    8 << 10,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	go func() {
+		defer close(c.ended)
+		if err := c.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			r.log.Error("the control socket has failed; the resource goes on", "err", err)
+		}
+	}()
+	return c, nil
+}
+
+// listenPrivate makes a socket that never existed with another mode than 0600.
+func listenPrivate(ctx context.Context, path string) (net.Listener, error) {
+	lc := net.ListenConfig{}
+	tmp := path + ".new"
+	os.Remove(tmp)
+	l, err := lc.Listen(ctx, "unix", tmp)
+	if err != nil {
+		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(tmp, 0o600), os.Rename(tmp, path)); err != nil {
+		l.Close()
+		os.Remove(tmp)
+		return nil, err
+	}
+	return l, nil
+}
+
+// stop answers what is being answered, a second long, and takes the socket away.
+func (c *control) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	os.Remove(SocketPath(c.r.cfg.RunDir, c.r.name()))
+	if c.server.Shutdown(ctx) != nil {
+		c.server.Close()
+	}
+	<-c.ended
+}
+
+func (c *control) command(w http.ResponseWriter, req *http.Request) {
+	ctx, cancel := context.WithTimeout(req.Context(), commandLimit)
+	defer cancel()
+	var v Verb
+	in := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxCommand))
+	in.DisallowUnknownFields()
+	if err := in.Decode(&v); err != nil {
+		reply(w, http.StatusBadRequest, failure{Error: "the order is not understood: " + err.Error()})
+		return
+	}
+	cmds, err := v.commands(c.r.volumeNumbers())
+	for _, cmd := range cmds {
+		if err == nil {
+			err = c.r.Do(ctx, cmd)
+		}
+	}
+	status, body := outcome(err)
+	c.r.log.Debug("command", "verb", v.Verb, "err", err)
+	reply(w, status, body)
+}
+
+// outcome is the answer to an order.
+func outcome(err error) (status int, body any) {
+	var (
+		refusal statemachine.Refusal
+		peer    *statemachine.PeerRefusal
+		busy    *BusyError
+		verb    *VerbError
+	)
+	switch {
+	case err == nil:
+		return http.StatusOK, struct{}{}
+	case errors.As(err, &peer):
+		return http.StatusConflict, failure{Refused: trimRefused(err), Code: peer.Code}
+	case errors.As(err, &refusal):
+		return http.StatusConflict, failure{Refused: trimRefused(err), Code: refusal.RefusalCode()}
+	case errors.As(err, &busy):
+		return http.StatusConflict, failure{Refused: err.Error(), Code: statemachine.DeviceInUse.RefusalCode()}
+	case errors.As(err, &verb):
+		return http.StatusBadRequest, failure{Error: err.Error()}
+	}
+	return http.StatusInternalServerError, failure{Error: err.Error()}
+}
+
+// trimRefused leaves out what RefusedError.Error puts before it again.
+func trimRefused(err error) string {
+	const refused = "refused: "
+	s := err.Error()
+	if len(s) > len(refused) && s[:len(refused)] == refused {
+		return s[len(refused):]
+	}
+	return s
+}
+
+func (c *control) status(w http.ResponseWriter, req *http.Request) {
+	st, err := c.r.report(req.Context())
+	if err != nil {
+		reply(w, http.StatusServiceUnavailable, failure{Error: err.Error()})
+		return
+	}
+	reply(w, http.StatusOK, st)
+}
+
+// events streams until the client goes, or the daemon.
+func (c *control) events(w http.ResponseWriter, req *http.Request) {
+	select {
+	case c.watchers <- struct{}{}:
+		defer func() { <-c.watchers }()
+	default:
+		reply(w, http.StatusTooManyRequests, failure{Error: fmt.Sprintf("%d programs are watching already", maxWatchers)})
+		return
+	}
+	out := http.NewResponseController(w)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	for {
+		changed := c.r.changes.wait()
+		st, err := c.r.report(req.Context())
+		if err != nil {
+			return
+		}
+		out.SetWriteDeadline(time.Now().Add(statusLimit)) // a reader that has stopped reading
+		if json.NewEncoder(w).Encode(st) != nil || out.Flush() != nil {
+			return
+		}
+		if !c.pause(req.Context(), changed, st.syncing()) {
+			return
+		}
+	}
+}
+
+// pause waits for the next change; a resync moves without one.
+func (c *control) pause(ctx context.Context, changed <-chan struct{}, syncing bool) bool {
+	var tick <-chan time.Time
+	if syncing {
+		t := time.NewTimer(time.Second)
+		defer t.Stop()
+		tick = t.C
+	}
+	select {
+	case <-changed:
+	case <-tick:
+	case <-c.r.dead:
+		return false
+	case <-c.r.down:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body) // a client that has gone is not told
+}
+
+func (r *Resource) volumeNumbers() []int {
+	n := make([]int, len(r.cfg.Local.Volumes))
+	for i := range n {
+		n[i] = r.cfg.Local.Volumes[i].Number
+	}
+	return n
+}
+
+// report is the status for people and programs.
+func (r *Resource) report(ctx context.Context) (ResourceStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusLimit)
+	defer cancel()
+	var now engine.Instant
+	if err := r.on(ctx, func(l *loop) { now = l.now() }); err != nil {
+		return ResourceStatus{}, err
+	}
+	st, err := r.Status(ctx)
+	if err != nil {
+		return ResourceStatus{}, err
+	}
+	return r.describe(st, now, unix.Getpid()), nil
+}

@@ -1,0 +1,151 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/urbd/urbd/replication/engine"
+	"github.com/urbd/urbd/ublk/uring"
+)
+
+// FakeDevices is Devices without a kernel, for tests: its devices take requests
+// from the program itself.
+type FakeDevices struct {
+	mu   sync.Mutex
+	all  map[int]*FakeDevice // by volume
+	next error
+}
+
+// Add makes a FakeDevice.
+func (f *FakeDevices) Add(_ context.Context, cfg DeviceConfig) (Device, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.next != nil {
+		return nil, f.next
+	}
+	if f.all == nil {
+		f.all = make(map[int]*FakeDevice)
+	}
+	d := &FakeDevice{cfg: cfg, waiting: make(map[*engine.Request]chan<- engine.Errno)}
+	f.all[cfg.Volume] = d
+	return d, nil
+}
+
+// Fail makes every Add fail with err from now on; nil ends that.
+func (f *FakeDevices) Fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.next = err
+}
+
+// Volume is the device of a volume, nil before it was added.
+func (f *FakeDevices) Volume(n int) *FakeDevice {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.all[n]
+}
+
+// A FakeDevice is a Device whose user is a test.
+type FakeDevice struct {
+	cfg     DeviceConfig
+	ring    *uring.Ring
+	submit  func(*engine.Request)
+	waiting map[*engine.Request]chan<- engine.Errno // the loop's
+
+	mu     sync.Mutex
+	size   int64 // bytes, 0 while it is stopped
+	holder string
+}
+
+// Serve implements Device.
+func (d *FakeDevice) Serve(ring *uring.Ring, submit func(*engine.Request)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ring, d.submit = ring, submit
+	return nil
+}
+
+// Start implements Device.
+func (d *FakeDevice) Start(_ context.Context, size int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.size != 0 {
+		return errors.New("fake device: started twice")
+	}
+	d.size = size
+	return nil
+}
+
+// Resize implements Device.
+func (d *FakeDevice) Resize(_ context.Context, size int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.size = size
+	return nil
+}
+
+// Stop implements Device.
+func (d *FakeDevice) Stop(context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.holder != "" {
+		return &BusyError{d.Path(), d.holder}
+	}
+	d.size = 0
+	return nil
+}
+
+// Delete implements Device.
+func (d *FakeDevice) Delete(context.Context) error { return nil }
+
+// Path implements Device.
+func (d *FakeDevice) Path() string { return fmt.Sprintf("/dev/fake%d", d.cfg.Minor) }
+
+// Hold makes Stop refuse; "" lets go.
+func (d *FakeDevice) Hold(holder string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.holder = holder
+}
+
+// Size is the size in bytes of the started device, 0 while it is stopped.
+func (d *FakeDevice) Size() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.size
+}
+
+// Complete implements Device.
+func (d *FakeDevice) Complete(r *engine.Request) {
+	ch := d.waiting[r]
+	delete(d.waiting, r)
+	ch <- r.Err
+}
+
+// Do carries out one request and waits for its end. It is safe from any goroutine.
+func (d *FakeDevice) Do(ctx context.Context, r engine.Request) (engine.Errno, error) {
+	d.mu.Lock()
+	ring, submit := d.ring, d.submit
+	d.mu.Unlock()
+	if ring == nil {
+		return 0, errors.New("fake device: not served")
+	}
+	r.Vol = d.cfg.Volume
+	done := make(chan engine.Errno, 1)
+	err := ring.Post(func() {
+		req := &r
+		d.waiting[req] = done
+		submit(req)
+	})
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case errno := <-done:
+		return errno, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}

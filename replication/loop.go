@@ -1,0 +1,158 @@
+package replication
+
+import (
+	"context"
+	"time"
+
+	"github.com/urbd/urbd/replication/engine"
+	"github.com/urbd/urbd/ublk/uring"
+)
+
+// Sizes of the loop's ring.
+const (
+	ringEntries = 512
+	ringSlots   = 4096 // operations in flight without growth
+	ringFiles   = 64
+	ringBuffers = 4096
+)
+
+// loop is the one owner of everything that changes with I/O: engine, ring, disks, peer
+// sockets. All its methods run on its thread, unless they say otherwise.
+//
+// A turn is: wait for completions (each calls one method of the engine), let the
+// engine finish the turn (Tick, Drain), start what it wants. Nothing in a turn waits.
+type loop struct {
+	ring   *uring.Ring
+	engine *engine.Engine
+	began  time.Time // origin of engine.Instant
+	memory []byte    // the engine's buffers
+
+	disks   disks
+	conn    connection
+	volumes map[int]Device // by volume number; only for completions of requests
+
+	done    []engine.DiskIO // could not be started: to be reported when the engine may be called
+	events  []engine.Event  // the same, of the current turn
+	nextID  uint64
+	replies map[uint64]chan<- error
+
+	// tell hands events to the supervisor; it must not block.
+	tell    func(engine.Event)
+	stopped bool
+}
+
+// now is the engine's clock.
+func (l *loop) now() engine.Instant { return time.Since(l.began) }
+
+// run turns until stop. The calling goroutine is locked to its thread, which made the ring.
+func (l *loop) run() error {
+	for !l.stopped {
+		l.turn()
+		if l.stopped {
+			break
+		}
+		if _, err := l.ring.Wait(l.deadline()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deadline is when something is to be done without a completion; the zero time: never.
+func (l *loop) deadline() time.Time {
+	at := min(l.engine.Deadline(), l.conn.deadline())
+	if at == engine.Never {
+		return time.Time{}
+	}
+	return l.began.Add(at)
+}
+
+// turn lets the engine and what it orders go on until nothing moves.
+func (l *loop) turn() {
+	l.engine.Tick(l.now())
+	for {
+		moved := l.drain()
+		moved = l.conn.pump() || moved
+		if !moved {
+			return
+		}
+	}
+}
+
+// drain carries out one Output. While it is walked the engine may not be called, so what
+// ends at once is kept for after.
+func (l *loop) drain() bool {
+	out := l.engine.Drain()
+	for i := range out.Disk {
+		if !l.disks.start(&out.Disk[i]) {
+			l.done = append(l.done, out.Disk[i])
+		}
+	}
+	for _, r := range out.Done {
+		l.volumes[r.Vol].Complete(r)
+	}
+	l.events = append(l.events[:0], out.Events...)
+	moved := len(out.Disk)+len(out.Done)+len(out.Events) > 0
+	for _, io := range l.done {
+		l.engine.DiskDone(l.now(), io.Token, engine.ENODEV)
+	}
+	l.done = l.done[:0]
+	for i, ev := range l.events {
+		l.event(ev)
+		l.events[i] = nil
+	}
+	return moved
+}
+
+// event does what only the loop can do, and passes the rest on.
+func (l *loop) event(ev engine.Event) {
+	switch ev := ev.(type) {
+	case engine.OpenConnection:
+		l.conn.open(ev.After)
+	case engine.CloseConnection:
+		l.conn.close(ev.Linger)
+	case engine.Reply:
+		if ch, ok := l.replies[ev.ID]; ok {
+			delete(l.replies, ev.ID)
+			ch <- ev.Err // has room for its one answer
+		}
+	case engine.CloseBacking:
+		l.disks.giveBack(ev.Vol)
+	default:
+		l.tell(ev)
+	}
+}
+
+// submit takes a request of the application from a device.
+func (l *loop) submit(r *engine.Request) { l.engine.Submit(l.now(), r) }
+
+// command gives the engine an order; answer gets its one reply.
+func (l *loop) command(cmd engine.Command, answer chan<- error) {
+	l.nextID++
+	l.replies[l.nextID] = answer
+	l.engine.Command(l.now(), l.nextID, cmd)
+}
+
+// stop ends run and answers what is still open.
+func (l *loop) stop(why error) {
+	l.stopped = true
+	for id, ch := range l.replies {
+		delete(l.replies, id)
+		ch <- why
+	}
+}
+
+// post has f run on the loop's thread. It is safe from any other goroutine. A full mailbox is waited for.
+func (l *loop) post(ctx context.Context, f func()) error {
+	for {
+		err := l.ring.Post(f)
+		if err != uring.ErrFull {
+			return err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,199 @@
+package replication
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/urbd/urbd/replication/engine"
+	"github.com/urbd/urbd/ublk/uring"
+)
+
+// zeroPiece bounds one write of zeroes, for devices that cannot zero by themselves.
+const zeroPiece = 1 << 20
+
+// disks starts the I/O of the engine on the ring and reports its end. Operations in flight
+// live in a slab; in steady state nothing is allocated.
+type disks struct {
+	l      *loop
+	stores map[int]*attached // by volume number
+	slab   []diskOp
+	free   []uint32
+	zeroes []byte // zeroPiece bytes, only read
+
+	release func(*backing) // closes a store off the loop, because that may block
+}
+
+// attached is the backing store of one volume while the engine uses it.
+type attached struct {
+	*backing
+	data, meta ioFile
+}
+
+// ioFile is a store as the ring sees it, with what it was found unable to do.
+type ioFile struct {
+	file              uring.File
+	noPunch, noZeroes bool
+}
+
+// diskOp is one I/O in flight.
+type diskOp struct {
+	io   engine.DiskIO
+	to   *ioFile
+	done int64   // bytes
+	how  zeroing // of DiskZero
+}
+
+// zeroing is a way to make a range read zeroes, the best one first.
+type zeroing uint8
+
+const (
+	punch  zeroing = iota // free the space
+	ranged                // keep it
+	write                 // write zeroes
+)
+
+func newDisks(l *loop, release func(*backing)) (disks, error) {
+	zeroes, err := uring.MapMemory(zeroPiece)
+	return disks{l: l, stores: make(map[int]*attached), zeroes: zeroes, release: release}, err
+}
+
+// add puts an opened backing store into use.
+func (d *disks) add(vol int, b *backing) error {
+	a := &attached{backing: b}
+	var err error
+	if a.data.file, err = d.l.ring.AddFile(b.data.fd); err != nil {
+		return err
+	}
+	if a.meta.file = a.data.file; b.meta != b.data {
+		if a.meta.file, err = d.l.ring.AddFile(b.meta.fd); err != nil {
+			d.l.ring.RemoveFile(a.data.file)
+			return err
+		}
+	}
+	d.stores[vol] = a
+	return nil
+}
+
+// giveBack takes a backing store out of use; nothing is in flight on it.
+func (d *disks) giveBack(vol int) {
+	a := d.stores[vol]
+	if a == nil {
+		return
+	}
+	delete(d.stores, vol)
+	d.l.ring.RemoveFile(a.data.file)
+	if a.backing.meta != a.backing.data {
+		d.l.ring.RemoveFile(a.meta.file)
+	}
+	d.release(a.backing)
+}
+
+// start begins an I/O. False: the volume has no disk; nothing was started.
+func (d *disks) start(io *engine.DiskIO) bool {
+	a := d.stores[io.Vol]
+	if a == nil {
+		return false
+	}
+	if len(d.free) == 0 {
+		d.slab = append(d.slab, diskOp{})
+		d.free = append(d.free, uint32(len(d.slab)-1))
+	}
+	i := d.free[len(d.free)-1]
+	d.free = d.free[:len(d.free)-1]
+	op := &d.slab[i]
+	*op = diskOp{io: *io, to: &a.data}
+	if io.Meta {
+		op.to = &a.meta
+	}
+	if io.Op == engine.DiskZero {
+		op.how = op.to.first(io.Unmap)
+	}
+	d.prep(uint64(i), op)
+	return true
+}
+
+// first is the best way to zero that is not known to be impossible.
+func (f *ioFile) first(unmap bool) zeroing {
+	switch {
+	case unmap && !f.noPunch:
+		return punch
+	case !f.noZeroes:
+		return ranged
+	}
+	return write
+}
+
+// prep submits what is left of an operation.
+func (d *disks) prep(i uint64, op *diskOp) {
+	io := &op.io
+	var o uring.Op
+	switch io.Op {
+	case engine.DiskRead:
+		o = uring.Read(op.to.file, io.Data[op.done:], io.Off+op.done)
+	case engine.DiskWrite:
+		o = uring.Write(op.to.file, io.Data[op.done:], io.Off+op.done)
+		if io.FUA {
+			o.OpFlags = uring.WriteDSync
+		}
+	case engine.DiskFlush:
+		o = uring.Fsync(op.to.file, true)
+	case engine.DiskZero:
+		o = d.zero(op)
+	}
+	d.l.ring.Prep(o, d, i)
+}
+
+func (d *disks) zero(op *diskOp) uring.Op {
+	io := &op.io
+	switch op.how {
+	case punch:
+		return uring.Fallocate(op.to.file, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, io.Off, io.Len)
+	case ranged:
+		return uring.Fallocate(op.to.file, unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, io.Off, io.Len)
+	}
+	return uring.Write(op.to.file, d.zeroes[:min(io.Len-op.done, zeroPiece)], io.Off+op.done)
+}
+
+// Complete gets the end of an operation. What was done in part goes on.
+func (d *disks) Complete(i uint64, res int32, _ uint32) {
+	op := &d.slab[i]
+	if res < 0 {
+		d.failed(i, op, unix.Errno(-res))
+		return
+	}
+	switch {
+	case op.io.Op == engine.DiskFlush, op.io.Op == engine.DiskZero && op.how != write:
+	case res == 0 && op.io.Len > 0:
+		d.finish(i, op, engine.EIO) // the end of the device, where the engine was told there is more
+		return
+	default:
+		if op.done += int64(res); op.done < op.io.Len {
+			d.prep(i, op)
+			return
+		}
+	}
+	d.finish(i, op, engine.OK)
+}
+
+func (d *disks) failed(i uint64, op *diskOp, errno unix.Errno) {
+	switch {
+	case errno == unix.EINTR || errno == unix.EAGAIN:
+		d.prep(i, op)
+	case op.io.Op == engine.DiskZero && op.how != write && (errno == unix.EOPNOTSUPP || errno == unix.EINVAL || errno == unix.ENOSYS):
+		if op.how == punch {
+			op.to.noPunch = true
+		} else {
+			op.to.noZeroes = true
+		}
+		op.how = op.to.first(op.io.Unmap)
+		d.prep(i, op)
+	default:
+		d.finish(i, op, engine.Errno(errno))
+	}
+}
+
+func (d *disks) finish(i uint64, op *diskOp, err engine.Errno) {
+	token := op.io.Token
+	*op = diskOp{} // do not keep the engine's memory
+	d.free = append(d.free, uint32(i))
+	d.l.engine.DiskDone(d.l.now(), token, err)
+}

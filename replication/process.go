@@ -1,0 +1,70 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// runLock makes the process the only one that serves a resource. The lock
+// belongs to the open file, so it ends with the process, however that ends.
+type runLock struct{ f *os.File }
+
+// lockResource takes RUNDIR/RES.lock. Held by another process, it is an *AlreadyRunningError.
+func lockResource(runDir, resource string) (*runLock, error) {
+	if err := os.MkdirAll(runDir, 0o755); err != nil {
+		return nil, fmt.Errorf("run directory: %w", err)
+	}
+	path := filepath.Join(runDir, resource+".lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock of %s: %w", resource, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock of %s: %w", resource, err)
+		}
+		b := make([]byte, 16)
+		n, _ := f.ReadAt(b, 0)
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+		return nil, &AlreadyRunningError{resource, pid}
+	}
+	f.Truncate(0)
+	fmt.Fprintf(f, "%d\n", os.Getpid()) // for the message above only
+	return &runLock{f}, nil
+}
+
+// The file stays: removing it would let two processes lock two files of the same name.
+func (l *runLock) release() { l.f.Close() }
+
+// gcPercent keeps the small heap of the edges small; the hot path does not allocate.
+const gcPercent = 50
+
+// harden prepares the process for standing in the write path of the memory it runs in: a disk in
+// user space must not need memory to free memory. What the system does not allow is a warning.
+func harden(log *slog.Logger) {
+	debug.SetGCPercent(gcPercent)
+	warn := func(what string, err error) {
+		if err != nil {
+			log.Warn("under memory pressure this daemon may stall: "+what, "err", err)
+		}
+	}
+	// ONFAULT: lock what is used, not the address space that Go has reserved.
+	warn("its memory cannot be locked", unix.Mlockall(unix.MCL_CURRENT|unix.MCL_FUTURE|unix.MCL_ONFAULT))
+	warn("it may be killed when memory is short", os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0))
+}
+
+// flusher marks the calling thread as one that writes memory out: its allocations must not wait for I/O.
+func flusher(log *slog.Logger) {
+	if err := unix.Prctl(unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0); err != nil {
+		log.Warn("under memory pressure this daemon may stall: it is not an I/O flusher", "err", err)
+	}
+}

@@ -1,0 +1,73 @@
+package replication
+
+import (
+	"context"
+	"time"
+
+	"github.com/urbd/urbd/replication/engine"
+	"github.com/urbd/urbd/statemachine"
+)
+
+// meetPeer bounds how long the users of an adopted device wait for the peer
+// before this node goes on alone.
+const meetPeer = 15 * time.Second
+
+// recover gives adopted devices back to their users: applications that were
+// writing when the last daemon died, and have been waiting since. Order: the backing
+// stores are attached and their activity logs replayed; the peer is met, or was waited for; this
+// node is Primary again; only then requests are taken, the re-issued ones first. When the peer was promoted meanwhile, they go on waiting.
+func (r *Resource) recover(ctx context.Context) {
+	var waiting []*volumeDevice
+	for _, d := range r.devices {
+		if d.adopted {
+			waiting = append(waiting, d)
+		}
+	}
+	if len(waiting) == 0 {
+		return
+	}
+	r.waitPeer(ctx)
+	for {
+		err := r.order(ctx, engine.Promote{})
+		if err == nil {
+			break
+		}
+		r.log.Error("the users of the block device wait: this node cannot be Primary again", "err", err)
+		select {
+		case <-r.changes.wait():
+		case <-time.After(meetPeer):
+		case <-ctx.Done():
+			return
+		case <-r.dead:
+			return
+		}
+	}
+	err := r.on(ctx, func(l *loop) {
+		for _, d := range waiting {
+			if err := d.device.Serve(l.ring, l.submit); err != nil {
+				r.log.Error("the block device cannot be served again", "device", d.device.Path(), "err", err)
+			}
+		}
+	})
+	if err == nil {
+		r.log.Info("the users of the block device go on")
+	}
+}
+
+// waitPeer returns when the peers have been introduced, or after meetPeer.
+func (r *Resource) waitPeer(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, meetPeer)
+	defer cancel()
+	for {
+		changed := r.changes.wait()
+		st, err := r.Status(ctx)
+		if err != nil || st.Conn == statemachine.Connected {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

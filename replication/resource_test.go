@@ -1,0 +1,511 @@
+package replication
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/urbd/urbd/replication/config"
+	"github.com/urbd/urbd/replication/engine"
+	"github.com/urbd/urbd/replication/metadata"
+	"github.com/urbd/urbd/statemachine"
+	"github.com/urbd/urbd/ublk/uring"
+)
+
+// node is one running Resource of a test.
+type node struct {
+	t       *testing.T
+	res     *Resource
+	devices *FakeDevices
+	cfg     Config
+	cancel  context.CancelFunc
+	ended   chan error
+	log     *notice
+}
+
+const diskSize = 16 << 20
+
+// newNodes makes a pair whose disks are regular files with fresh metadata.
+func newNodes(t *testing.T, change func(*config.Resource)) [2]*node {
+	t.Helper()
+	a, b := twoAddresses(t)
+	res := &config.Resource{Name: "r0", Net: testNet()}
+	for i, at := range []netip.AddrPort{a, b} {
+		v := config.Volume{Minor: i, MetaDisk: config.MetaDisk{Internal: true, Index: -1}, Options: config.DefaultDisk()}
+		v.Disk = filepath.Join(t.TempDir(), "disk")
+		if err := os.WriteFile(v.Disk, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(v.Disk, diskSize); err != nil {
+			t.Fatal(err)
+		}
+		res.Hosts = append(res.Hosts, config.Host{Names: []string{string('a' + rune(i))}, Address: at, Volumes: []config.Volume{v}})
+	}
+	if change != nil {
+		change(res)
+	}
+	var nodes [2]*node
+	for i := range nodes {
+		n := &node{t: t, devices: &FakeDevices{}, log: newNotice("")}
+		n.cfg = Config{
+			Resource: res, Local: &res.Hosts[i], Peer: &res.Hosts[1-i], Devices: n.devices,
+			Logger: slog.New(n.log), RunDir: t.TempDir(), ShutdownTimeout: 5 * time.Second, tame: true,
+		}
+		for j := range res.Hosts[i].Volumes {
+			if err := CreateMD(&res.Hosts[i].Volumes[j], CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		nodes[i] = n
+	}
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		for _, n := range nodes {
+			for _, l := range n.log.lines.all {
+				t.Log(n.cfg.Local.Name(), l)
+			}
+		}
+	})
+	return nodes
+}
+
+// up runs the daemon until the test ends or down; it returns when it serves.
+func (n *node) up() {
+	n.t.Helper()
+	ready := make(chan struct{})
+	n.cfg.Ready = func() { close(ready) }
+	var err error
+	if n.res, err = New(n.cfg); err != nil {
+		n.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel, n.ended = cancel, make(chan error, 1)
+	ended, res := n.ended, n.res
+	var once sync.Once
+	stop := func() {
+		once.Do(func() {
+			cancel()
+			select {
+			case err := <-ended:
+				ended <- err
+				if err != nil {
+					n.t.Errorf("%s ended with %v", n.cfg.Local.Name(), err)
+				}
+			case <-time.After(20 * time.Second):
+				n.t.Errorf("%s does not end", n.cfg.Local.Name())
+			}
+		})
+	}
+	go func() { ended <- res.Run(ctx) }()
+	n.t.Cleanup(stop)
+	select {
+	case <-ready:
+	case err := <-ended:
+		ended <- nil
+		n.t.Fatalf("up of %s: %v", n.cfg.Local.Name(), err)
+	case <-time.After(20 * time.Second):
+		n.t.Fatal("up does not end")
+	}
+}
+
+// down stops the daemon as SIGTERM does.
+func (n *node) down() {
+	n.t.Helper()
+	n.cancel()
+	if err := <-n.ended; err != nil {
+		n.t.Fatal(err)
+	}
+	n.ended <- nil
+}
+
+func (n *node) do(cmd engine.Command) error {
+	ctx, cancel := context.WithTimeout(n.t.Context(), 20*time.Second)
+	defer cancel()
+	return n.res.Do(ctx, cmd)
+}
+
+func (n *node) must(cmd engine.Command) {
+	n.t.Helper()
+	if err := n.do(cmd); err != nil {
+		n.t.Fatalf("%s: %T: %v", n.cfg.Local.Name(), cmd, err)
+	}
+}
+
+// await waits until the state of volume 0 is as wanted.
+func (n *node) await(what string, ok func(statemachine.State) bool) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		changed := n.res.changes.wait()
+		st, err := n.res.Status(ctx)
+		if err != nil {
+			n.t.Fatalf("%s: waiting for %s: %v", n.cfg.Local.Name(), what, err)
+		}
+		if ok(st.Volumes[0].State) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			n.t.Fatalf("%s: never %s; it is %v", n.cfg.Local.Name(), what, st.Volumes[0].State)
+		}
+	}
+}
+
+func redundant(s statemachine.State) bool {
+	return s.Conn == statemachine.Connected && s.Disk == statemachine.UpToDate && s.PeerDisk == statemachine.UpToDate
+}
+
+// io is one request of the application.
+func (n *node) io(r engine.Request) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), 20*time.Second)
+	defer cancel()
+	errno, err := n.devices.Volume(0).Do(ctx, r)
+	if err != nil || errno != 0 {
+		n.t.Fatalf("%v at %d: errno %d, %v", r.Op, r.Off, errno, err)
+	}
+}
+
+// page gives page-aligned memory with random bytes.
+func page(t *testing.T, size int64) []byte {
+	t.Helper()
+	b, err := uring.MapMemory(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { uring.UnmapMemory(b) })
+	for i := range b[:size] {
+		b[i] = byte(rand.Uint32())
+	}
+	return b[:size]
+}
+
+// sameDisks compares the data of both files.
+func sameDisks(t *testing.T, nodes [2]*node) {
+	t.Helper()
+	l, err := metadata.Place(metadata.Internal, 0, diskSize, diskSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got [2][]byte
+	for i, n := range nodes {
+		b, err := os.ReadFile(n.cfg.Local.Volumes[0].Disk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[i] = b[:l.DataLimit]
+	}
+	for off := 0; off < len(got[0]); off += 4096 {
+		end := min(off+4096, len(got[0]))
+		if !bytes.Equal(got[0][off:end], got[1][off:end]) {
+			t.Fatalf("the disks differ at %d", off)
+		}
+	}
+}
+
+// connectedPair is up and equal, a Primary.
+func connectedPair(t *testing.T) [2]*node {
+	t.Helper()
+	nodes := newNodes(t, nil)
+	nodes[0].up()
+	nodes[0].must(engine.Promote{Force: true})
+	nodes[1].up()
+	for _, n := range nodes {
+		n.await("UpToDate", redundant)
+	}
+	return nodes
+}
+
+func TestWriteReachesBothDisks(t *testing.T) {
+	nodes := connectedPair(t)
+	a := nodes[0]
+	if size := a.devices.Volume(0).Size(); size <= diskSize/2 || size >= diskSize {
+		t.Fatalf("the device has %d bytes", size)
+	}
+	var wg sync.WaitGroup
+	for i := range int64(32) {
+		buf := page(t, 64<<10)
+		wg.Go(func() {
+			for k := range int64(4) {
+				a.io(engine.Request{Op: engine.OpWrite, Off: (i*4 + k) * 64 << 10, Len: 64 << 10, Data: buf})
+			}
+		})
+	}
+	wg.Wait()
+	want := page(t, 8192)
+	a.io(engine.Request{Op: engine.OpWrite, Off: 4096, Len: 8192, Data: want, FUA: true})
+	a.io(engine.Request{Op: engine.OpDiscard, Off: 1 << 20, Len: 1 << 20})
+	a.io(engine.Request{Op: engine.OpWriteZeroes, Off: 3 << 20, Len: 1 << 20, NoUnmap: true})
+	a.io(engine.Request{Op: engine.OpFlush})
+	got := page(t, 8192)
+	a.io(engine.Request{Op: engine.OpRead, Off: 4096, Len: 8192, Data: got})
+	if !bytes.Equal(got, want) {
+		t.Error("reads other bytes than were written")
+	}
+	a.io(engine.Request{Op: engine.OpRead, Off: 1<<20 + 4096, Len: 8192, Data: got})
+	if !bytes.Equal(got, make([]byte, 8192)) {
+		t.Error("discarded bytes do not read as zeroes")
+	}
+	a.must(engine.Demote{})
+	sameDisks(t, nodes)
+}
+
+func TestResyncAfterPeerWasAway(t *testing.T) {
+	nodes := connectedPair(t)
+	a, b := nodes[0], nodes[1]
+	b.down()
+	a.await("alone", func(s statemachine.State) bool { return s.Conn < statemachine.WFReportParams })
+	for i := range int64(64) {
+		a.io(engine.Request{Op: engine.OpWrite, Off: i * 128 << 10, Len: 64 << 10, Data: page(t, 64<<10)})
+	}
+	b.up()
+	a.await("in sync", redundant)
+	b.await("in sync", redundant)
+	a.must(engine.Demote{})
+	sameDisks(t, nodes)
+}
+
+func TestInitialSyncByForce(t *testing.T) {
+	nodes := newNodes(t, nil)
+	nodes[0].up()
+	nodes[0].must(engine.Promote{Force: true})
+	nodes[0].io(engine.Request{Op: engine.OpWrite, Off: 0, Len: 1 << 20, Data: page(t, 1<<20)})
+	nodes[1].up()
+	nodes[0].await("in sync", redundant)
+	nodes[1].await("in sync", redundant)
+	nodes[0].must(engine.Demote{})
+	sameDisks(t, nodes)
+}
+
+func TestPromoteRefusals(t *testing.T) {
+	nodes := newNodes(t, nil)
+	nodes[0].up()
+	if err := nodes[0].do(engine.Promote{}); !errors.Is(err, statemachine.NoUpToDateDisk) {
+		t.Errorf("promotion without data: %v", err)
+	}
+	if nodes[0].devices.Volume(0).Size() != 0 {
+		t.Error("the device is there though the promotion was refused")
+	}
+	nodes[0].must(engine.Promote{Force: true})
+	nodes[0].devices.Volume(0).Hold("process 1 (init)")
+	var busy *BusyError
+	if err := nodes[0].do(engine.Demote{}); !errors.As(err, &busy) || busy.Holder != "process 1 (init)" {
+		t.Errorf("demotion of a held device: %v", err)
+	}
+	if err := nodes[0].do(engine.Down{}); !errors.As(err, &busy) {
+		t.Errorf("down with a held device: %v", err)
+	}
+	if st, err := nodes[0].res.Status(t.Context()); err != nil || st.Role != statemachine.Primary {
+		t.Errorf("role %v, %v", st.Role, err)
+	}
+	nodes[0].devices.Volume(0).Hold("")
+	nodes[0].must(engine.Demote{})
+}
+
+func TestDetachAndAttach(t *testing.T) {
+	nodes := connectedPair(t)
+	a := nodes[0]
+	a.must(engine.Detach{})
+	a.await("Diskless", func(s statemachine.State) bool { return s.Disk == statemachine.Diskless })
+	want := page(t, 4096)
+	a.io(engine.Request{Op: engine.OpWrite, Off: 8192, Len: 4096, Data: want})
+	got := page(t, 4096)
+	a.io(engine.Request{Op: engine.OpRead, Off: 8192, Len: 4096, Data: got})
+	if !bytes.Equal(got, want) {
+		t.Error("a diskless Primary reads other bytes than it wrote")
+	}
+	a.must(engine.Attach{})
+	if err := a.do(engine.Attach{}); !errors.Is(err, statemachine.AlreadyAttached) {
+		t.Errorf("second attach: %v", err)
+	}
+	a.await("in sync", redundant)
+	a.must(engine.Demote{})
+	sameDisks(t, nodes)
+}
+
+func TestSecondDaemonIsRefused(t *testing.T) {
+	nodes := newNodes(t, nil)
+	nodes[0].up()
+	second, err := New(nodes[0].cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var already *AlreadyRunningError
+	if err := second.Run(t.Context()); !errors.As(err, &already) || already.PID != os.Getpid() {
+		t.Errorf("second run: %v", err)
+	}
+	other := nodes[0].cfg
+	other.RunDir = t.TempDir()
+	var busy *BusyError
+	host := *other.Local
+	host.Address = netip.AddrPortFrom(host.Address.Addr(), freePort(t))
+	other.Local = &host
+	third, _ := New(other)
+	if err := third.Run(t.Context()); !errors.As(err, &busy) {
+		t.Errorf("second owner of the disk: %v", err)
+	}
+}
+
+func TestDownEndsRun(t *testing.T) {
+	nodes := connectedPair(t)
+	nodes[0].must(engine.Down{})
+	if err := <-nodes[0].ended; err != nil {
+		t.Fatal(err)
+	}
+	nodes[0].ended <- nil
+	v := &nodes[0].cfg.Local.Volumes[0]
+	sb, err := ReadSuperblock(v)
+	if err != nil || sb.Flags.Has(metadata.PrimaryInd) || !sb.Flags.Has(metadata.Consistent|metadata.WasUpToDate) {
+		t.Errorf("metadata after down: %+v, %v", sb, err)
+	}
+	if a, err := ApplyAL(v); err != nil || a.Hot != 0 || a.Full {
+		t.Errorf("apply-al after down: %+v, %v", a, err)
+	}
+	var dump bytes.Buffer
+	if err := DumpMD(&dump, v); err != nil || !strings.Contains(dump.String(), "# bits-set 0;") || strings.Contains(dump.String(), "unclean") {
+		t.Errorf("dump-md after down: %v\n%s", err, &dump)
+	}
+	nodes[1].await("looking for its peer", func(s statemachine.State) bool { return s.Conn < statemachine.WFReportParams })
+}
+
+func TestUpWithoutMetadata(t *testing.T) {
+	nodes := newNodes(t, nil)
+	n := nodes[0]
+	if err := WipeMD(&n.cfg.Local.Volumes[0]); err != nil {
+		t.Fatal(err)
+	}
+	res, err := New(n.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bad *metadata.Error
+	if err := res.Run(t.Context()); !errors.As(err, &bad) {
+		t.Fatalf("run: %v", err)
+	}
+	if err := CreateMD(&n.cfg.Local.Volumes[0], CreateOptions{}); err != nil { // nothing holds the disk any more
+		t.Fatal(err)
+	}
+	n.up()
+}
+
+func TestControlSocket(t *testing.T) {
+	nodes := connectedPair(t)
+	a := nodes[0]
+	var gone *NotRunningError
+	if _, err := Dial(t.TempDir(), "r0"); !errors.As(err, &gone) {
+		t.Errorf("dial without a daemon: %v", err)
+	}
+	path := SocketPath(a.cfg.RunDir, "r0")
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("socket: %v %v", st.Mode(), err)
+	}
+	c, err := Dial(a.cfg.RunDir, "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	st, err := c.Status(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Role != "Primary" || st.Devices[0].DiskState != "UpToDate" || st.Connections[0].PeerDevices[0].ReplicationState != "Established" ||
+		st.Devices[0].Path != "/dev/fake0" || st.PID != os.Getpid() {
+		t.Errorf("status: %+v", st)
+	}
+	peer, err := Dial(nodes[1].cfg.RunDir, "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := peer.Command(ctx, Verb{Verb: VerbPrimary}); !errors.Is(err, statemachine.TwoPrimaries) && !errors.Is(err, statemachine.RefusedByPeer) {
+		t.Errorf("second Primary: %v", err)
+	}
+	for _, bad := range []Verb{{Verb: "explode"}, {Verb: VerbPrimary, Volume: new(int)}, {Verb: VerbDetach, Volume: ptr(7)}} {
+		var refused *RefusedError
+		if err := c.Command(ctx, bad); err == nil || errors.As(err, &refused) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+	states := make(chan string, 100)
+	watching := make(chan struct{})
+	go func() {
+		defer close(states)
+		for st, err := range c.Watch(ctx) {
+			if err != nil {
+				states <- err.Error()
+				return
+			}
+			states <- st.Role
+			if st.Role == "Primary" {
+				select {
+				case <-watching:
+				default:
+					close(watching)
+				}
+			}
+		}
+	}()
+	<-watching
+	if err := c.Command(ctx, Verb{Verb: VerbSecondary}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Command(ctx, Verb{Verb: VerbDown}); err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	for s := range states {
+		seen = append(seen, s)
+	}
+	if len(seen) < 3 || seen[0] != "Primary" || seen[len(seen)-2] != "Secondary" || seen[len(seen)-1] != (&NotRunningError{"r0"}).Error() {
+		t.Errorf("watched %q", seen)
+	}
+	if err := <-a.ended; err != nil {
+		t.Fatal(err)
+	}
+	a.ended <- nil
+	if _, err := c.Status(ctx); !errors.As(err, &gone) {
+		t.Errorf("status after down: %v", err)
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func TestMissingAddress(t *testing.T) {
+	nodes := newNodes(t, nil)
+	cfg := nodes[0].cfg
+	host := *cfg.Local
+	host.Address = netip.MustParseAddrPort("198.51.100.7:7789")
+	cfg.Local = &host
+	res, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var missing *NoAddressError
+	if err := res.Run(t.Context()); !errors.As(err, &missing) {
+		t.Fatalf("run: %v", err)
+	}
+}
+
+func TestSimilarAddresses(t *testing.T) {
+	want := netip.MustParseAddr("10.0.1.7")
+	have := []netip.Addr{netip.MustParseAddr("fe80::1"), netip.MustParseAddr("192.168.0.1"), netip.MustParseAddr("10.0.1.8"), netip.MustParseAddr("10.9.0.1")}
+	got := (&NoAddressError{want, bySimilarity(want, have)}).Error()
+	const text = "this machine has no address 10.0.1.7; it has 10.0.1.8, 10.9.0.1, 192.168.0.1, fe80::1: did you mean 10.0.1.8?"
+	if got != text {
+		t.Errorf("%s", got)
+	}
+}

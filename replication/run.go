@@ -1,0 +1,303 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/urbd/urbd/replication/engine"
+	"github.com/urbd/urbd/ublk/uring"
+)
+
+// Run is the daemon: it takes the lock of the resource, opens and attaches the backing stores, adds the
+// block devices, looks for the peer, and serves until it is told Down (then it
+// returns nil), the context ends (then it shuts down cleanly within
+// Config.ShutdownTimeout, telling the peer, and returns nil), or something it cannot live without fails.
+func (r *Resource) Run(ctx context.Context) error {
+	lock, err := lockResource(r.cfg.RunDir, r.name())
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	if err := r.checkAddress(ctx); err != nil {
+		return err
+	}
+	opened, err := r.openAll(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.addDevices(ctx, opened.blockSizes()); err != nil {
+		opened.close()
+		return err
+	}
+	if !r.cfg.tame {
+		harden(r.log)
+	}
+	ended, err := r.startLoop()
+	if err != nil {
+		opened.close()
+		return errors.Join(err, r.deleteDevices(ctx))
+	}
+	err = r.serve(ctx, opened)
+	r.endLoop()
+	return errors.Join(err, <-ended)
+}
+
+// openedStores are backing stores before the engine has them.
+type openedStores []openedStore
+
+type openedStore struct {
+	vol int
+	b   *backing
+}
+
+// openAll opens every backing store, so that a busy or missing one is found before anything has begun.
+func (r *Resource) openAll(ctx context.Context) (all openedStores, err error) {
+	for i := range r.cfg.Local.Volumes {
+		v := &r.cfg.Local.Volumes[i]
+		b, err := r.open(ctx, v)
+		if err != nil {
+			all.close()
+			return nil, err
+		}
+		all = append(all, openedStore{v.Number, b})
+	}
+	return all, nil
+}
+
+func (o openedStores) close() {
+	for _, s := range o {
+		s.b.close()
+	}
+}
+
+func (o openedStores) blockSizes() map[int]int {
+	sizes := make(map[int]int)
+	for _, s := range o {
+		sizes[s.vol] = s.b.data.block
+	}
+	return sizes
+}
+
+// startLoop makes ring and engine on a thread of their own. The channel gives the loop's error when it has ended.
+func (r *Resource) startLoop() (<-chan error, error) {
+	ready, ended := make(chan error, 1), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and its flags with it
+		if !r.cfg.tame {
+			flusher(r.log)
+		}
+		l, err := r.newLoop()
+		ready <- err
+		if err != nil {
+			return
+		}
+		err = l.run()
+		l.stop(r.errNotRunning())
+		r.died = err
+		close(r.dead)
+		ended <- errors.Join(err, l.end(time.Now().Add(r.cfg.ShutdownTimeout)))
+	}()
+	return ended, <-ready
+}
+
+// newLoop is called on the loop's thread.
+func (r *Resource) newLoop() (*loop, error) {
+	l := &loop{began: time.Now(), replies: make(map[uint64]chan<- error), volumes: make(map[int]Device), tell: r.events.put}
+	var err error
+	l.ring, err = uring.New(uring.Config{Entries: ringEntries, Slots: ringSlots, Files: ringFiles + 2*len(r.cfg.Local.Volumes), Buffers: ringBuffers})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.equip(l); err != nil {
+		return nil, errors.Join(err, l.ring.Close(time.Time{}))
+	}
+	r.mu.Lock()
+	r.loop = l
+	r.mu.Unlock()
+	return l, nil
+}
+
+func (r *Resource) equip(l *loop) error {
+	cfg := engineConfig(r.cfg.Resource, r.cfg.Local)
+	var err error
+	if l.memory, err = uring.MapMemory(bufferSize(&cfg)); err != nil {
+		return err
+	}
+	cfg.Buffers = l.memory
+	if l.engine, err = engine.New(cfg); err != nil {
+		return err
+	}
+	if l.disks, err = newDisks(l, r.closeStore); err != nil {
+		return err
+	}
+	c := newConnector(r.cfg.Local.Address, r.cfg.Peer.Address, r.cfg.Resource.Net, r.log)
+	if err := l.conn.init(l, c.run); err != nil {
+		return err
+	}
+	for _, d := range r.devices {
+		l.volumes[d.vol.Number] = d.device
+		if d.adopted {
+			continue // its users wait until it is known who is Primary: see recover
+		}
+		if err := d.device.Serve(l.ring, l.submit); err != nil {
+			return fmt.Errorf("%s: %w", d.device.Path(), err)
+		}
+	}
+	return nil
+}
+
+// closeStore closes a backing store in the background.
+func (r *Resource) closeStore(b *backing) {
+	r.closing.Add(1)
+	go func() {
+		defer r.closing.Add(-1)
+		b.close()
+	}()
+}
+
+// end gives back what the loop had, on its thread.
+func (l *loop) end(deadline time.Time) error {
+	l.conn.end()
+	if err := l.ring.Close(deadline); err != nil {
+		return err // a disk that does not answer still works on our memory: it stays mapped
+	}
+	l.conn.closed()
+	for _, a := range l.disks.stores {
+		a.backing.close()
+	}
+	return errors.Join(uring.UnmapMemory(l.memory), uring.UnmapMemory(l.disks.zeroes))
+}
+
+// endLoop stops the loop; it may have stopped by itself.
+func (r *Resource) endLoop() {
+	l := r.serving()
+	r.mu.Lock()
+	r.loop = nil
+	r.mu.Unlock()
+	l.post(context.Background(), func() { l.stopped = true })
+	r.changes.changed()
+}
+
+// serve is the life of the daemon between start and end of the loop.
+func (r *Resource) serve(ctx context.Context, opened openedStores) error {
+	edges, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	go r.handleEvents(edges)
+	control, err := r.startControl(edges)
+	if err != nil {
+		opened.close()
+		return errors.Join(err, r.deleteDevices(edges))
+	}
+	defer control.stop()
+	if err := r.start(ctx, opened); err != nil {
+		stop, cancel := context.WithTimeout(edges, r.cfg.ShutdownTimeout)
+		defer cancel()
+		r.order(stop, engine.Down{})
+		return errors.Join(err, r.deleteDevices(stop))
+	}
+	go r.watchLinks(edges)
+	go r.recover(edges)
+	if r.cfg.Ready != nil {
+		r.cfg.Ready()
+	}
+	select {
+	case <-r.down:
+		return nil
+	case <-r.dead:
+		return r.died
+	case <-ctx.Done():
+		r.shutdown(edges)
+		return nil
+	}
+}
+
+// start attaches every volume and begins to look for the peer.
+func (r *Resource) start(ctx context.Context, opened openedStores) error {
+	for i, o := range opened {
+		v, err := r.volume(o.vol)
+		if err == nil {
+			err = r.attachOpened(ctx, v, o.b)
+		}
+		if err != nil {
+			opened[i+1:].close()
+			return err
+		}
+	}
+	return r.order(ctx, engine.Connect{})
+}
+
+// shutdown ends cleanly within the bound. A device that is held stays for a
+// successor, which finds it quiesced and goes on (Config.Recover); the peer is told in any case.
+func (r *Resource) shutdown(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.ShutdownTimeout)
+	defer cancel()
+	r.log.Info("shutting down")
+	err := r.alone(ctx, func() error { return r.doDown(ctx) })
+	if err == nil || errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		return
+	}
+	r.log.Warn("the block device stays for the next start: it is in use", "err", err)
+	if err := r.order(ctx, engine.Disconnect{}); err != nil {
+		r.log.Warn("the peer could not be told", "err", err)
+	}
+}
+
+// handleEvents is the supervisor's side of the engine's events.
+func (r *Resource) handleEvents(ctx context.Context) {
+	for {
+		select {
+		case <-r.events.some:
+			for _, ev := range r.events.take() {
+				r.handle(ctx, ev)
+			}
+			r.changes.changed()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (r *Resource) handle(ctx context.Context, ev engine.Event) {
+	switch ev := ev.(type) {
+	case engine.StateChange:
+		r.log.Log(ctx, level(ev.Level), "state", "device", r.label(ev.Vol), "from", ev.From, "to", ev.To, "cause", ev.Cause)
+	case engine.Notice:
+		args := []any{}
+		if ev.Vol >= 0 {
+			args = append(args, "device", r.label(ev.Vol))
+		}
+		r.log.Log(ctx, level(ev.Level), ev.Text, args...)
+	case engine.ResizeDevice:
+		for _, d := range r.devices {
+			if d.vol.Number == ev.Vol {
+				go r.resize(ctx, d, ev.Size)
+			}
+		}
+	}
+	// StartDevice: the promotion that caused it starts all devices itself.
+}
+
+func (r *Resource) resize(ctx context.Context, d *volumeDevice, size int64) {
+	if err := d.resize(ctx, size); err != nil {
+		r.log.Error("the block device keeps its old size", "device", r.label(d.vol.Number), "err", err)
+	}
+}
+
+func level(l engine.Level) slog.Level {
+	switch l {
+	case engine.Warn:
+		return slog.LevelWarn
+	case engine.Error:
+		return slog.LevelError
+	}
+	return slog.LevelInfo
+}
+
+// portInUse names the next step for an address that somebody else listens on.
+func portInUse(err error) bool { return errors.Is(err, unix.EADDRINUSE) }
