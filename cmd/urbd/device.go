@@ -21,6 +21,7 @@ type device struct {
 	adopted  bool          // taken over, with users that wait; false again when it has been stopped
 	went     chan struct{} // of an adopted device: closed when its users have been let go
 	goErr    error         // why they could not be; valid when went is closed
+	newSize  atomic.Int64  // bytes, wanted for an adopted device while its users wait; 0: none
 
 	ring   *uring.Ring // set by Serve
 	submit func(*engine.Request)

@@ -22,13 +22,14 @@ const (
 
 // ublkDevices makes the devices of volumes with package ublk. It implements replication.Devices.
 type ublkDevices struct {
+	host   string // of the resource: two nodes may live on one machine
 	names  deviceNames
 	logger *slog.Logger
 }
 
 // Add reserves the minor, after what a dead predecessor of ours left behind was adopted (cfg.Recover) or removed.
 func (u *ublkDevices) Add(ctx context.Context, cfg replication.DeviceConfig) (replication.Device, error) {
-	owner := ownerTag(cfg.Resource, cfg.Volume)
+	owner := ownerTag(u.host, cfg.Resource, cfg.Volume)
 	d := &device{volume: cfg.Volume, resource: cfg.Resource, names: u.names, logger: u.logger, went: make(chan struct{})}
 	stale, err := u.clear(ctx, cfg, owner)
 	if err != nil {
@@ -64,9 +65,9 @@ func deviceConfig(cfg replication.DeviceConfig, owner uint64, logger *slog.Logge
 }
 
 // ownerTag marks the devices of a volume, so that they are found again after a crash, also with another minor.
-func ownerTag(resource string, volume int) uint64 {
+func ownerTag(host, resource string, volume int) uint64 {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "urbd/%s/%d", resource, volume)
+	fmt.Fprintf(h, "urbd/%s/%s/%d", host, resource, volume)
 	return h.Sum64() | 1 // 0 means nobody
 }
 
@@ -80,7 +81,7 @@ func (u *ublkDevices) clear(ctx context.Context, cfg replication.DeviceConfig, o
 	for _, i := range found {
 		switch {
 		case !i.Orphan:
-			return false, &replication.AlreadyRunningError{Resource: cfg.Resource, PID: i.Server}
+			return false, &replication.AlreadyRunningError{Resource: cfg.Resource, PID: max(i.Server, 0)}
 		case cfg.Recover && i.ID == cfg.Minor && i.State != ublk.StateDead && i.Recovery != ublk.RecoverNone:
 			adopt = true
 		default:

@@ -96,8 +96,14 @@ func (d *device) fetch(ctx context.Context) error {
 	}
 }
 
-// Resize changes the size.
-func (d *device) Resize(ctx context.Context, size int64) error { return d.dev.Resize(ctx, size) }
+// Resize changes the size. While the users of an adopted device wait, the kernel takes no size; they get it when they go on.
+func (d *device) Resize(ctx context.Context, size int64) error {
+	if d.waiting() {
+		d.newSize.Store(size)
+		return nil
+	}
+	return d.fit(ctx, size)
+}
 
 // Stop makes the block device go, unless it is mounted or held.
 func (d *device) Stop(ctx context.Context) error {
@@ -190,6 +196,9 @@ func (d *device) letGo() {
 	d.goErr = d.dev.Start(ctx)
 	if d.goErr == nil {
 		d.goErr = d.appeared()
+	}
+	if size := d.newSize.Load(); d.goErr == nil && size != 0 {
+		d.goErr = d.fit(ctx, size)
 	}
 	if d.goErr != nil {
 		d.logger.Error("the users of the block device still wait: it cannot be served again", "device", d.Path(), "err", d.goErr)

@@ -58,9 +58,9 @@ func TestAnOperationThatNobodyKnowsIsRefused(t *testing.T) {
 }
 
 func TestOwnerTagsDiffer(t *testing.T) {
-	seen := map[uint64]string{}
+	seen := map[uint64]string{ownerTag("beta", "r0", 0): "beta's r0"}
 	for _, v := range []target{{resource: "r0"}, {resource: "r0", volume: 1}, {resource: "r1"}, {resource: "r01"}} {
-		tag := ownerTag(v.resource, v.volume)
+		tag := ownerTag("alpha", v.resource, v.volume)
 		if tag == 0 || seen[tag] != "" {
 			t.Errorf("%v has the tag %x of %q", v, tag, seen[tag])
 		}

@@ -49,7 +49,7 @@ func (w *world) daemon(c *cli.Context) error {
 	}
 	r, err := replication.New(replication.Config{
 		Resource: t.conf, Local: t.local, Peer: t.peer, Logger: logger, RunDir: runDir(c), Recover: true,
-		Devices: &ublkDevices{deviceNames{"/dev", runDir(c)}, logger},
+		Devices: &ublkDevices{t.local.Name(), deviceNames{"/dev", runDir(c)}, logger.With("resource", t.resource)},
 		Ready: func() {
 			if err := rememberConfig(runDir(c), t); err != nil {
 				logger.Warn("urbd adjust will not see what changes in the configuration", "err", err)
@@ -171,7 +171,7 @@ func owns(t target, i *ublk.Info) bool {
 		return false
 	}
 	for _, v := range t.volumes() {
-		if i.Owner == ownerTag(t.resource, v.Number) {
+		if i.Owner == ownerTag(t.local.Name(), t.resource, v.Number) {
 			return true
 		}
 	}
