@@ -121,6 +121,8 @@ func explain(subject, verb string, err error) string {
 		return prefix(subject, refusal(subject, verb, refused))
 	case errors.Is(err, context.DeadlineExceeded):
 		return prefix(subject, fmt.Sprintf("%s has not ended in time (%v); look at: urbd status; --timeout gives it longer", verb, err))
+	case errors.Is(err, context.Canceled):
+		return prefix(subject, "interrupted")
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return prefix(subject, fmt.Sprintf("%v; urbd %s needs root, run it with sudo", err, verb))
 	}

@@ -19,6 +19,7 @@ import (
 func main() {
 	w := &world{in: os.Stdin, out: os.Stdout, err: os.Stderr, hostname: os.Hostname, addresses: addresses, etc: etc}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second signal ends what does not end by itself
 	code := w.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)

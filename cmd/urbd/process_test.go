@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// program is urbd as a process of its own: the test binary under its name.
+func (b *bench) program() string {
+	b.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	path := filepath.Join(b.dir, "bin", "urbd")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.Symlink(self, path); err != nil && !os.IsExist(err) {
+		b.t.Fatal(err)
+	}
+	b.t.Setenv("URBD_TEST_AS", "urbd")
+	return path
+}
+
+func TestTheProgramEndsWithTheExitCode(t *testing.T) {
+	b := newBench(t)
+	d := &fakeControl{status: `{"name":"r0","role":"Secondary"}`}
+	d.reply("primary", 409, `{"refused":"need access to UpToDate data","code":-2}`)
+	b.listen("r0", d)
+	for line, code := range map[string]int{"status r0": 0, "primary r0": 17, "frobnicate": 1, "role r1": 10} {
+		cmd := exec.Command(b.program(), append([]string{"--run-dir", b.run, "-c", b.conf, "--host", "alpha"}, strings.Fields(line)...)...)
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != code {
+			t.Errorf("urbd %s ended with %d, want %d: %s", line, got, code, out)
+		}
+	}
+}
+
+func TestAnInterruptEndsWaiting(t *testing.T) {
+	b := newBench(t)
+	b.listen("r0", &fakeControl{hold: true, events: []string{`{"name":"r0","role":"Secondary"}`}})
+	cmd := exec.Command(b.program(), "--run-dir", b.run, "-c", b.conf, "status", "--watch", "r0")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 64)); err != nil { // it watches now
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil || errs.Len() > 0 {
+		t.Errorf("after an interrupt: %v, %s", err, &errs)
+	}
+}
+
+func TestCompletionInBash(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("there is no bash on this machine")
+	}
+	b := newBench(t)
+	t.Setenv("PATH", filepath.Dir(b.program())+":"+os.Getenv("PATH"))
+	complete := func(words string) []string {
+		t.Helper()
+		script := `source completion.bash; COMP_WORDS=(` + words + `); COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _urbd; printf "%s\n" "${COMPREPLY[@]}"`
+		out, err := exec.Command(bash, "-c", script).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Fields(string(out))
+	}
+	for words, want := range map[string]string{
+		`urbd wait`:                                "wait-connect wait-sync",
+		`urbd -c ` + b.conf + ` primary r`:         "r0 r0/0 r0/1 r1",
+		`urbd -c ` + b.conf + ` primary r0 --fo`:   "--force",
+		`urbd status --col`:                        "--color",
+		`urbd status --color a`:                    "auto always",
+		`urbd -c ` + b.conf + ` wait-connect --w`:  "--wfc-timeout",
+		`urbd --run-d`:                             "--run-dir",
+		`urbd -c ` + filepath.Join(b.dir, "urbd."): b.conf,
+	} {
+		if got := strings.Join(complete(words), " "); got != want {
+			t.Errorf("%s completes to %q, want %q", words, got, want)
+		}
+	}
+}
