@@ -114,11 +114,14 @@ func refusalCode(r *replication.RefusedError) int {
 func explain(subject, verb string, err error) string {
 	var refused *replication.RefusedError
 	var conf config.Errors
+	var meta *metadata.Error
 	switch {
 	case errors.As(err, &conf):
 		return conf.Error() // names file, line and column of each
 	case errors.As(err, &refused):
 		return prefix(subject, refusal(subject, verb, refused))
+	case errors.As(err, &meta) && meta.Field == "magic" && subject != "":
+		return prefix(subject, fmt.Sprintf("%v; new metadata is made by: urbd create-md %s", err, subject))
 	case errors.Is(err, context.DeadlineExceeded):
 		return prefix(subject, fmt.Sprintf("%s has not ended in time (%v); look at: urbd status; --timeout gives it longer", verb, err))
 	case errors.Is(err, context.Canceled):
@@ -129,8 +132,10 @@ func explain(subject, verb string, err error) string {
 	return prefix(subject, err.Error())
 }
 
+// prefix puts the target before a text that does not begin with its resource anyway.
 func prefix(subject, text string) string {
-	if subject == "" {
+	res, _, _ := strings.Cut(subject, "/")
+	if subject == "" || strings.HasPrefix(text, res+" ") {
 		return text
 	}
 	return subject + ": " + text
@@ -144,25 +149,31 @@ func refusal(subject, verb string, r *replication.RefusedError) string {
 	}
 	for _, h := range hints {
 		if errors.Is(r, h.of) && (h.verb == "" || h.verb == verb) {
-			return text + "; " + strings.ReplaceAll(h.next, "RES", subject)
+			return text + "; " + fill(h.next, subject)
 		}
 	}
 	return text
+}
+
+// fill puts a target into a next step: TARGET as it was typed, RES its resource.
+func fill(next, subject string) string {
+	res, _, _ := strings.Cut(subject, "/")
+	return strings.NewReplacer("TARGET", subject, "RES", res).Replace(next)
 }
 
 // hints are the next steps after a refusal; the first row that fits counts.
 var hints = []struct {
 	of   statemachine.Refusal
 	verb string // empty: any
-	next string // RES stands for the target
+	next string // see fill
 }{
 	{statemachine.NoUpToDateDisk, "primary", "connect the node that has the data, or, when this node's data is the one to keep: urbd primary --force RES"},
 	{statemachine.NoUpToDateDisk, "", "connect the node that has the data first: urbd connect RES"},
 	{statemachine.TwoPrimaries, "", "make the other node Secondary first: urbd secondary RES (there)"},
 	{statemachine.DeviceInUse, "", "unmount it, or end what uses it, first"},
 	{statemachine.NeedConnection, "", "connect first: urbd connect RES; urbd wait-connect RES"},
-	{statemachine.NoLocalDisk, "", "attach the disk first: urbd attach RES"},
-	{statemachine.IsDiskless, "", "attach the disk first: urbd attach RES"},
+	{statemachine.NoLocalDisk, "", "attach the disk first: urbd attach TARGET"},
+	{statemachine.IsDiskless, "", "attach the disk first: urbd attach TARGET"},
 	{statemachine.AlreadyStandAlone, "", "nothing to do"},
 	{statemachine.ResyncRunning, "", "wait for it: urbd wait-sync RES"},
 	{statemachine.InTransientState, "", "repeat the command"},

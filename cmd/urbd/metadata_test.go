@@ -24,7 +24,7 @@ func (b *bench) disk(name string, size int64) string {
 func TestMetadataOfAFile(t *testing.T) {
 	b := newBench(t)
 	disk := b.disk("e.img", 8<<20)
-	b.want("get-gi r1", 255, "", "no DRBD metadata found")
+	b.want("get-gi r1", 255, "", "new metadata is made by: urbd create-md r1/0\n")
 	b.want("create-md r1", 0, "r1/0: new metadata block successfully created on "+disk+" (internal)\n", "")
 	b.want("get-gi r1", 0, "0000000000000004:0000000000000000:0000000000000000:0000000000000000:0:0:0:0:0:0:0\n", "")
 	b.want("show-gi r1/0", 0, "flags: Secondary, StandAlone, Inconsistent", "")

@@ -23,9 +23,13 @@ import (
 func (w *world) serve(c *cli.Context) error {
 	err := w.daemon(c)
 	if err != nil {
-		notify("STATUS=" + strings.ReplaceAll(explain("", "run", err), "\n", "; "))
+		text := explain(c.Args().First(), "run", err)
+		fmt.Fprintln(w.err, "urbd:", text)
+		text = strings.TrimPrefix(text, c.Args().First()+": ") // urbd up names the resource itself
+		notify("STATUS=" + strings.ReplaceAll(text, "\n", "; "))
+		return failure(exitCode(err))
 	}
-	return err
+	return nil
 }
 
 func (w *world) daemon(c *cli.Context) error {

@@ -150,12 +150,12 @@ func listenNotices(runDir string) (*net.UnixConn, error) {
 // openLog opens the daemon's log for appending.
 func openLog(cfg spawnConfig) (string, *os.File, error) {
 	if err := os.MkdirAll(cfg.logDir, 0o755); err != nil {
-		return "", nil, fmt.Errorf("log directory: %w", err)
+		return "", nil, fmt.Errorf("log directory: %w; --log-dir names another one", err)
 	}
 	path := filepath.Join(cfg.logDir, cfg.resource+".log")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
-		return "", nil, fmt.Errorf("log of the daemon: %w", err)
+		return "", nil, fmt.Errorf("log of the daemon: %w; --log-dir names another directory", err)
 	}
 	return path, f, nil
 }

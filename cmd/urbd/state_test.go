@@ -51,9 +51,11 @@ func TestRefusalsGetTheirCodesAndTheNextStep(t *testing.T) {
 		{"attach", 409, `{"refused":"the disk is worth less than Outdated","code":-16}`, 5, "(-16)"},
 		{"detach", 409, `{"refused":"need a usable local disk","code":-4}`, 16, "(-4)"},
 		{"connect", 409, `{"refused":"the connection is not StandAlone"}`, 11, "urbd: r0: refused: the connection is not StandAlone\n"},
+		{"detach", 409, `{"refused":"need access to UpToDate data","code":-2}`, 17, "connect the node that has the data first: urbd connect r0\n"},
 	} {
 		d.reply(tt.verb, tt.code, tt.body)
 		b.want(tt.verb+" r0", tt.exit, "", tt.says)
+		b.want(tt.verb+" r0/0", tt.exit, "", "urbd: r0/0: ")
 	}
 }
 
@@ -76,7 +78,7 @@ func TestSeveralTargetsGiveTheHighestCode(t *testing.T) {
 
 func TestADaemonThatIsNotThere(t *testing.T) {
 	b := newBench(t)
-	b.want("primary r0", 10, "", "urbd: r0: r0 is not up; start it with: urbd up r0\n")
+	b.want("primary r0", 10, "", "urbd: r0 is not up; start it with: urbd up r0\n")
 	b.want("primary r9", 10, "", `there is no resource "r9" in the configuration; there is r0, r1, elsewhere`)
 	b.want("primary r0/7", 1, "", "r0 has no volume 7; its volumes are 0, 1")
 	b.want("primary elsewhere", 10, "", `resource elsewhere has no section for this machine: uname -n says "alpha"`)
