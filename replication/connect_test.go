@@ -30,7 +30,7 @@ func testNet() config.Net {
 }
 
 // freePort finds a port that is free on both loopback addresses.
-func freePort(t *testing.T) uint16 {
+func freePort(t testing.TB) uint16 {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -40,7 +40,7 @@ func freePort(t *testing.T) uint16 {
 	return uint16(l.Addr().(*net.TCPAddr).Port)
 }
 
-func twoAddresses(t *testing.T) (a, b netip.AddrPort) {
+func twoAddresses(t testing.TB) (a, b netip.AddrPort) {
 	port := freePort(t)
 	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port)
 }

@@ -39,6 +39,7 @@ type loop struct {
 	// tell hands events to the supervisor; it must not block.
 	tell    func(engine.Event)
 	stopped bool
+	turns   int64 // since the start
 }
 
 // now is the engine's clock.
@@ -69,6 +70,7 @@ func (l *loop) deadline() time.Time {
 
 // turn lets the engine and what it orders go on until nothing moves.
 func (l *loop) turn() {
+	l.turns++
 	l.engine.Tick(l.now())
 	for {
 		moved := l.drain()

@@ -23,7 +23,7 @@ import (
 
 // node is one running Resource of a test.
 type node struct {
-	t       *testing.T
+	t       testing.TB
 	res     *Resource
 	devices *FakeDevices
 	cfg     Config
@@ -35,7 +35,7 @@ type node struct {
 const diskSize = 16 << 20
 
 // newNodes makes a pair whose disks are regular files with fresh metadata.
-func newNodes(t *testing.T, change func(*config.Resource)) [2]*node {
+func newNodes(t testing.TB, change func(*config.Resource)) [2]*node {
 	t.Helper()
 	a, b := twoAddresses(t)
 	res := &config.Resource{Name: "r0", Net: testNet()}
@@ -180,7 +180,7 @@ func (n *node) io(r engine.Request) {
 }
 
 // page gives page-aligned memory with random bytes.
-func page(t *testing.T, size int64) []byte {
+func page(t testing.TB, size int64) []byte {
 	t.Helper()
 	b, err := uring.MapMemory(size)
 	if err != nil {
@@ -217,7 +217,7 @@ func sameDisks(t *testing.T, nodes [2]*node) {
 }
 
 // connectedPair is up and equal, a Primary.
-func connectedPair(t *testing.T) [2]*node {
+func connectedPair(t testing.TB) [2]*node {
 	t.Helper()
 	nodes := newNodes(t, nil)
 	nodes[0].up()
@@ -288,6 +288,47 @@ func TestInitialSyncByForce(t *testing.T) {
 	nodes[1].await("in sync", redundant)
 	nodes[0].must(engine.Demote{})
 	sameDisks(t, nodes)
+}
+
+// TestZeroesWithoutHelp discards on a disk that can do nothing but write.
+func TestZeroesWithoutHelp(t *testing.T) {
+	nodes := connectedPair(t)
+	for _, n := range nodes {
+		n.res.on(t.Context(), func(l *loop) {
+			f := &l.disks.stores[0].data
+			f.noPunch, f.noZeroes = true, true
+		})
+	}
+	const off, length = 512, 3*zeroPiece + 512
+	nodes[0].io(engine.Request{Op: engine.OpWrite, Off: 0, Len: 1 << 20, Data: page(t, 1<<20)})
+	nodes[0].io(engine.Request{Op: engine.OpDiscard, Off: off, Len: length})
+	got := page(t, 1<<20)
+	nodes[0].io(engine.Request{Op: engine.OpRead, Off: off, Len: 1<<20 - 4096, Data: got[:1<<20-4096]})
+	if !bytes.Equal(got[:1<<20-4096], make([]byte, 1<<20-4096)) {
+		t.Error("discarded bytes do not read as zeroes")
+	}
+	nodes[0].must(engine.Demote{})
+	sameDisks(t, nodes)
+}
+
+// TestIdle counts what a connected pair does when nobody wants anything: nothing but pings.
+func TestIdle(t *testing.T) {
+	nodes := connectedPair(t)
+	turns := func(n *node) (turns int64) {
+		if err := n.res.on(t.Context(), func(l *loop) { turns = l.turns }); err != nil {
+			t.Fatal(err)
+		}
+		return turns
+	}
+	time.Sleep(time.Second) // what the sync left to say; then the time that is measured
+	a, b := turns(nodes[0]), turns(nodes[1])
+	const seconds = 3
+	time.Sleep(seconds * time.Second)
+	for i, n := range []int64{turns(nodes[0]) - a, turns(nodes[1]) - b} {
+		if n > 2*seconds+1 { // the question itself is one
+			t.Errorf("node %d was awake %d times in %d seconds", i, n, seconds)
+		}
+	}
 }
 
 func TestPromoteRefusals(t *testing.T) {

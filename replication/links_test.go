@@ -1,0 +1,104 @@
+package replication
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/urbd/urbd/replication/config"
+	"github.com/urbd/urbd/statemachine"
+)
+
+const inNamespace = "URBD_TEST_NETWORK_NAMESPACE"
+
+// TestLinkGoesDown runs itself in a network namespace of its own, where it may make and break links.
+func TestLinkGoesDown(t *testing.T) {
+	if os.Getenv(inNamespace) == "" {
+		if os.Getuid() != 0 {
+			t.Skip("a network namespace needs root")
+		}
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLinkGoesDown$", "-test.v")
+		cmd.Env = append(os.Environ(), inNamespace+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "--- PASS: TestLinkGoesDown") {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	links := [2]netlink.Link{addLink(t, "v0", "10.9.0.1/24"), addLink(t, "v1", "10.9.1.1/24")}
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo) // what the node says to itself goes this way
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes := newNodes(t, func(r *config.Resource) {
+		r.Hosts[0].Address = netip.MustParseAddrPort("10.9.0.1:7789")
+		r.Hosts[1].Address = netip.MustParseAddrPort("10.9.1.1:7789")
+	})
+	up := func(s statemachine.State) bool { return s.Conn >= statemachine.Connected }
+	down := func(s statemachine.State) bool { return s.Conn < statemachine.WFReportParams }
+	nodes[0].up()
+	nodes[1].up()
+	nodes[0].await("Connected", up)
+	began := time.Now()
+	if err := netlink.LinkSetDown(links[0]); err != nil {
+		t.Fatal(err)
+	}
+	nodes[0].await("down with its link", down)
+	if n := nodes[0].log.count("NetworkFailure: the link v0 is down"); n != 1 {
+		t.Errorf("the cause was logged %d times", n)
+	}
+	t.Logf("dropped %v after the link went down; a ping would have taken up to %v", time.Since(began), nodes[0].cfg.Resource.Net.PingInterval)
+	if err := netlink.LinkSetUp(links[0]); err != nil {
+		t.Fatal(err)
+	}
+	nodes[0].await("Connected again", up)
+	addr, _ := netlink.ParseAddr("10.9.1.1/24")
+	if err := netlink.AddrDel(links[1], addr); err != nil {
+		t.Fatal(err)
+	}
+	nodes[1].await("down with its address", down)
+	// Both nodes are on this machine, so the other one may be the first to see that there is no way to it.
+	if nodes[1].log.count("NetworkFailure: the address 10.9.1.1 is gone")+nodes[0].log.count("NetworkFailure: there is no route to 10.9.1.1") == 0 {
+		t.Error("the cause was not logged")
+	}
+	if err := netlink.AddrAdd(links[1], addr); err != nil {
+		t.Fatal(err)
+	}
+	nodes[1].await("Connected again", up)
+}
+
+// addLink makes one end of a pair with an address; the other end gives it a carrier.
+func addLink(t *testing.T, name, address string) netlink.Link {
+	t.Helper()
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: name + "p"}
+	addr, err := netlink.ParseAddr(address)
+	if err == nil {
+		err = netlink.LinkAdd(veth)
+	}
+	if err == nil {
+		err = netlink.AddrAdd(veth, addr)
+	}
+	for _, n := range []string{name, name + "p"} {
+		var l netlink.Link
+		if err == nil {
+			l, err = netlink.LinkByName(n)
+		}
+		if err == nil {
+			err = netlink.LinkSetUp(l)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return veth
+}

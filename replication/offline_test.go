@@ -1,0 +1,174 @@
+package replication
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/urbd/urbd/bitmap"
+	"github.com/urbd/urbd/replication/config"
+	"github.com/urbd/urbd/replication/metadata"
+)
+
+func internal(t *testing.T, size int64) *config.Volume {
+	return &config.Volume{Disk: file(t, size), MetaDisk: config.MetaDisk{Internal: true, Index: -1}}
+}
+
+func TestCreateWipeCreate(t *testing.T) {
+	for _, v := range []*config.Volume{
+		internal(t, 64<<20),
+		{Disk: file(t, 8<<20), MetaDisk: config.MetaDisk{Device: file(t, 2<<20), Index: -1}},
+		{Disk: file(t, 8<<20), MetaDisk: config.MetaDisk{Device: file(t, 2*indexedMeta), Index: 1}},
+	} {
+		if _, err := ReadSuperblock(v); err == nil {
+			t.Error("metadata before create-md")
+		}
+		if err := CreateMD(v, CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		sb, err := ReadSuperblock(v)
+		if err != nil || sb.Current != metadata.JustCreated || sb.NeedsReplay() {
+			t.Fatalf("%+v %v", sb, err)
+		}
+		var found *FoundError
+		if err := CreateMD(v, CreateOptions{}); !errors.As(err, &found) || !strings.Contains(found.What, "metadata of DRBD") {
+			t.Errorf("create-md over metadata: %v", err)
+		}
+		if err := CreateMD(v, CreateOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+		if err := WipeMD(v); err != nil {
+			t.Error(err)
+		}
+		if err := WipeMD(v); err == nil {
+			t.Error("wiped twice")
+		}
+		if err := CreateMD(v, CreateOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// extHeader is as much of an ext superblock as says how large the file system is.
+func extHeader(t *testing.T, path string, blocks uint32) {
+	b := make([]byte, 1024)
+	binary.LittleEndian.PutUint16(b[56:], 0xEF53)
+	binary.LittleEndian.PutUint32(b[4:], blocks)
+	binary.LittleEndian.PutUint32(b[24:], 2) // blocks of 4096 bytes
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		_, err = f.WriteAt(b, 1024)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCreateMDSparesFileSystems(t *testing.T) {
+	v := internal(t, 16<<20)
+	extHeader(t, v.Disk, 16<<20/4096)
+	var found *FoundError
+	for _, force := range []bool{false, true} {
+		err := CreateMD(v, CreateOptions{Force: force})
+		if err == nil || errors.As(err, &found) || !strings.Contains(err.Error(), "shrink the file system first") {
+			t.Errorf("force %v over a file system that needs the place: %v", force, err)
+		}
+	}
+	extHeader(t, v.Disk, 8<<20/4096)
+	if err := CreateMD(v, CreateOptions{}); !errors.As(err, &found) || found.What != "an ext file system of 8388608 bytes" {
+		t.Errorf("a file system that leaves room: %v", err)
+	}
+	if err := CreateMD(v, CreateOptions{Force: true}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestApplyAL lets a Primary crash with two hot extents.
+func TestApplyAL(t *testing.T) {
+	const size = 64 << 20
+	v := internal(t, size)
+	if err := CreateMD(v, CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	l, err := metadata.Place(metadata.Internal, 0, size, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	crash := func(mutilate bool) {
+		sb, err := ReadSuperblock(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sb.Clean, sb.LastAgreedSize = false, l.DataLimit
+		sb.Flags |= metadata.PrimaryInd | metadata.Consistent
+		al := bitmap.NewActivityLog(l.Slots(1237))
+		al.Stage(2, 2)
+		al.Stage(15, 15)
+		tr, ok := al.Begin()
+		if !ok {
+			t.Fatal("nothing to log")
+		}
+		block, super := make([]byte, metadata.BlockSize), make([]byte, metadata.BlockSize)
+		metadata.EncodeTransaction(block, 0, tr)
+		sb.Encode(super)
+		o, err := openOffline(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.close()
+		err = errors.Join(
+			o.put(metadata.Write{Off: l.ALBlockOffset(0), Len: metadata.BlockSize, Data: block}),
+			o.put(metadata.Write{Off: l.Superblock, Len: metadata.BlockSize, Data: super}))
+		if mutilate {
+			err = errors.Join(err, o.put(metadata.Write{Off: l.AL, Len: l.Superblock - l.AL}))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	crash(false)
+	got, err := ApplyAL(v)
+	if err != nil || !got.Needed || got.Hot != 2 || got.Full || got.Verdict != metadata.Replayed {
+		t.Fatalf("%+v %v", got, err)
+	}
+	bits := dirtyBits(t, v, l)
+	last := l.DataLimit/bitmap.BlockSize - 15*1024 // extent 15 is cut by the end of the data
+	if want := 1024 + last; bits != want {
+		t.Errorf("%d bits are set, want %d", bits, want)
+	}
+	if got, err := ApplyAL(v); err != nil || got.Needed {
+		t.Errorf("applied twice: %+v %v", got, err)
+	}
+	if sb, err := ReadSuperblock(v); err != nil || sb.NeedsReplay() || !sb.Flags.Has(metadata.PrimaryInd) {
+		t.Errorf("superblock afterwards: %+v %v", sb, err)
+	}
+	crash(true)
+	if got, err := ApplyAL(v); err != nil || !got.Full {
+		t.Errorf("with an unreadable log: %+v %v", got, err)
+	}
+	if sb, err := ReadSuperblock(v); err != nil || !sb.Flags.Has(metadata.FullSync) {
+		t.Errorf("with an unreadable log: %+v %v", sb, err)
+	}
+}
+
+// dirtyBits reads the bitmap from the disk.
+func dirtyBits(t *testing.T, v *config.Volume, l metadata.Layout) int64 {
+	t.Helper()
+	f, err := os.ReadFile(v.Disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bitmap.New(l.DataLimit)
+	for p := range b.Pages() {
+		b.LoadPage(p, f[l.BitmapPageOffset(p):][:bitmap.PageSize])
+	}
+	var dump bytes.Buffer
+	if err := DumpMD(&dump, v); err != nil || !strings.Contains(dump.String(), `version "v08";`) {
+		t.Errorf("dump-md: %v", err)
+	}
+	return b.Count()
+}
