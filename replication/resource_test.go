@@ -72,6 +72,8 @@ func newNodes(t testing.TB, change func(*config.Resource)) [2]*node {
 			return
 		}
 		for _, n := range nodes {
+			n.log.lines.Lock()
+			defer n.log.lines.Unlock()
 			for _, l := range n.log.lines.all {
 				t.Log(n.cfg.Local.Name(), l)
 			}
@@ -160,6 +162,23 @@ func (n *node) await(what string, ok func(statemachine.State) bool) {
 		case <-changed:
 		case <-ctx.Done():
 			n.t.Fatalf("%s: never %s; it is %v", n.cfg.Local.Name(), what, st.Volumes[0].State)
+		}
+	}
+}
+
+// logged waits until a record with the text was logged.
+func (n *node) logged(text string) {
+	n.t.Helper()
+	late := time.After(20 * time.Second)
+	for {
+		changed := n.res.changes.wait()
+		if n.log.count(text) > 0 {
+			return
+		}
+		select {
+		case <-changed:
+		case <-late:
+			n.t.Fatalf("%q was never logged", text)
 		}
 	}
 }

@@ -43,9 +43,14 @@ func (r *Resource) Run(ctx context.Context) error {
 		opened.close()
 		return errors.Join(err, r.deleteDevices(ctx))
 	}
+	stop, handled := make(chan struct{}), make(chan struct{})
+	go func() { defer close(handled); r.handleEvents(stop) }()
 	err = r.serve(ctx, opened)
 	r.endLoop()
-	return errors.Join(err, <-ended)
+	err = errors.Join(err, <-ended)
+	close(stop)
+	<-handled
+	return err
 }
 
 // openedStores are backing stores before the engine has them.
@@ -188,7 +193,6 @@ func (r *Resource) endLoop() {
 func (r *Resource) serve(ctx context.Context, opened openedStores) error {
 	edges, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	go r.handleEvents(edges)
 	control, err := r.startControl(edges)
 	if err != nil {
 		opened.close()
@@ -248,16 +252,22 @@ func (r *Resource) shutdown(ctx context.Context) {
 	}
 }
 
-// handleEvents is the supervisor's side of the engine's events.
-func (r *Resource) handleEvents(ctx context.Context) {
+// handleEvents is the supervisor's side of the engine's events. After stop it handles what is left and ends.
+func (r *Resource) handleEvents(stop <-chan struct{}) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	for {
+		stopped := false
 		select {
 		case <-r.events.some:
-			for _, ev := range r.events.take() {
-				r.handle(ctx, ev)
-			}
-			r.changes.changed()
-		case <-ctx.Done():
+		case <-stop:
+			stopped = true
+		}
+		for _, ev := range r.events.take() {
+			r.handle(ctx, ev)
+		}
+		r.changes.changed()
+		if stopped {
 			return
 		}
 	}
