@@ -18,7 +18,7 @@ type FakeDevices struct {
 	next error
 }
 
-// Add makes a FakeDevice.
+// Add makes a FakeDevice. Asked to recover, it gives the one that a predecessor has left running.
 func (f *FakeDevices) Add(_ context.Context, cfg DeviceConfig) (Device, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -27,6 +27,12 @@ func (f *FakeDevices) Add(_ context.Context, cfg DeviceConfig) (Device, error) {
 	}
 	if f.all == nil {
 		f.all = make(map[int]*FakeDevice)
+	}
+	if d := f.all[cfg.Volume]; cfg.Recover && d != nil && d.Size() > 0 {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.adopted, d.ring = true, nil
+		return d, nil
 	}
 	d := &FakeDevice{cfg: cfg, waiting: make(map[*engine.Request]chan<- engine.Errno)}
 	f.all[cfg.Volume] = d
@@ -59,6 +65,8 @@ type FakeDevice struct {
 	mu     sync.Mutex
 	size   int64 // bytes, 0 while it is stopped
 	holder string
+
+	adopted bool
 }
 
 // Serve implements Device.
@@ -101,6 +109,9 @@ func (d *FakeDevice) Stop(context.Context) error {
 
 // Delete implements Device.
 func (d *FakeDevice) Delete(context.Context) error { return nil }
+
+// Adopted implements Adopter.
+func (d *FakeDevice) Adopted() bool { return d.adopted }
 
 // Path implements Device.
 func (d *FakeDevice) Path() string { return fmt.Sprintf("/dev/fake%d", d.cfg.Minor) }

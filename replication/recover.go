@@ -2,6 +2,9 @@ package replication
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/urbd/urbd/replication/engine"
@@ -28,13 +31,14 @@ func (r *Resource) recover(ctx context.Context) {
 	}
 	r.waitPeer(ctx)
 	for {
-		err := r.order(ctx, engine.Promote{})
+		changed := r.changes.wait()
+		err := r.alone(ctx, func() error { return r.letGo(ctx, waiting) })
 		if err == nil {
-			break
+			return
 		}
 		r.log.Error("the users of the block device wait: this node cannot be Primary again", "err", err)
 		select {
-		case <-r.changes.wait():
+		case <-changed:
 		case <-time.After(meetPeer):
 		case <-ctx.Done():
 			return
@@ -42,16 +46,30 @@ func (r *Resource) recover(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// letGo makes this node Primary and serves the adopted devices. One that was stopped meanwhile has no users any more.
+func (r *Resource) letGo(ctx context.Context, waiting []*volumeDevice) error {
+	waiting = slices.DeleteFunc(waiting, func(d *volumeDevice) bool { return d.path() == "" })
+	if len(waiting) == 0 {
+		return nil
+	}
+	if err := r.order(ctx, engine.Promote{}); err != nil {
+		return err
+	}
+	var failed error
 	err := r.on(ctx, func(l *loop) {
 		for _, d := range waiting {
 			if err := d.device.Serve(l.ring, l.submit); err != nil {
-				r.log.Error("the block device cannot be served again", "device", d.device.Path(), "err", err)
+				failed = errors.Join(failed, fmt.Errorf("%s: %w", d.device.Path(), err))
 			}
 		}
 	})
-	if err == nil {
-		r.log.Info("the users of the block device go on")
+	if err = errors.Join(err, failed); err != nil {
+		return err
 	}
+	r.log.Info("the users of the block device go on")
+	return r.startDevices(ctx)
 }
 
 // waitPeer returns when the peers have been introduced, or after meetPeer.

@@ -309,6 +309,34 @@ func TestInitialSyncByForce(t *testing.T) {
 	sameDisks(t, nodes)
 }
 
+// TestHeldDeviceSurvivesRestart stops a daemon whose device is mounted. The peer is told; the
+// next daemon adopts the device and is Primary again without being asked.
+func TestHeldDeviceSurvivesRestart(t *testing.T) {
+	nodes := connectedPair(t)
+	a, b := nodes[0], nodes[1]
+	a.cfg.Recover = true
+	want := page(t, 4096)
+	a.io(engine.Request{Op: engine.OpWrite, Off: 4096, Len: 4096, Data: want})
+	a.devices.Volume(0).Hold("the mount at /mnt")
+	a.down()
+	b.logged("the peer disconnects")
+	if a.devices.Volume(0).Size() == 0 {
+		t.Fatal("the device went away under its mount")
+	}
+	a.up()
+	a.await("Primary again", func(s statemachine.State) bool { return s.Role == statemachine.Primary && redundant(s) })
+	a.logged("the users of the block device go on")
+	got := page(t, 4096)
+	a.io(engine.Request{Op: engine.OpRead, Off: 4096, Len: 4096, Data: got})
+	if !bytes.Equal(got, want) {
+		t.Error("reads other bytes than were written before the restart")
+	}
+	a.io(engine.Request{Op: engine.OpWrite, Off: 8192, Len: 4096, Data: page(t, 4096)})
+	a.devices.Volume(0).Hold("")
+	a.must(engine.Demote{})
+	sameDisks(t, nodes)
+}
+
 // TestZeroesWithoutHelp discards on a disk that can do nothing but write.
 func TestZeroesWithoutHelp(t *testing.T) {
 	nodes := connectedPair(t)
