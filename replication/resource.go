@@ -66,10 +66,9 @@ type Resource struct {
 	events  eventQueue
 	down    chan struct{} // closed when a Down was carried out
 
-	mu   sync.Mutex // leaf: guards loop
-	loop *loop      // nil while Run does not serve
-	dead chan struct{}
-	died error // why the loop has ended; valid when dead is closed
+	mu   sync.Mutex    // leaf: guards loop
+	loop *loop         // nil while Run does not serve
+	dead chan struct{} // closed when the loop has ended
 }
 
 // New checks cfg. Nothing is opened before Run.

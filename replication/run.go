@@ -104,7 +104,6 @@ func (r *Resource) startLoop() (<-chan error, error) {
 		}
 		err = l.run()
 		l.stop(r.errNotRunning())
-		r.died = err
 		close(r.dead)
 		ended <- errors.Join(err, l.end(time.Now().Add(r.cfg.ShutdownTimeout)))
 	}()
@@ -214,7 +213,7 @@ func (r *Resource) serve(ctx context.Context, opened openedStores) error {
 	case <-r.down:
 		return nil
 	case <-r.dead:
-		return r.died
+		return nil // Run gets the loop's error
 	case <-ctx.Done():
 		r.shutdown(edges)
 		return nil
