@@ -96,7 +96,7 @@ func (ev PeerSkipsInitialSync) apply(s State, r Rules) turn {
 		return stay(s)
 	}
 	s.Disk, s.PeerDisk = UpToDate, UpToDate
-	return turn{next: s, do: []Effect{AdoptCurrentUUID{}, ClearAllBits{}}}
+	return turn{next: s, how: How{Adopted: true}, do: []Effect{AdoptCurrentUUID{}, ClearAllBits{}}}
 }
 
 func (VerifyDone) apply(s State, _ Rules) turn {

@@ -9,6 +9,7 @@ type How struct {
 	FullSync      bool       // the handshake wants the whole bitmap set
 	SyncUUID      bool       // P_SYNC_UUID was received
 	PeerMissedIt  bool       // docs/drbd-wire.md 9.5 step 10
+	Adopted       bool       // the initial sync is skipped, on the peer's word
 	Reply         *SendReply // the answer to the peer that asked for it
 	Why           error      // reason of a drop
 }
@@ -27,7 +28,7 @@ func always(do ...Effect) func(_, _ State, _ How) []Effect {
 
 // marked are the duties that change memory only.
 var marked = []duty{
-	{"contact is lost: what is not confirmed counts as missing there", losesUnacked, always(MarkUnacked{})},
+	{"what is not confirmed counts as missing there", losesUnacked, always(MarkUnacked{})},
 	{"peer is promoted and neither disk is good", func(o, n State, _ How) bool {
 		return n.Peer == Primary && o.Peer != Primary && o.Conn == Connected &&
 			o.Disk == Inconsistent && o.PeerDisk == Inconsistent
@@ -61,10 +62,10 @@ var remembered = []duty{
 	}, always(FinishTargetUUIDs{})},
 }
 
-// announced are the packets, in the order of docs/drbd-wire.md 9.6. Two rows differ from it: c
+// announced are the packets, in the order of docs/drbd-wire.md 9.6. Three rows differ from it: c
 // waits until the peer's disk is usable, for an answer while it still says Attaching would be forgotten there;
 // and a disk that turned out Outdated beside a diskless peer is announced, for the kernel's driver would
-// have taken it for UpToDate and says nothing.
+// have taken it for UpToDate and says nothing; and who skips the initial sync says so.
 var announced = []duty{
 	{"reply", func(_, _ State, how How) bool { return how.Reply != nil },
 		func(_, _ State, how How) []Effect { return []Effect{*how.Reply} }},
@@ -93,7 +94,7 @@ var announced = []duty{
 		return n.Conn.Established() && o.Disk != Diskless && n.Disk == Diskless
 	}, always(SendState{})},
 	{"h: own disk lost its worth", func(o, n State, _ How) bool {
-		return n.Conn.Established() && o.Disk == UpToDate && n.Disk == Inconsistent
+		return n.Conn.Established() && o.Disk == UpToDate && n.Disk == Inconsistent && n.Conn != StartingSyncT
 	}, always(SendState{})},
 	{"i: target finished", func(o, n State, _ How) bool {
 		return o.Conn >= SyncSource && n.Conn == Connected && o.Disk < UpToDate
@@ -103,6 +104,8 @@ var announced = []duty{
 		return n.Conn >= WFReportParams && o.Role != n.Role && how.Forced
 	}, always(SendUUIDs{})},
 	{"k: role", func(o, n State, _ How) bool { return n.Conn >= WFReportParams && o.Role != n.Role }, always(SendState{})},
+	// The kernel's driver says nothing here, and a P_STATE from before it may make the peer believe the contrary.
+	{"initial sync skipped", func(_, n State, how How) bool { return how.Adopted }, always(SendState{})},
 	{"l: peer has not noticed", func(_, n State, how How) bool { return how.PeerMissedIt }, always(SendUUIDs{}, SendState{})},
 }
 
@@ -127,11 +130,16 @@ var begun = []duty{
 	{"connection is given up", func(o, n State, _ How) bool { return o.Conn != StandAlone && n.Conn == StandAlone }, always(DropNetConfig{})},
 }
 
-// losesUnacked says that unconfirmed writes will not be confirmed any more:
-// contact is lost, or a freeze that kept them for the peer's return ends without it.
+// losesUnacked says that unconfirmed writes may never be confirmed: contact is lost, or a freeze that kept them
+// for the peer's return ends without it, or the peer's disk is gone. In the last case their negative acks are
+// on the way, but they may come after the handshake of a disk that is attached again, and
+// after the bitmap that should have them.
 func losesUnacked(o, n State, _ How) bool {
 	if n.Suspended() {
 		return false
+	}
+	if o.PeerDisk.Usable() && n.PeerDisk.Gone() {
+		return n.Conn.Established()
 	}
 	return o.Conn.Established() && n.Conn.Ending() || o.Suspended() && !n.Conn.Established() && o.Conn < Connected
 }
@@ -147,6 +155,9 @@ func startsGeneration(o, n State, how How) bool {
 	}
 	if o.Role != Primary && n.Role == Primary {
 		return n.Conn < Connected || n.PeerDisk.Gone()
+	}
+	if n.Role == Primary && !n.Conn.Established() && o.Disk != UpToDate {
+		return true // a Primary without a disk lost its peer, and goes on alone on its disk again
 	}
 	lost := n.PeerDisk < Inconsistent || n.PeerDisk == DUnknown || n.PeerDisk == Outdated
 	had := o.PeerDisk == Inconsistent || o.PeerDisk == Consistent || o.PeerDisk == UpToDate

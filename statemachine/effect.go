@@ -13,7 +13,8 @@ type Effect interface{ effect() }
 
 // What is remembered.
 type (
-	// MarkUnacked marks every write that the peer has not confirmed as out of sync.
+	// MarkUnacked marks every write that the peer has not confirmed (by P_BARRIER_ACK, if it comes to
+	// that) as out of sync. It does not end the requests: what the peer still answers it answers.
 	MarkUnacked struct{}
 	// SetAllBits sets the whole bitmap. The FULL_SYNC mark goes into the next
 	// WriteMetadata; when the bitmap itself is on disk it is taken off again. In
@@ -30,17 +31,19 @@ type (
 	RememberNewUUID struct{}
 	// ForgetNewUUID clears Rules.NewUUIDPending: the peer was back in time.
 	ForgetNewUUID struct{}
-	// AdoptCurrentUUID takes the peer's current UUID over: [UUIDs.Adopt].
+	// AdoptCurrentUUID takes the peer's current UUID over: [UUIDs.Adopt]. As after the
+	// three below, both sets are equal now, which nobody announces: the copy of the peer's becomes the own one.
 	AdoptCurrentUUID struct{}
-	// ClearBitmapUUID is [UUIDs.ClearBitmap].
+	// ClearBitmapUUID is [UUIDs.ClearBitmap]; the copy of the peer's set becomes the own one.
 	ClearBitmapUUID struct{}
 	// StartSourceUUIDs is [UUIDs.StartSource]; SendSyncUUID sends its result.
 	StartSourceUUIDs struct{}
 	// StartTargetUUIDs is [UUIDs.StartTarget] with the UUID just received.
 	StartTargetUUIDs struct{}
-	// FinishSourceUUIDs is [UUIDs.FinishSource].
+	// FinishSourceUUIDs is [UUIDs.FinishSource]; the copy of the peer's set becomes the own one.
 	FinishSourceUUIDs struct{}
-	// FinishTargetUUIDs is [UUIDs.FinishTarget].
+	// FinishTargetUUIDs is [UUIDs.FinishTarget] with the copy of the peer's set; then that
+	// becomes the own one. A later invalidate, which announces nothing, depends on it.
 	FinishTargetUUIDs struct{}
 	// SetRoleBit makes bit 0 of the current UUID follow the role: [UUIDs.WithRole].
 	SetRoleBit struct{ Primary bool }

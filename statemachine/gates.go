@@ -59,3 +59,9 @@ func (s State) HasData() bool { return s.ReadsLocally() || s.ReadsRemotely() }
 // Redundant says that both disks are UpToDate. From here on nothing is left of
 // an earlier crash: the crashed-primary mark may be dropped.
 func (s State) Redundant() bool { return s.Disk == UpToDate && s.PeerDisk == UpToDate }
+
+// AwaitsPeer says that only the peer can end this state, and that writes may be held until
+// it does: if nothing comes within the network timeout, that is communication trouble.
+func (s State) AwaitsPeer() bool {
+	return s.Conn == WFReportParams || s.Conn.BitmapExchange() || s.Conn.Established() && s.Disk == Negotiating
+}

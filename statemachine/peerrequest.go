@@ -50,9 +50,9 @@ func (ev PeerRequest) grant(s State, r Rules) (State, error) {
 		// To be outdated is a promise about data this node does not have.
 		wish.Mask &^= maskDisk
 	}
-	next := wish.Apply(s)
+	next := wish.Apply(s).invalidated(s)
 	if leaving {
-		next = next.settled(r)
+		next = next.alone(r)
 	}
 	if err := s.mayServe(next); err != nil {
 		return s, err

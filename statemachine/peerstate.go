@@ -41,7 +41,10 @@ func (ev PeerState) realDisk() Disk {
 }
 
 // HandshakeDue says that ev needs the decision of [Handshake]: the UUIDs are known,
-// both disks are there, and something calls for it. Source: docs/drbd-wire.md 9.1.
+// both disks are there, and something calls for it. Beside the triggers of the source that is a peer's disk that
+// becomes UpToDate where both were Inconsistent: the promotion by force that makes it so may have been
+// granted while a disk was still being attached, which leaves no mark.
+// Source: docs/drbd-wire.md 9.1.
 func (s State) HandshakeDue(ev PeerState, r Rules) bool {
 	if !ev.UUIDsKnown || ev.Word.Disk < Negotiating || s.Disk < Negotiating || s.Conn < WFReportParams {
 		return false
@@ -49,7 +52,8 @@ func (s State) HandshakeDue(ev PeerState, r Rules) bool {
 	if s.Conn < Connected {
 		return true
 	}
-	return s.Conn == Connected && (ev.Word.Disk == Negotiating || s.Disk == Negotiating || r.ConsiderResync ||
+	forced := s.Disk == Inconsistent && s.PeerDisk == Inconsistent && ev.Word.Disk == UpToDate
+	return s.Conn == Connected && (ev.Word.Disk == Negotiating || s.Disk == Negotiating || r.ConsiderResync || forced ||
 		ev.Word.Conn >= StartingSyncS && ev.Word.Conn <= WFBitMapT)
 }
 
@@ -70,18 +74,27 @@ func (ev PeerState) apply(s State, r Rules) turn {
 			break
 		}
 		if s.Conn >= SyncSource && ev.Word.Conn == Connected {
+			t := turn{next: ev.introduce(s)}
 			if s.Conn.Syncing() && ev.OOSBits <= ev.Failed {
-				return stay(s, PingFence{})
+				t.do = []Effect{PingFence{}}
 			}
-			return stay(s)
+			return t
 		}
 	case s.Conn == VerifyT && s.Disk == UpToDate && disk == UpToDate && ev.Word.Conn == Connected:
 		s.Conn = Connected
-		return turn{next: s}
+		return turn{next: ev.introduce(s)}
 	case s.Conn == Connected && s.PeerDisk == UpToDate && disk == Inconsistent && ev.Word.Conn > SyncSource:
 		disk = UpToDate // sent before the resync ended
+	case s.PeerDisk == Failed && disk >= Inconsistent:
+		disk = Failed // sent before the detach that was granted here; a disk comes back by an attach only
 	}
 	return ev.meet(s, disk, r)
+}
+
+// introduce is s with what the peer says of its role and its pauses; that is never out of date.
+func (ev PeerState) introduce(s State) State {
+	s.Peer, s.PeerISP = ev.Word.Role, ev.Word.AfterISP || ev.Word.UserISP
+	return s
 }
 
 // meet takes over what the peer says of itself, with the handshake's decision.
@@ -94,7 +107,7 @@ func (ev PeerState) meet(s State, disk Disk, r Rules) turn {
 	if ev.Word.Conn == Ahead {
 		next.Conn = Behind
 	}
-	next.Peer, next.PeerISP = ev.Word.Role, ev.Word.AfterISP || ev.Word.UserISP
+	next = ev.introduce(next)
 	how := How{}
 	switch due := s.HandshakeDue(ev, r); {
 	case due && ev.Decision.Err != nil:
@@ -102,7 +115,9 @@ func (ev PeerState) meet(s State, disk Disk, r Rules) turn {
 		case s.Disk == Negotiating:
 			next.Conn, next.Disk, how.Why = Connected, Failed, ev.Decision.Err
 		case ev.Word.Disk == Negotiating:
-			next.Conn, disk = Connected, Diskless
+			// Its disk stays out. It comes to the same decision, once it is told; the kernel's
+			// driver says nothing here and leaves the peer waiting.
+			next.Conn, disk, how.PeerMissedIt = Connected, Diskless, true
 		default:
 			return s.drop(ev.Decision.drop(), ev.Decision.Err, r)
 		}
@@ -112,7 +127,7 @@ func (ev PeerState) meet(s State, disk Disk, r Rules) turn {
 		next.Conn, how.FullSync = ev.Decision.Target, ev.Decision.FullSync
 		next = next.settled(r)
 	case s.Disk == Negotiating && ev.Word.Disk < Negotiating:
-		next = next.settled(r) // nothing to compare with
+		next = next.alone(r) // nothing to compare with
 	}
 	next.PeerDisk = disk
 	return ev.commit(s, next, how, r)
@@ -135,7 +150,7 @@ func (ev PeerState) commit(s, next State, how How, r Rules) turn {
 	if err := Legal(s, after); err != nil {
 		return ev.bad(s, r, "no way leads there")
 	}
-	how.PeerMissedIt = s.Conn > WFReportParams && after.Conn > Connected &&
+	how.PeerMissedIt = how.PeerMissedIt || s.Conn > WFReportParams && after.Conn > Connected &&
 		ev.Word.Conn <= Connected && ev.Word.Disk != Negotiating
 	return turn{next: next, how: how}
 }
@@ -150,7 +165,7 @@ func (ev PeerState) unproven(s State) bool {
 	if s.Conn < Connected {
 		return !ev.UUIDsKnown
 	}
-	return s.PeerDisk.Gone() && !(ev.UUIDsKnown && ev.Word.Disk == Negotiating)
+	return s.PeerDisk < Failed && !(ev.UUIDsKnown && ev.Word.Disk == Negotiating)
 }
 
 // bad is the turn of a packet that is against the protocol.

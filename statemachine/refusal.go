@@ -34,6 +34,7 @@ const (
 	AlreadyConnecting Refusal = "the connection is not StandAlone"
 	AlreadyAttached   Refusal = "a disk is attached"
 	NotAttaching      Refusal = "the disk is not being attached"
+	DifferentData     Refusal = "the peer's data is not what was in use here before the disk was lost"
 	NotFresh          Refusal = "the data is not just created"
 )
 

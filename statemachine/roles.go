@@ -5,7 +5,9 @@ type (
 	// Promote makes the volume writable here. Force does it on data that is not
 	// UpToDate, and without a fenced peer.
 	Promote struct{ Force bool }
-	// Demote gives the role up; application I/O has ended.
+	// Demote gives the role up. Application I/O has ended, the own disk is flushed, and the peer has confirmed
+	// everything: who is not Primary starts no generation when contact is lost, so a write that is
+	// on one disk only would never be found. InTransientState means that this is still to come.
 	Demote struct{}
 	// PeerReply is the peer's answer to [SendRequest].
 	PeerReply struct {
@@ -51,6 +53,9 @@ func (Demote) apply(s State, r Rules) turn {
 	if s.Role == Secondary {
 		return stay(s)
 	}
+	if r.Unconfirmed {
+		return refuse(s, InTransientState)
+	}
 	next := s
 	next.Role = Secondary
 	next, err := s.soft(next, r)
@@ -77,14 +82,36 @@ func (ev PeerReply) apply(s State, r Rules) turn {
 	case !leaving && !s.Conn.Established():
 		return refuse(s, NeedConnection)
 	}
-	if err := s.mayServe(ev.Change.Apply(s)); err != nil {
-		return refuse(s, err)
+	wanted := ev.Change.Apply(s).invalidated(s)
+	err := s.mayServe(wanted)
+	next := s
+	if err == nil {
+		next, err = s.soft(wanted, r)
 	}
-	next, err := s.soft(ev.Change.Apply(s), r)
 	if err != nil {
-		return refuse(s, err)
+		return s.outdatedConsent(ev.Change, err, r)
 	}
 	return turn{next: next, how: How{Forced: ev.Change.forces() && next.Role != s.Role}}
+}
+
+// outdatedConsent is the turn of a change that the peer has made already and that has become
+// impossible here meanwhile: the two views have to meet again, by telling the peer, or, where it
+// waits for a resync or a verify that will not come or takes a disk for gone, by connecting anew.
+func (s State) outdatedConsent(c Change, why error, r Rules) turn {
+	if c.Mask&maskConn != 0 || c == DetachChange && s.Disk.Usable() {
+		return s.drop(ProtocolError, why, r)
+	}
+	return turn{next: s, do: []Effect{SendState{}}, err: why}
+}
+
+// invalidated is the state that a change leads to, with the own disk given up at once if the peer is going to
+// overwrite it. Equal generations would make the next handshake forget that, should the
+// connection break before the sync UUID has come.
+func (s State) invalidated(old State) State {
+	if s.Conn == StartingSyncT && old.Conn != StartingSyncT {
+		s.Disk = Inconsistent
+	}
+	return s
 }
 
 // mayServe refuses a resync whose source would not be UpToDate, and a verify of
@@ -93,6 +120,9 @@ func (ev PeerReply) apply(s State, r Rules) turn {
 func (s State) mayServe(next State) error {
 	if next.Conn == s.Conn {
 		return nil
+	}
+	if (next.Conn.StartingSync() || next.Conn.Verifying()) && s.Disk == Negotiating {
+		return InTransientState
 	}
 	switch next.Conn {
 	case StartingSyncS:

@@ -21,12 +21,14 @@ type Rules struct {
 
 	OtherPeerPrimary bool // the peer is Primary on another volume of the resource
 	Open             bool // the device is held by somebody
+	Unconfirmed      bool // writes of this node wait for the peer's P_BARRIER_ACK
 	Handshaking      bool // the parameter block is sent and not every volume has left WFReportParams
 
 	HasBitmapUUID  bool // own bitmap UUID is not 0: writes already count against the peer
 	NewUUIDPending bool // RememberNewUUID was the effect, and no NewCurrentUUID since
 	ConsiderResync bool // MarkConsiderResync was the effect, and no PeerState since
 	Negotiated     Disk // while Negotiating: what the metadata made of the disk at attach
+	StaleDisk      bool // while Negotiating: its current UUID is not the one that the applications here have seen, see DataDiffers
 }
 
 // Refusals of a state: the rows of docs/drbd-wire.md 14.3, first match gives

@@ -78,9 +78,7 @@ func (s State) soft(next State, r Rules) (State, error) {
 	return next, nil
 }
 
-// settled is s with a disk that was being negotiated set to what the metadata
-// made of it: there is nobody left to negotiate with.
-// Source: docs/drbd-metadata.md 6.3.
+// settled is s with a disk that was being negotiated set to what the metadata made of it.
 func (s State) settled(r Rules) State {
 	if s.Disk == Negotiating {
 		s.Disk = r.Negotiated
@@ -88,9 +86,19 @@ func (s State) settled(r Rules) State {
 	return s
 }
 
+// alone is s settled when there is nobody left to negotiate with. A disk that is not the
+// one that the applications have gone on from is let go again.
+// Source: docs/drbd-metadata.md 6.3.
+func (s State) alone(r Rules) State {
+	if s.Disk == Negotiating && r.StaleDisk {
+		s.Disk = Failed
+	}
+	return s.settled(r)
+}
+
 // drop is s on its way out of the connection, towards conn.
 func (s State) drop(conn Conn, why error, r Rules) turn {
-	next := s.settled(r)
+	next := s.alone(r)
 	next.Conn = conn
 	return turn{next: next, how: How{Why: why}}
 }

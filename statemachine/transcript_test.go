@@ -67,9 +67,9 @@ func parseRules(t *testing.T, d *datadriven.TestData) Rules {
 	var r Rules
 	flags := map[string]*bool{
 		"two-primaries": &r.TwoPrimaries, "verify-alg": &r.HaveVerifyAlg, "suspend-on-no-data": &r.SuspendOnNoData,
-		"resolve-conflicts": &r.ResolveConflicts, "other-peer-primary": &r.OtherPeerPrimary, "open": &r.Open,
+		"resolve-conflicts": &r.ResolveConflicts, "other-peer-primary": &r.OtherPeerPrimary, "open": &r.Open, "unconfirmed": &r.Unconfirmed,
 		"handshaking": &r.Handshaking, "bitmap-uuid": &r.HasBitmapUUID, "new-uuid-pending": &r.NewUUIDPending,
-		"consider-resync": &r.ConsiderResync,
+		"consider-resync": &r.ConsiderResync, "stale-disk": &r.StaleDisk,
 	}
 	for _, arg := range d.CmdArgs {
 		switch on, ok := flags[arg.Key]; {
