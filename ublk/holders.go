@@ -51,31 +51,41 @@ func (d *Device) Holders() ([]Holder, error) {
 	return findHolders(unix.Mkdev(d.disk.DiskMajor, d.disk.DiskMinor), d.Path())
 }
 
+// findHolders looks for users of a disk and of its partitions.
 func findHolders(dev uint64, path string) ([]Holder, error) {
+	devs := map[string]bool{devName(dev): true}
+	parts, err := filepath.Glob("/sys/block/" + filepath.Base(path) + "/*/dev")
+	errs := []error{err}
+	for _, p := range parts {
+		b, err := os.ReadFile(p)
+		errs = append(errs, err)
+		devs[strings.TrimSpace(string(b))] = true
+	}
 	var all []Holder
-	var errs []error
-	for _, find := range []func(uint64, string) ([]Holder, error){mountHolders, swapHolders, stackHolders, processHolders} {
-		h, err := find(dev, path)
+	for _, find := range []func(map[string]bool, string) ([]Holder, error){mountHolders, swapHolders, stackHolders, processHolders} {
+		h, err := find(devs, path)
 		all = append(all, h...)
 		errs = append(errs, err)
 	}
 	return all, errors.Join(errs...)
 }
 
+// devName is a device number as sysfs and mountinfo write it.
+func devName(dev uint64) string { return fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)) }
+
 // mountHolders reads this mount namespace. The third field is the device of the file system.
-func mountHolders(dev uint64, _ string) ([]Holder, error) {
-	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
+func mountHolders(devs map[string]bool, _ string) ([]Holder, error) {
 	return scan("/proc/self/mountinfo", func(f []string) (Holder, bool) {
-		if len(f) < 5 || f[2] != want {
+		if len(f) < 5 || !devs[f[2]] {
 			return Holder{}, false
 		}
 		return Holder{What: "mounted on " + unescape(f[4])}, true
 	})
 }
 
-func swapHolders(_ uint64, path string) ([]Holder, error) {
+func swapHolders(_ map[string]bool, path string) ([]Holder, error) {
 	return scan("/proc/swaps", func(f []string) (Holder, bool) {
-		return Holder{What: "swap"}, len(f) > 0 && unescape(f[0]) == path
+		return Holder{What: "swap"}, len(f) > 0 && (f[0] == path || strings.HasPrefix(f[0], path+"p"))
 	})
 }
 
@@ -104,7 +114,7 @@ func unescape(s string) string {
 }
 
 // stackHolders finds device-mapper and the like.
-func stackHolders(_ uint64, path string) ([]Holder, error) {
+func stackHolders(_ map[string]bool, path string) ([]Holder, error) {
 	above, err := filepath.Glob("/sys/block/" + filepath.Base(path) + "/holders/*")
 	parts, perr := filepath.Glob("/sys/block/" + filepath.Base(path) + "/*/holders/*")
 	var all []Holder
@@ -114,7 +124,7 @@ func stackHolders(_ uint64, path string) ([]Holder, error) {
 	return all, errors.Join(err, perr)
 }
 
-func processHolders(dev uint64, _ string) ([]Holder, error) {
+func processHolders(devs map[string]bool, _ string) ([]Holder, error) {
 	procs, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
@@ -122,7 +132,7 @@ func processHolders(dev uint64, _ string) ([]Holder, error) {
 	var all []Holder
 	for _, p := range procs {
 		pid, err := strconv.Atoi(p.Name())
-		if err == nil && pid != os.Getpid() && hasOpen(pid, dev) {
+		if err == nil && pid != os.Getpid() && hasOpen(pid, devs, unix.S_IFBLK) {
 			name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 			all = append(all, Holder{PID: pid, What: "process " + strings.TrimSpace(string(name))})
 		}
@@ -131,7 +141,7 @@ func processHolders(dev uint64, _ string) ([]Holder, error) {
 }
 
 // hasOpen looks at the descriptors of a process. One that is gone, or is not ours to look into, has none.
-func hasOpen(pid int, dev uint64) bool {
+func hasOpen(pid int, devs map[string]bool, kind uint32) bool {
 	dir := fmt.Sprintf("/proc/%d/fd/", pid)
 	fds, err := os.ReadDir(dir)
 	if err != nil {
@@ -139,7 +149,7 @@ func hasOpen(pid int, dev uint64) bool {
 	}
 	for _, fd := range fds {
 		var st unix.Stat_t
-		if unix.Stat(dir+fd.Name(), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && st.Rdev == dev {
+		if unix.Stat(dir+fd.Name(), &st) == nil && st.Mode&unix.S_IFMT == kind && devs[devName(st.Rdev)] {
 			return true
 		}
 	}

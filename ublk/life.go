@@ -277,13 +277,29 @@ func (d *Device) Quiesce(ctx context.Context) error {
 	return d.fail("quiesce", d.closeChar())
 }
 
-// Abandon closes the character device after the rings that served it have been closed, and leaves the disk as a
-// crash would, to be recovered as Config.Recovery says. This Device is gone afterwards.
+// Abandon leaves the disk as a crash would, to be recovered as Config.Recovery says: requests with the handler stay
+// unanswered. The rings that served the device must have been closed (else ErrState). This Device is gone afterwards.
 func (d *Device) Abandon(ctx context.Context) error {
 	if err := d.lock(ctx); err != nil {
 		return d.fail("abandon", err)
 	}
 	defer d.unlock()
+	d.mu.Lock()
+	ses := d.serving
+	d.mu.Unlock()
+	if ses != nil {
+		for _, q := range ses.queues {
+			if q != nil && !q.ring.Closed() {
+				return d.fail("abandon", fmt.Errorf("%w: the ring of queue %d is not closed", ErrState, q.id))
+			}
+		}
+		for _, q := range ses.queues {
+			if q != nil && q.alive > 0 { // the ring's thread is done with it: what is alive is with the handler
+				q.alive = 0
+				q.end()
+			}
+		}
+	}
 	if err := d.awaitQueues(ctx); err != nil {
 		return d.fail("abandon", err)
 	}

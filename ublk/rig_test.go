@@ -286,3 +286,10 @@ func TestOrphans(t *testing.T) {
 		t.Errorf("recovering nothing: %v", err)
 	}
 }
+
+// The examples work as they stand; they end the process when they do not.
+func TestExamples(t *testing.T) {
+	Example_null()
+	Example_memory()
+	Example_loop()
+}

@@ -72,6 +72,7 @@ func (r *Ring) Close(deadline time.Time) error {
 	}
 	err = errors.Join(err, r.free(left == 0))
 	r.abandon()
+	r.closed.Store(true)
 	return err
 }
 

@@ -47,7 +47,8 @@ type Ring struct {
 	page    []byte   // where scratch lies
 	times   []byte   // one timespec per submission entry
 
-	state ringState
+	state  ringState
+	closed atomic.Bool
 }
 
 var noDeadline time.Time
@@ -223,3 +224,6 @@ func (r *Ring) Reserve(n int) {
 
 // Deferred says that completions are collected only inside Wait (DEFER_TASKRUN), the fastest way.
 func (r *Ring) Deferred() bool { return r.flags&setupDeferTaskrun != 0 }
+
+// Closed says that Close has given the ring back to the kernel. It is safe from any goroutine.
+func (r *Ring) Closed() bool { return r.closed.Load() }

@@ -171,7 +171,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		if _, err := r.Wait(soon()); err != ErrClosed {
 			t.Fatal(err)
 		}
-		if err := r.Close(soon()); err != nil {
+		if err := r.Close(soon()); err != nil || !r.Closed() {
 			t.Fatal("second Close:", err)
 		}
 	}
