@@ -17,6 +17,7 @@ type command struct {
 	vols    []*volume // that it is for
 	waiting int       // answers of the peer that are outstanding
 	stepped bool
+	when    func() bool // stepped as soon as it says so; nil: at once
 	err     error
 	retryAt Instant // a dead peer is being found out; then it is tried again
 	retried bool
@@ -137,6 +138,9 @@ func (e *Engine) commandsAdvance() {
 		e.advanceAgain = false
 		keep := e.cmds[:0]
 		for _, cmd := range append([]*command(nil), e.cmds...) {
+			if !cmd.stepped && cmd.when() {
+				e.stepCommand(cmd)
+			}
 			if cmd.finished(e) {
 				e.finishCommand(cmd)
 			} else {
@@ -153,7 +157,7 @@ func (e *Engine) commandsAdvance() {
 }
 
 func (cmd *command) finished(e *Engine) bool {
-	if cmd.waiting > 0 || cmd.retryAt != 0 {
+	if !cmd.stepped || cmd.waiting > 0 || cmd.retryAt != 0 {
 		return false
 	}
 	if cmd.err != nil {
@@ -385,8 +389,7 @@ func (e *Engine) newCurrentUUID(id uint64, v *volume, clear bool) {
 	case !v.attached || !v.state.WritesLocally():
 		e.reply_(id, sm.NoLocalDisk)
 	case clear && v.state.Conn.Established():
-		fresh := v.uuids.Current == sm.JustCreated && v.peerUUIDs.Current == sm.JustCreated
-		e.order(id, "new-current-uuid", sm.SkipInitialSync{Fresh: fresh}, v, nil)
+		e.skipInitialSync(id, v)
 	case v.state.Conn != sm.StandAlone:
 		e.reply_(id, errors.New("the connection must be StandAlone, or Connected with two fresh disks and --clear-bitmap: disconnect first"))
 	default:
@@ -404,6 +407,17 @@ func (e *Engine) newCurrentUUID(id uint64, v *volume, clear bool) {
 			e.reply_(id, nil)
 		})
 	}
+}
+
+// skipInitialSync declares both fresh disks equal. It waits until the peer's
+// word that it is Connected has come: an older one, that says Inconsistent, would
+// be taken for news afterwards.
+func (e *Engine) skipInitialSync(id uint64, v *volume) {
+	fresh := v.uuids.Current == sm.JustCreated && v.peerUUIDs.Current == sm.JustCreated
+	e.cmds = append(e.cmds, &command{
+		id: id, name: "new-current-uuid", ev: sm.SkipInitialSync{Fresh: fresh}, vols: []*volume{v},
+		when: func() bool { return v.peerConn.Established() || !v.state.Conn.Established() },
+	})
 }
 
 // downing is the order of a Down: connection, roles, disks.

@@ -251,6 +251,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 		}
 	}
 	old := v.state
+	v.peerConn = ev.Word.Conn
 	e.step(v, ev, cause)
 	if ev.Decision.Made() {
 		v.rules.ConsiderResync = false
