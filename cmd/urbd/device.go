@@ -18,10 +18,8 @@ type device struct {
 	names    deviceNames
 	logger   *slog.Logger
 	dev      *ublk.Device
-	adopted  bool          // taken over, with users that wait; false again when it has been stopped
-	went     chan struct{} // of an adopted device: closed when its users have been let go
-	goErr    error         // why they could not be; valid when went is closed
-	newSize  atomic.Int64  // bytes, wanted for an adopted device while its users wait; 0: none
+	adopted  bool     // Add found it with users that wait for a server
+	adoption adoption // how far they are
 
 	ring   *uring.Ring // set by Serve
 	submit func(*engine.Request)
@@ -42,14 +40,16 @@ func (d *device) Adopted() bool { return d.adopted }
 func (d *device) Path() string { return d.dev.Path() }
 
 // Serve puts the fetches on the loop's ring. The users of an adopted device go on then: the kernel has to be told, and that
-// may not be done on this thread.
+// may not be done on this thread. Serve may be repeated when that has failed.
 func (d *device) Serve(ring *uring.Ring, submit func(*engine.Request)) error {
 	d.ring, d.submit = ring, submit
-	if err := d.dev.Serve(ring, d); err != nil {
-		return err
+	if !d.served.Load() {
+		if err := d.dev.Serve(ring, d); err != nil {
+			return err
+		}
+		d.served.Store(true)
 	}
-	d.served.Store(true)
-	if d.adopted {
+	if d.adoption.begin() {
 		go d.letGo()
 	}
 	return nil

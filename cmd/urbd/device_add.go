@@ -30,7 +30,7 @@ type ublkDevices struct {
 // Add reserves the minor, after what a dead predecessor of ours left behind was adopted (cfg.Recover) or removed.
 func (u *ublkDevices) Add(ctx context.Context, cfg replication.DeviceConfig) (replication.Device, error) {
 	owner := ownerTag(u.host, cfg.Resource, cfg.Volume)
-	d := &device{volume: cfg.Volume, resource: cfg.Resource, names: u.names, logger: u.logger, went: make(chan struct{})}
+	d := &device{volume: cfg.Volume, resource: cfg.Resource, names: u.names, logger: u.logger}
 	stale, err := u.clear(ctx, cfg, owner)
 	if err != nil {
 		return nil, err
@@ -38,6 +38,7 @@ func (u *ublkDevices) Add(ctx context.Context, cfg replication.DeviceConfig) (re
 	if stale {
 		d.dev, err = ublk.Recover(ctx, cfg.Minor, ublk.Config{Owner: owner, Logger: u.logger})
 		d.adopted = true
+		d.adoption.found()
 	} else {
 		d.dev, err = ublk.Create(ctx, deviceConfig(cfg, owner, u.logger))
 	}

@@ -13,16 +13,19 @@ import (
 const (
 	patience     = 3 * time.Second // for udev and its like, which look at every device for a moment
 	patienceStep = 50 * time.Millisecond
-	goLimit      = 30 * time.Second // for the kernel to send the requests that have waited
 )
 
 // Start makes the block device appear, with its names. One that was adopted is there: only its size may be new.
 func (d *device) Start(ctx context.Context, size int64) error {
+	adopted := d.adoption.pending()
 	if err := d.fetch(ctx); err != nil {
 		return err
 	}
-	if d.adopted {
-		return d.startAdopted(ctx, size)
+	if adopted {
+		if err := d.adoption.settle(ctx); err != nil {
+			return err
+		}
+		return d.fit(ctx, size)
 	}
 	if err := d.fit(ctx, size); err != nil {
 		return err
@@ -35,18 +38,6 @@ func (d *device) Start(ctx context.Context, size int64) error {
 		return err
 	}
 	return d.appeared()
-}
-
-func (d *device) startAdopted(ctx context.Context, size int64) error {
-	select {
-	case <-d.went:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if d.goErr != nil {
-		return d.goErr
-	}
-	return d.fit(ctx, size)
 }
 
 func (d *device) fit(ctx context.Context, size int64) error {
@@ -72,7 +63,7 @@ func (d *device) appeared() error {
 
 // fetch puts the fetches on the ring again after a Stop, which ended them. It runs on the loop's thread for that.
 func (d *device) fetch(ctx context.Context) error {
-	if d.served.Load() {
+	if d.served.Load() && !d.adoption.pending() {
 		return nil
 	}
 	if d.ring == nil {
@@ -80,10 +71,6 @@ func (d *device) fetch(ctx context.Context) error {
 	}
 	done := make(chan error, 1)
 	if err := d.ring.Post(func() {
-		if d.served.Load() { // meanwhile by Serve
-			done <- nil
-			return
-		}
 		done <- d.Serve(d.ring, d.submit)
 	}); err != nil {
 		return err
@@ -98,8 +85,7 @@ func (d *device) fetch(ctx context.Context) error {
 
 // Resize changes the size. While the users of an adopted device wait, the kernel takes no size; they get it when they go on.
 func (d *device) Resize(ctx context.Context, size int64) error {
-	if d.waiting() {
-		d.newSize.Store(size)
+	if d.adoption.keep(size) {
 		return nil
 	}
 	return d.fit(ctx, size)
@@ -107,7 +93,7 @@ func (d *device) Resize(ctx context.Context, size int64) error {
 
 // Stop makes the block device go, unless it is mounted or held.
 func (d *device) Stop(ctx context.Context) error {
-	if d.waiting() {
+	if err := d.adoption.settle(ctx); err != nil {
 		// Nobody serves it, so the kernel cannot be asked in the usual way; its users must not be thrown out.
 		held, err := d.dev.Holders()
 		if err != nil {
@@ -125,7 +111,7 @@ func (d *device) Stop(ctx context.Context) error {
 		return err
 	}
 	d.served.Store(false)
-	d.adopted = false
+	d.adoption.forget()
 	d.names.remove(d.dev.ID())
 	return nil
 }
@@ -177,7 +163,10 @@ func holders(all []ublk.Holder) string {
 // Delete gives the minor back. An adopted device whose users still wait is left to the next daemon: that one may
 // succeed, and they have nothing else.
 func (d *device) Delete(ctx context.Context) error {
-	if d.waiting() {
+	if d.adoption.settle(ctx) != nil {
+		if d.served.Load() {
+			return nil // the end of this process gives it back as a crash would
+		}
 		return d.dev.Abandon(ctx)
 	}
 	err := d.dev.Delete(ctx)
@@ -186,34 +175,4 @@ func (d *device) Delete(ctx context.Context) error {
 		d.names.remove(d.dev.ID())
 	}
 	return err
-}
-
-// letGo ends the recovery of an adopted device.
-func (d *device) letGo() {
-	defer close(d.went)
-	ctx, cancel := context.WithTimeout(context.Background(), goLimit)
-	defer cancel()
-	d.goErr = d.dev.Start(ctx)
-	if d.goErr == nil {
-		d.goErr = d.appeared()
-	}
-	if size := d.newSize.Load(); d.goErr == nil && size != 0 {
-		d.goErr = d.fit(ctx, size)
-	}
-	if d.goErr != nil {
-		d.logger.Error("the users of the block device still wait: it cannot be served again", "device", d.Path(), "err", d.goErr)
-	}
-}
-
-// waiting says that the device was adopted and its users have not been let go.
-func (d *device) waiting() bool {
-	if !d.adopted {
-		return false
-	}
-	select {
-	case <-d.went:
-		return d.goErr != nil
-	default:
-		return true
-	}
 }
