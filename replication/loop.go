@@ -25,6 +25,8 @@ type loop struct {
 	ring   *uring.Ring
 	engine *engine.Engine
 	began  time.Time // origin of engine.Instant
+	clock  engine.Instant
+	ticked bool // clock is of this turn, or of this batch of completions
 	memory []byte    // the engine's buffers
 
 	disks   disks
@@ -42,8 +44,13 @@ type loop struct {
 	turns   int64 // since the start
 }
 
-// now is the engine's clock.
-func (l *loop) now() engine.Instant { return time.Since(l.began) }
+// now is the engine's clock. It is read once for a batch of completions and once for a turn.
+func (l *loop) now() engine.Instant {
+	if !l.ticked {
+		l.clock, l.ticked = time.Since(l.began), true
+	}
+	return l.clock
+}
 
 // run turns until stop. The calling goroutine is locked to its thread, which made the ring.
 func (l *loop) run() error {
@@ -52,7 +59,9 @@ func (l *loop) run() error {
 		if l.stopped {
 			break
 		}
-		if _, err := l.ring.Wait(l.deadline()); err != nil {
+		at := l.deadline()
+		l.ticked = false
+		if _, err := l.ring.Wait(at); err != nil {
 			return err
 		}
 	}
@@ -71,6 +80,7 @@ func (l *loop) deadline() time.Time {
 // turn lets the engine and what it orders go on until nothing moves.
 func (l *loop) turn() {
 	l.turns++
+	l.ticked = false
 	l.engine.Tick(l.now())
 	for {
 		moved := l.drain()

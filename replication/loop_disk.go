@@ -128,9 +128,9 @@ func (d *disks) prep(i uint64, op *diskOp) {
 	var o uring.Op
 	switch io.Op {
 	case engine.DiskRead:
-		o = uring.Read(op.to.file, io.Data[op.done:], io.Off+op.done)
+		o = d.read(op.to.file, io.Data[op.done:], io.Off+op.done)
 	case engine.DiskWrite:
-		o = uring.Write(op.to.file, io.Data[op.done:], io.Off+op.done)
+		o = d.write(op.to.file, io.Data[op.done:], io.Off+op.done)
 		if io.FUA {
 			o.OpFlags = uring.WriteDSync
 		}
@@ -140,6 +140,22 @@ func (d *disks) prep(i uint64, op *diskOp) {
 		o = d.zero(op)
 	}
 	d.l.ring.Prep(o, d, i)
+}
+
+// read and write use memory that is registered with the ring as such: buffers of
+// requests and of the engine are.
+func (d *disks) read(f uring.File, p []byte, off int64) uring.Op {
+	if slot, ok := d.l.ring.Slot(p); ok {
+		return uring.ReadFixed(f, slot, p, off)
+	}
+	return uring.Read(f, p, off)
+}
+
+func (d *disks) write(f uring.File, p []byte, off int64) uring.Op {
+	if slot, ok := d.l.ring.Slot(p); ok {
+		return uring.WriteFixed(f, slot, p, off)
+	}
+	return uring.Write(f, p, off)
 }
 
 func (d *disks) zero(op *diskOp) uring.Op {

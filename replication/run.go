@@ -133,6 +133,9 @@ func (r *Resource) equip(l *loop) error {
 	if l.memory, err = uring.MapMemory(bufferSize(&cfg)); err != nil {
 		return err
 	}
+	if _, err := l.ring.AddBuffer(l.memory); err != nil {
+		r.log.Warn("disk I/O for the peer costs more than it need: its buffers cannot be registered", "err", err)
+	}
 	cfg.Buffers = l.memory
 	if l.engine, err = engine.New(cfg); err != nil {
 		return err

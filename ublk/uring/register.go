@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -114,7 +115,27 @@ func (r *Ring) AddBuffer(p []byte) (int, error) {
 		r.buffers.give(i, 1)
 		return 0, fmt.Errorf("register a buffer of %d bytes: %w", len(p), err)
 	}
+	start := uintptr(unsafe.Pointer(unsafe.SliceData(p)))
+	r.regions = append(r.regions, region{start, start + uintptr(len(p)), i})
 	return i, nil
+}
+
+// region is the address range of a buffer in the table.
+type region struct {
+	start, end uintptr
+	slot       int
+}
+
+// Slot finds the buffer of AddBuffer that p lies in. Operations on it may be the
+// fixed ones, which spare the kernel looking up and pinning pages each time.
+func (r *Ring) Slot(p []byte) (slot int, ok bool) {
+	start := uintptr(unsafe.Pointer(unsafe.SliceData(p)))
+	for _, g := range r.regions {
+		if start >= g.start && start+uintptr(len(p)) <= g.end {
+			return g.slot, true
+		}
+	}
+	return 0, false
 }
 
 // RemoveBuffer takes the buffer out of the table; it is unpinned when the last operation on it has completed.
@@ -123,6 +144,7 @@ func (r *Ring) RemoveBuffer(i int) error {
 		return nil
 	}
 	r.buffers.give(i, 1)
+	r.regions = slices.DeleteFunc(r.regions, func(g region) bool { return g.slot == i })
 	if err := r.updateBuffer(i, nil); err != nil {
 		return fmt.Errorf("unregister buffer: %w", err)
 	}

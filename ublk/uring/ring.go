@@ -41,6 +41,7 @@ type Ring struct {
 
 	files   table
 	buffers table
+	regions []region // of buffers
 
 	mail    mailbox
 	scratch *scratch // memory that the kernel reads and writes
