@@ -37,7 +37,7 @@ type Geometry struct {
 	LogicalBlock  int   // unit of addressing, 512..page; 512
 	PhysicalBlock int   // unit written without reading first; LogicalBlock
 	MinIO         int   // preferred smallest request, a power of two; PhysicalBlock
-	OptimalIO     int   // preferred request, a power of two; 0 says nothing
+	OptimalIO     int   // preferred request, a power of two; MinIO
 	Boundary      int   // requests never cross a multiple of it; 0 means none
 
 	Volatile   bool // there is a cache that needs flushing: FLUSH requests arrive
@@ -99,6 +99,7 @@ func (g *Geometry) complete(page int) error {
 	def(&g.LogicalBlock, 512)
 	def(&g.PhysicalBlock, g.LogicalBlock)
 	def(&g.MinIO, g.PhysicalBlock)
+	def(&g.OptimalIO, g.MinIO) // the driver has no word for none
 	def(&g.DiscardUnit, g.PhysicalBlock)
 	block := int64(g.LogicalBlock)
 	switch {
@@ -106,7 +107,7 @@ func (g *Geometry) complete(page int) error {
 		return fmt.Errorf("logical block of %d bytes; powers of two from 512 to %d are possible", g.LogicalBlock, page)
 	case !power(g.PhysicalBlock) || g.PhysicalBlock < g.LogicalBlock || g.PhysicalBlock > 1<<28:
 		return fmt.Errorf("physical block of %d bytes is no power of two at or above the logical block", g.PhysicalBlock)
-	case !power(g.MinIO) || g.MinIO < g.LogicalBlock || g.OptimalIO != 0 && !power(g.OptimalIO):
+	case !power(g.MinIO) || g.MinIO < g.LogicalBlock || !power(g.OptimalIO):
 		return fmt.Errorf("preferred sizes %d and %d are no powers of two", g.MinIO, g.OptimalIO)
 	case g.Size < 0 || g.Size%block != 0:
 		return fmt.Errorf("size %d is no multiple of the logical block of %d bytes", g.Size, block)
@@ -136,7 +137,7 @@ func (c *Config) params() uapi.Params {
 	p.Len = paramsLen
 	p.Basic = uapi.Basic{
 		LogicalShift: shift(c.LogicalBlock), PhysicalShift: shift(c.PhysicalBlock), IOMinShift: shift(c.MinIO),
-		IOOptShift: shift(max(c.OptimalIO, c.MinIO)),
+		IOOptShift: shift(c.OptimalIO),
 		MaxSectors: sectors(int64(c.MaxIO)), ChunkSectors: sectors(int64(c.Boundary)),
 		DevSectors: uint64(c.Size) >> uapi.SectorShift,
 	}

@@ -40,13 +40,14 @@ func (p phase) String() string {
 // Serve and ServeQueue are for the threads of the rings; the other methods block and are for any other goroutine, one
 // at a time (they wait for each other).
 type Device struct {
-	cfg  Config // completed
-	info uapi.DevInfo
-	disk uapi.Devt
+	cfg  Config       // completed; fixed by the first add, but for Size
+	info uapi.DevInfo // as the first add was granted; later ones must be granted the same
 
 	control chan struct{} // held by the method that talks to the driver
 
 	mu      sync.Mutex // leaf: guards what follows
+	size    int64      // bytes; cfg.Size in force
+	disk    uapi.Devt  // known from Start on
 	phase   phase
 	char    int // the character device; -1 when closed
 	serving *session
@@ -56,6 +57,7 @@ type Device struct {
 type session struct {
 	queues []*queue      // by number, nil where not served yet
 	left   int           // queues that have not ended
+	over   bool          // being ended: no more queues are served
 	ended  chan struct{} // closed when left is 0
 	failed chan struct{} // closed at the first failure
 	err    error         // why failed
@@ -80,7 +82,13 @@ func charPath(id int) string { return fmt.Sprintf("/dev/ublkc%d", id) }
 func (d *Device) Mode() Mode { return modeOf(Features(d.info.Flags)) }
 
 // Config is the configuration in force: defaults filled in, queues and depth as the driver granted them.
-func (d *Device) Config() Config { return d.cfg }
+func (d *Device) Config() Config {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.cfg
+	c.Size = d.size
+	return c
+}
 
 func (d *Device) fail(op string, err error) error {
 	if err == nil {
@@ -108,7 +116,7 @@ func Create(ctx context.Context, cfg Config) (*Device, error) {
 	if need := cfg.Mode.features() | cfg.Recovery.features(); !host.Has(need) {
 		return nil, fmt.Errorf("ublk: %w: %v", ErrUnsupported, need&^host)
 	}
-	d := &Device{cfg: cfg, control: make(chan struct{}, 1), char: -1}
+	d := &Device{cfg: cfg, size: cfg.Size, control: make(chan struct{}, 1), char: -1}
 	d.cfg.NoPartitionScan = cfg.NoPartitionScan && host.Has(FeatureNoPartitionScan)
 	if err := d.add(ctx, host); err != nil {
 		return nil, err
@@ -136,14 +144,14 @@ func (d *Device) add(ctx context.Context, host Features) error {
 		Queues: uint16(d.cfg.Queues), Depth: uint16(d.cfg.Depth), MaxIOBytes: uint32(d.cfg.MaxIO),
 		DevID: uint32(d.cfg.ID), PID: int32(os.Getpid()), Flags: uint64(want), OwnerTag: d.cfg.Owner,
 	}
-	asked := info.DevID
-	d.info.DevID = asked
-	if err := devExchange(ctx, uapi.CmdAddDev, asked, &info); err != nil {
+	if err := devExchange(ctx, uapi.CmdAddDev, info.DevID, &info); err != nil {
 		return &OpError{Op: "add", Device: addName(d.cfg.ID), Err: addError(err)}
 	}
-	d.info, d.cfg.ID, d.cfg.Queues = info, int(info.DevID), int(info.Queues)
-	err := d.granted(want)
-	if err == nil && d.cfg.Size > 0 {
+	if d.info == (uapi.DevInfo{}) { // the first time
+		d.info, d.cfg.ID, d.cfg.Queues = info, int(info.DevID), int(info.Queues)
+	}
+	err := d.granted(want, &info)
+	if err == nil && d.Config().Size > 0 {
 		err = d.setParams(ctx)
 	}
 	if err == nil {
@@ -177,22 +185,24 @@ func addError(err error) error {
 }
 
 // granted compares what the driver made with what was asked: it drops what it does not know without a word.
-func (d *Device) granted(want Features) error {
-	got := Features(d.info.Flags)
+func (d *Device) granted(want Features, info *uapi.DevInfo) error {
+	got := Features(info.Flags)
 	switch {
 	case !got.Has(want):
 		return fmt.Errorf("%w: the driver dropped %v", ErrUnsupported, want&^got)
-	case int(d.info.Depth) != d.cfg.Depth:
-		return fmt.Errorf("%w: the driver gives a depth of %d instead of %d", ErrUnsupported, d.info.Depth, d.cfg.Depth)
-	case int(d.info.MaxIOBytes) != d.cfg.MaxIO:
-		return fmt.Errorf("%w: the driver gives requests of %d bytes instead of %d", ErrUnsupported, d.info.MaxIOBytes, d.cfg.MaxIO)
+	case int(info.Queues) != d.cfg.Queues || int(info.Depth) != d.cfg.Depth:
+		return fmt.Errorf("%w: the driver gives %d queues of depth %d instead of %d of %d", ErrUnsupported,
+			info.Queues, info.Depth, d.cfg.Queues, d.cfg.Depth)
+	case int(info.MaxIOBytes) != d.cfg.MaxIO:
+		return fmt.Errorf("%w: the driver gives requests of %d bytes instead of %d", ErrUnsupported, info.MaxIOBytes, d.cfg.MaxIO)
 	}
 	return nil
 }
 
 // setParams tells the driver the geometry and reads back what it understood.
 func (d *Device) setParams(ctx context.Context) error {
-	p := d.cfg.params()
+	cfg := d.Config()
+	p := cfg.params()
 	if err := devExchange(ctx, uapi.CmdSetParams, d.info.DevID, &p); err != nil {
 		return fmt.Errorf("set parameters: %w", err)
 	}

@@ -58,10 +58,11 @@ func means(errno unix.Errno, table map[unix.Errno]error) error {
 // Errno turns the error of a handler into what the device's user gets. It is the only place where errnos
 // are made: nil is 0, an errno inside err is itself, everything unknown is EIO.
 func Errno(err error) unix.Errno {
+	if err == nil { // before anything that costs memory
+		return 0
+	}
 	var errno unix.Errno
 	switch {
-	case err == nil:
-		return 0
 	case errors.As(err, &errno) && errno > 0 && errno < 4096:
 		return errno
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):

@@ -48,7 +48,10 @@ func (e *BusyError) Unwrap() error { return ErrBusy }
 // Holders looks for users of the disk: mounts, swap, block devices on top, and processes that have it open, this process left
 // out. Processes that the caller may not look into are not found.
 func (d *Device) Holders() ([]Holder, error) {
-	return findHolders(unix.Mkdev(d.disk.DiskMajor, d.disk.DiskMinor), d.Path())
+	d.mu.Lock()
+	disk := d.disk
+	d.mu.Unlock()
+	return findHolders(unix.Mkdev(disk.DiskMajor, disk.DiskMinor), d.Path())
 }
 
 // findHolders looks for users of a disk and of its partitions.

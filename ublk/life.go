@@ -54,7 +54,7 @@ func (d *Device) readyToStart() (*session, phase, error) {
 	switch {
 	case d.phase != phaseAdded && d.phase != phaseRecover:
 		return nil, 0, fmt.Errorf("%w: %v", ErrState, d.phase)
-	case d.cfg.Size == 0:
+	case d.size == 0:
 		return nil, 0, fmt.Errorf("%w: the device has no size", ErrState)
 	case d.serving == nil:
 		return nil, 0, fmt.Errorf("%w: no queue is served", ErrState)
@@ -73,7 +73,9 @@ func (d *Device) afterStart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.mu.Lock()
 	d.disk = p.Devt
+	d.mu.Unlock()
 	if d.Mode() == ModeZeroCopy {
 		return d.Tune("stable_writes", "1")
 	}
@@ -148,10 +150,10 @@ func (d *Device) endDisk(ctx context.Context, cmd uint32) error {
 func (d *Device) awaitQueues(ctx context.Context) error {
 	d.mu.Lock()
 	ses := d.serving
-	if ses != nil {
-		for i, q := range ses.queues {
+	if ses != nil && !ses.over {
+		ses.over = true
+		for _, q := range ses.queues {
 			if q == nil { // never served: nothing to wait for
-				ses.queues[i] = &queue{}
 				if ses.left--; ses.left == 0 {
 					close(ses.ended)
 				}
@@ -321,12 +323,12 @@ func (d *Device) Resize(ctx context.Context, size int64) error {
 }
 
 func (d *Device) resize(ctx context.Context, size int64) error {
-	old := d.cfg.Size
+	old := d.Config().Size
 	switch p := d.getPhase(); p {
 	case phaseAdded:
-		d.cfg.Size = size
+		d.setSize(size)
 		if err := d.setParams(ctx); err != nil {
-			d.cfg.Size = old
+			d.setSize(old)
 			return err
 		}
 	case phaseLive:
@@ -336,9 +338,15 @@ func (d *Device) resize(ctx context.Context, size int64) error {
 		if err := devCommand(ctx, uapi.CmdUpdateSize, d.ID(), uint64(size)>>uapi.SectorShift); err != nil {
 			return err
 		}
-		d.cfg.Size = size
+		d.setSize(size)
 	default:
 		return fmt.Errorf("%w: %v", ErrState, p)
 	}
 	return nil
+}
+
+func (d *Device) setSize(size int64) {
+	d.mu.Lock()
+	d.size = size
+	d.mu.Unlock()
 }

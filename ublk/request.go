@@ -159,7 +159,7 @@ func (r *Request) WriteOp(f uring.File, from, n, off int64) uring.Op {
 	if p := r.q.pool; p != nil {
 		return uring.WriteFixed(f, p.slot, p.bytes(r.buf, int(r.Len))[from:from+n], off)
 	}
-	return uring.WriteKernel(f, r.q.slot(r.tag), from, int(n), off)
+	return uring.WriteKernel(f, r.pages(), from, int(n), off)
 }
 
 // ReadOp is the operation that reads from f at byte off into bytes [from, from+n) of the request's data,
@@ -168,7 +168,15 @@ func (r *Request) ReadOp(f uring.File, from, n, off int64) uring.Op {
 	if p := r.q.pool; p != nil {
 		return uring.ReadFixed(f, p.slot, p.bytes(r.buf, int(r.Len))[from:from+n], off)
 	}
-	return uring.ReadKernel(f, r.q.slot(r.tag), from, int(n), off)
+	return uring.ReadKernel(f, r.pages(), from, int(n), off)
+}
+
+// pages is the slot of the request's own pages.
+func (r *Request) pages() int {
+	if r.q.base < 0 {
+		panic("ublk: requests of a user-copy device have no operations on their data")
+	}
+	return r.q.slot(r.tag)
 }
 
 // Keep takes the memory of a write out of the request, so that it can still be read after Complete; the tag gets

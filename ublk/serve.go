@@ -32,6 +32,8 @@ func (d *Device) ServeQueue(i int, ring *uring.Ring, h Handler) error {
 		err = fmt.Errorf("there is no queue %d of %d", i, d.cfg.Queues)
 	case d.phase != phaseAdded && d.phase != phaseRecover:
 		err = fmt.Errorf("%w: %v", ErrState, d.phase)
+	case d.serving != nil && d.serving.over:
+		err = fmt.Errorf("%w: being stopped", ErrState)
 	case d.serving != nil && d.serving.queues[i] != nil:
 		err = fmt.Errorf("%w: queue %d is being served", ErrState, i)
 	}

@@ -56,7 +56,7 @@ func checkGeometry(t *testing.T, d *device) {
 	number("logical block", k.intIoctl(unix.BLKSSZGET), int64(g.LogicalBlock))
 	number("physical block", k.intIoctl(blkPBSZGet), int64(g.PhysicalBlock))
 	number("minimum I/O", k.intIoctl(blkIOMin), int64(g.MinIO))
-	number("optimal I/O", k.intIoctl(blkIOOpt), int64(max(g.OptimalIO, g.MinIO)))
+	number("optimal I/O", k.intIoctl(blkIOOpt), int64(g.OptimalIO))
 	word := func(knob, want string) {
 		t.Helper()
 		if got := k.knob(knob); got != want {
