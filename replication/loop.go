@@ -26,8 +26,8 @@ type loop struct {
 	engine *engine.Engine
 	began  time.Time // origin of engine.Instant
 	clock  engine.Instant
-	ticked bool // clock is of this turn, or of this batch of completions
-	memory []byte    // the engine's buffers
+	ticked bool   // clock is of this turn, or of this batch of completions
+	memory []byte // the engine's buffers
 
 	disks   disks
 	conn    connection
