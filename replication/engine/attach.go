@@ -62,6 +62,7 @@ func (v *volume) metaKind() metadata.Kind {
 // resetDisk forgets what belonged to an earlier backing store.
 func (v *volume) resetDisk() {
 	v.bm, v.al, v.logSuspended = nil, nil, false
+	v.cache = cacheState{}
 	v.meta.plain, v.peerDirty, v.crashed = false, false, false
 }
 

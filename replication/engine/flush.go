@@ -2,23 +2,51 @@ package engine
 
 import "github.com/urbd/urbd/replication/wire"
 
+// cacheState tells how much of what was written to a backing store may still
+// be in its volatile cache. Writes are counted as they end.
+type cacheState struct {
+	written uint64 // writes that ended, and are not durable by themselves
+	safe    uint64 // of them, the first so many are durable
+}
+
+// wrote notes the end of a write.
+func (v *volume) wrote(fua bool) {
+	if v.flush && !v.cfg.Disk.NoFlush && !fua {
+		v.cache.written++
+	}
+}
+
+// volatile tells whether a power loss could take back a write that has ended.
+func (v *volume) volatile() bool { return v.cache.safe < v.cache.written }
+
+// flushDisk makes durable what has ended by now; covers goes to flushed when it is done.
+func (e *Engine) flushDisk(v *volume, owner ioOwner) (covers uint64) {
+	e.startIO(v, DiskIO{Op: DiskFlush}, owner)
+	return v.cache.written
+}
+
+// flushed notes that a flush has succeeded.
+func (v *volume) flushed(covers uint64) { v.cache.safe = max(v.cache.safe, covers) }
+
 // flushReq is a FLUSH of the application: everything answered before it is
 // durable here, and with protocol C on the peer, when it is answered.
 type flushReq struct {
 	vol    *volume
 	req    *Request
 	local  bool   // the own disk is still flushing
+	covers uint64 // by the local flush
 	serial uint64 // epochs below it must be acknowledged; 0: none
 	err    Errno
 }
 
 func (e *Engine) startFlush(v *volume, r *Request) {
-	f := &flushReq{vol: v, req: r}
-	if n := len(e.freeFlushes); n > 0 {
-		f = e.freeFlushes[n-1]
-		e.freeFlushes = e.freeFlushes[:n-1]
-		*f = flushReq{vol: v, req: r}
+	if len(e.freeFlushes) == 0 {
+		e.freeFlushes = append(e.freeFlushes, new(flushReq))
 	}
+	last := len(e.freeFlushes) - 1
+	f := e.freeFlushes[last]
+	e.freeFlushes = e.freeFlushes[:last]
+	*f = flushReq{vol: v, req: r}
 	v.activeWrites++
 	if e.cfg.Net.Protocol == ProtocolC && e.conn.up() {
 		e.closeEpoch()
@@ -30,7 +58,7 @@ func (e *Engine) startFlush(v *volume, r *Request) {
 	e.flushes = append(e.flushes, f)
 	if v.usable() && v.flush && !v.cfg.Disk.NoFlush {
 		f.local = true
-		e.startIO(v, DiskIO{Op: DiskFlush}, f)
+		f.covers = e.flushDisk(v, f)
 		return
 	}
 	e.flushesAdvance()
@@ -43,7 +71,9 @@ func (e *Engine) unplug(v *volume) {
 
 func (f *flushReq) ioDone(e *Engine, err Errno) {
 	f.local, f.err = false, err
-	if err != OK {
+	if err == OK {
+		f.vol.flushed(f.covers)
+	} else {
 		e.flushFailed(f.vol, err)
 	}
 	e.flushesAdvance()

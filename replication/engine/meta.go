@@ -22,16 +22,22 @@ const (
 // metaJob is one durable step of a volume's metadata. Its stages follow each
 // other strictly: bitmap pages, flush, record, done; and so do the jobs of a
 // volume, so that what a record states is on the disk before the record.
+//
+// What metadata forgets, a cleared bit, an evicted extent, the role of Primary,
+// it forgets because the data is on the disk: so the disk's cache is flushed
+// before, if anything was written since.
 type metaJob struct {
-	kind   metaKind
-	pages  pageChoice
-	log    bitmap.Transaction
-	evict  []int // pages of evicted extents
-	ticket uint64
-	then   func(e *Engine, err Errno)
-	more   []func(e *Engine, err Errno) // others who wait for the same record
+	kind    metaKind
+	covered bool // the data was flushed for this step
+	pages   pageChoice
+	log     bitmap.Transaction
+	evict   []int // pages of evicted extents
+	ticket  uint64
+	then    func(e *Engine, err Errno)
+	more    []func(e *Engine, err Errno) // others who wait for the same record
 
-	swept  bool // the pages were written because the superblock drops PRIMARY_IND
+	swept  bool   // the pages were written because the superblock drops PRIMARY_IND
+	chunk  DiskIO // pages that are encoded, and wait for the data that they speak of
 	cursor int
 	ring   uint32
 	busy   int
@@ -131,6 +137,13 @@ func (e *Engine) metaStep(v *volume, j *metaJob) {
 		case j.err != OK || !v.attached && v.attach == nil:
 			e.metaEnd(v, j)
 			return
+		case v.volatile() && !j.covered && (j.chunk.Len > 0 || j.stage == stageFlush && j.forgets()):
+			j.covered = true
+			j.busy++
+			d := &metaIODone{v: v, j: j}
+			d.covers = e.flushDisk(v, d)
+		case j.chunk.Len > 0:
+			e.writeChunk(v, j)
 		case j.stage == stagePages:
 			if !e.nextPages(v, j) {
 				j.stage = stageFlush
@@ -142,7 +155,7 @@ func (e *Engine) metaStep(v *volume, j *metaJob) {
 			}
 			m.plain = false
 		case j.kind == metaSuper && !j.swept && v.leavesLog():
-			j.swept, j.pages, j.cursor, j.stage = true, max(j.pages, changedPages), 0, stagePages
+			j.swept, j.covered, j.pages, j.cursor, j.stage = true, false, max(j.pages, changedPages), 0, stagePages
 		case !e.nextRecord(v, j):
 			e.metaEnd(v, j)
 			return
@@ -153,7 +166,7 @@ func (e *Engine) metaStep(v *volume, j *metaJob) {
 func (e *Engine) metaIO(v *volume, j *metaJob, io DiskIO) {
 	j.busy++
 	io.Meta = true
-	e.startIO(v, io, &metaIODone{v, j})
+	e.startIO(v, io, &metaIODone{v: v, j: j})
 }
 
 // nextPages writes the next run of pages that the job wants, if there is one.
@@ -163,6 +176,7 @@ func (e *Engine) nextPages(v *volume, j *metaJob) bool {
 	if !ok {
 		return false
 	}
+	j.covered = false
 	n := 0
 	for n < metaChunk && first+n < v.bm.Pages() && (n == 0 || j.evict == nil && v.bm.Unwritten(first+n, j.pages == lazyPages)) {
 		v.bm.EncodePage(first+n, m.chunk[n*PageSize:])
@@ -172,9 +186,28 @@ func (e *Engine) nextPages(v *volume, j *metaJob) bool {
 	j.cursor = first + n
 	size := (n-1)*PageSize + v.layout.BitmapPageLen(first+n-1)
 	v.bmWrites += int64(n)
-	m.plain = true
-	e.metaIO(v, j, DiskIO{Op: DiskWrite, Off: v.layout.BitmapPageOffset(first), Len: int64(size), Data: m.chunk[:size]})
+	j.chunk = DiskIO{Op: DiskWrite, Off: v.layout.BitmapPageOffset(first), Len: int64(size), Data: m.chunk[:size]}
 	return true
+}
+
+func (e *Engine) writeChunk(v *volume, j *metaJob) {
+	io := j.chunk
+	j.chunk = DiskIO{}
+	v.meta.plain = true
+	e.metaIO(v, j, io)
+}
+
+// forgets tells whether the record of the job takes back what the activity log stands for.
+func (j *metaJob) forgets() bool {
+	if j.kind == metaSuper {
+		return j.swept
+	}
+	for _, u := range j.log.Updates {
+		if j.kind == metaLog && u.Evicted != bitmap.NoExtent {
+			return true
+		}
+	}
+	return false
 }
 
 func (v *volume) nextPage(j *metaJob) (int, bool) {
@@ -256,13 +289,16 @@ func (v *volume) fillSuper() {
 }
 
 type metaIODone struct {
-	v *volume
-	j *metaJob
+	v      *volume
+	j      *metaJob
+	covers uint64 // by a flush of the data
 }
 
 func (d *metaIODone) ioDone(e *Engine, err Errno) {
 	d.j.busy--
-	if err != OK {
+	if err == OK {
+		d.v.flushed(d.covers)
+	} else {
 		d.j.err = err
 	}
 	e.metaStep(d.v, d.j)
@@ -284,5 +320,6 @@ func (e *Engine) metaEnd(v *volume, j *metaJob) {
 			f(e, j.err)
 		}
 	}
+	e.runEffects(v) // the record may be what a change waits for, whoever ordered it
 	e.metaNext(v)
 }

@@ -38,11 +38,12 @@ type peerReq struct {
 }
 
 func (e *Engine) newPeerReq(v *volume, kind peerKind, off, n int64, id uint64) *peerReq {
-	p := new(peerReq)
-	if k := len(e.freePeerReqs); k > 0 {
-		p = e.freePeerReqs[k-1]
-		e.freePeerReqs = e.freePeerReqs[:k-1]
+	if len(e.freePeerReqs) == 0 {
+		e.freePeerReqs = append(e.freePeerReqs, new(peerReq))
 	}
+	last := len(e.freePeerReqs) - 1
+	p := e.freePeerReqs[last]
+	e.freePeerReqs = e.freePeerReqs[:last]
 	*p = peerReq{vol: v, kind: kind, off: off, n: n, id: id, link: e.conn.generation}
 	e.conn.peerBusy++
 	return p
@@ -192,6 +193,9 @@ func (p *peerReq) apply(e *Engine) {
 // ioDone is the end of the disk's part, of all kinds.
 func (p *peerReq) ioDone(e *Engine, err Errno) {
 	p.ok = err == OK
+	if p.ok && p.kind <= applyDealloc {
+		p.vol.wrote(p.flags&wire.DPFUA != 0 && p.kind == applyWrite)
+	}
 	switch p.kind {
 	case applyWrite, applyZero:
 		p.vol.ranges.remove(e, &p.heldRange)
@@ -311,7 +315,8 @@ func (e *Engine) settlePeerEpochs() {
 			v.peerDirty = false
 			in.flushing++
 			e.conn.peerBusy++
-			e.startIO(v, DiskIO{Op: DiskFlush}, &epochFlush{vol: v, link: e.conn.generation})
+			f := &epochFlush{vol: v, link: e.conn.generation}
+			f.covers = e.flushDisk(v, f)
 		}
 	}
 }
@@ -322,13 +327,16 @@ func (v *volume) needsPeerFlush() bool {
 
 // epochFlush makes the writes of the peer on one disk durable.
 type epochFlush struct {
-	vol  *volume
-	link uint64
+	vol    *volume
+	link   uint64
+	covers uint64
 }
 
 func (f *epochFlush) ioDone(e *Engine, err Errno) {
 	e.conn.peerBusy--
-	if err != OK {
+	if err == OK {
+		f.vol.flushed(f.covers)
+	} else {
 		e.flushFailed(f.vol, err)
 	}
 	if f.link == e.conn.generation && e.conn.up() {

@@ -31,6 +31,7 @@ type resync struct {
 	inFlight int64 // bytes asked for
 	asks     map[int64]*ask
 	budget   bucket
+	saving   bool // what is to be synced is being written to the bitmap on disk
 	fencing  bool // everything is written, the peer is being asked to have seen it
 	lazyAt   Instant
 
@@ -79,6 +80,24 @@ func (e *Engine) startResync(v *volume, paused bool) {
 		v.resync.asks = map[int64]*ask{}
 	}
 	e.pauseResync(v, paused)
+	if v.state.Conn.Target() {
+		e.saveTarget(v)
+	}
+}
+
+// saveTarget writes the merged bitmap before the first block is asked for: with
+// the acknowledgement of a block the Source forgets it, and if this disk then
+// loses what its cache holds, only the bitmap here knows.
+func (e *Engine) saveTarget(v *volume) {
+	v.resync.saving = true
+	e.writePages(v, changedPages, func(e *Engine, err Errno) {
+		v.resync.saving = false
+		if err != OK {
+			e.metaFailed(v, err)
+			return
+		}
+		e.pumpResync(v)
+	})
 }
 
 func (e *Engine) pauseResync(v *volume, on bool) {
@@ -121,7 +140,7 @@ func (v *volume) syncRate() int64 {
 // pumpResync asks for more, at the end of a turn.
 func (e *Engine) pumpResync(v *volume) {
 	r := &v.resync
-	if !r.active || r.paused || v.state.Conn != statemachine.SyncTarget || e.settling(v) || !e.conn.up() {
+	if !r.active || r.paused || r.saving || v.state.Conn != statemachine.SyncTarget || e.settling(v) || !e.conn.up() {
 		return
 	}
 	e.sample(v)
@@ -266,16 +285,21 @@ func (e *Engine) flushSynced(v *volume) {
 	}
 	v.peerDirty = false
 	e.conn.peerBusy++
-	e.startIO(v, DiskIO{Op: DiskFlush}, &syncFlush{v, e.conn.generation})
+	f := &syncFlush{vol: v, link: e.conn.generation}
+	f.covers = e.flushDisk(v, f)
 }
 
 type syncFlush struct {
-	vol  *volume
-	link uint64
+	vol    *volume
+	link   uint64
+	covers uint64
 }
 
 func (f *syncFlush) ioDone(e *Engine, err Errno) {
 	e.conn.peerBusy--
+	if err == OK {
+		f.vol.flushed(f.covers)
+	}
 	if err != OK {
 		e.flushFailed(f.vol, err)
 	} else if f.link == e.conn.generation && e.conn.up() && f.vol.resync.fencing {

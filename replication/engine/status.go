@@ -47,3 +47,32 @@ type SyncStatus struct {
 	Elapsed             time.Duration // without pauses
 	Rate                int64         // bytes per second lately
 }
+
+// InFlight tells whether an own write that touches a range is not over: not
+// answered, or not confirmed by the peer as its epoch's end. For the simulator's invariants.
+func (e *Engine) InFlight(vol int, off, n int64) bool {
+	for _, w := range e.writes.all {
+		if w.vol != nil && w.vol.number == vol && w.off < off+n && off < w.off+w.n {
+			return true
+		}
+	}
+	return false
+}
+
+// Marked tells whether a block that the range touches is marked as out of sync
+// here. known is false without a bitmap in use.
+func (e *Engine) Marked(vol int, off, n int64) (marked, known bool) {
+	v := e.volume(vol)
+	if v == nil || !v.attached {
+		return false, false
+	}
+	return v.dirty(off, n), true
+}
+
+// State is that of one volume; the weakest if there is no such volume.
+func (e *Engine) State(vol int) statemachine.State {
+	if v := e.volume(vol); v != nil {
+		return v.state
+	}
+	return statemachine.Initial
+}

@@ -160,8 +160,8 @@ func (e *Engine) limitDeadline(limit time.Duration) Instant {
 // resyncDeadline is when the Target may ask for more.
 func (e *Engine) resyncDeadline(v *volume) Instant {
 	r := &v.resync
-	if !r.active || r.paused || v.state.Conn != sm.SyncTarget || r.budget.tokens > 0 {
-		return Never
+	if !r.active || r.paused || r.saving || v.state.Conn != sm.SyncTarget || e.settling(v) || r.budget.at == 0 || r.budget.tokens > 0 {
+		return Never // nothing is asked for now, or it is not time that is missing
 	}
 	wait := time.Duration(float64(1-r.budget.tokens)/float64(v.syncRate())*float64(time.Second)) + time.Millisecond
 	return r.budget.at + wait

@@ -20,6 +20,7 @@ type volume struct {
 	exposed   uint64            // generation that a diskless Primary works on, 0: none
 	syncUUID  uint64            // of the resync under way
 	earlyUUID uint64            // P_SYNC_UUID that came before its time
+	peerConn  statemachine.Conn // as the peer said last
 	since     Instant           // when the connection state changed last
 	crashed   bool              // this node was a Primary that crashed
 	peer      peerSizes
@@ -33,6 +34,7 @@ type volume struct {
 	releasing, pagesReleased bool // the disk is being let go; its last pages are being written
 	meta                     metaWriter
 	flush                    bool // the backing store has a volatile cache
+	cache                    cacheState
 	attached                 bool // backing store and metadata are in use
 
 	effects      fifo[queuedEffect]

@@ -192,7 +192,9 @@ func (e *Engine) writeFlags(v *volume, r *Request) wire.DPFlags {
 func (w *write) ioDone(e *Engine, err Errno) {
 	w.local = localDone
 	w.localOK = err == OK
-	if err != OK {
+	if err == OK {
+		w.vol.wrote(w.req != nil && w.req.FUA && w.op == OpWrite)
+	} else {
 		w.vol.setOutOfSync(w.off, w.n)
 		if w.op == OpWrite {
 			e.writeFailed(w.vol, err)
