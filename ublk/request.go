@@ -81,7 +81,12 @@ type Request struct {
 func (r *Request) hasData() bool { return r.Op == OpRead || r.Op == OpWrite }
 
 // Queue and Tag name the request among those in flight on its device.
-func (r *Request) Queue() int { return int(r.q.id) }
+func (r *Request) Queue() int {
+	if r.fake != nil {
+		return 0
+	}
+	return int(r.q.id)
+}
 
 // Tag is below the queue's depth and unique among the requests in flight on its queue.
 func (r *Request) Tag() int { return int(r.tag) }
@@ -156,6 +161,9 @@ func (r *Request) CopyInOp(p []byte, off int64) uring.Op {
 // WriteOp is the operation that writes bytes [from, from+n) of the request's data to f at byte off, in whatever
 // way the mode has (ModeUserCopy has none). Prepare it on the queue's ring; the result is a count and may be short.
 func (r *Request) WriteOp(f uring.File, from, n, off int64) uring.Op {
+	if r.fake != nil {
+		return uring.Write(f, r.fake.data[from:from+n], off)
+	}
 	if p := r.q.pool; p != nil {
 		return uring.WriteFixed(f, p.slot, p.bytes(r.buf, int(r.Len))[from:from+n], off)
 	}
@@ -165,6 +173,9 @@ func (r *Request) WriteOp(f uring.File, from, n, off int64) uring.Op {
 // ReadOp is the operation that reads from f at byte off into bytes [from, from+n) of the request's data,
 // as WriteOp.
 func (r *Request) ReadOp(f uring.File, from, n, off int64) uring.Op {
+	if r.fake != nil {
+		return uring.Read(f, r.fake.data[from:from+n], off)
+	}
 	if p := r.q.pool; p != nil {
 		return uring.ReadFixed(f, p.slot, p.bytes(r.buf, int(r.Len))[from:from+n], off)
 	}
