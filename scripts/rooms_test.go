@@ -48,7 +48,7 @@ var rooms = []room{
 	{dir: "ublk", imports: []string{"ublk/uring", "ublk/internal/uapi"}},
 	{dir: "ublk/ublktest", imports: []string{"ublk", "ublk/uring"}},
 	{dir: "cmd/urbd", imports: append([]string{"ublk"}, shell...)},
-	{dir: "scripts/...", imports: []string{"scripts/..."}},
+	{dir: "scripts/...", imports: []string{"scripts/...", "replication/metadata"}},
 }
 
 // pureImports are the packages of Go that a pure room may import: they compute. Of sync only what computes a value
