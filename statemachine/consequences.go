@@ -144,8 +144,14 @@ func losesUnacked(o, n State, _ How) bool {
 	return o.Conn.Established() && n.Conn.Ending() || o.Suspended() && !n.Conn.Established() && o.Conn < Connected
 }
 
-// startsGeneration says that this node's data parts from the peer's.
-// Source: docs/drbd-wire.md 14.5.
+// startsGeneration says that this node's data parts from the peer's: the events of docs/drbd-wire.md 14.5, and two more.
+//
+// The source of a resync that was asked for starts one before it begins. The kernel's driver does
+// not, and until the target has got the sync UUID both have the same current one: should the connection break
+// there, and both be promoted, the target's data would pass for the newer.
+//
+// A Primary that lost its disk, then its peer, starts one when it goes on alone on that disk. The driver
+// relies on the crashed-primary mark there.
 func startsGeneration(o, n State, how How) bool {
 	if how.Forced {
 		return true
@@ -157,7 +163,10 @@ func startsGeneration(o, n State, how How) bool {
 		return n.Conn < Connected || n.PeerDisk.Gone()
 	}
 	if n.Role == Primary && !n.Conn.Established() && o.Disk != UpToDate {
-		return true // a Primary without a disk lost its peer, and goes on alone on its disk again
+		return true
+	}
+	if n.Conn == StartingSyncS && o.Conn != StartingSyncS {
+		return true
 	}
 	lost := n.PeerDisk < Inconsistent || n.PeerDisk == DUnknown || n.PeerDisk == Outdated
 	had := o.PeerDisk == Inconsistent || o.PeerDisk == Consistent || o.PeerDisk == UpToDate

@@ -14,6 +14,7 @@ type PeerState struct {
 	UUIDFlags  uint64   // its flags
 	OOSBits    int64    // set bits of the own bitmap
 	Failed     int64    // blocks that failed in the resync under way, in bits
+	Differs    bool     // [State.DataDiffers], asked again: the own disk may be lost since P_UUIDS came
 	Decision   Decision // of [Handshake], if one was due
 }
 
@@ -141,6 +142,9 @@ func (ev PeerState) commit(s, next State, how How, r Rules) turn {
 			t := s.drop(ProtocolError, &BadPeerState{s, ev.Word, "own I/O is frozen and the peer's disk is only Consistent"}, r)
 			t.next.Susp, t.next.SuspFencing, t.next.SuspNoData = false, false, false
 			return t
+		}
+		if ev.Differs {
+			return s.drop(Disconnecting, DifferentData, r)
 		}
 		if err := Validate(s, next.Sanitise(), r); err != nil {
 			return s.drop(Disconnecting, err, r)

@@ -91,7 +91,7 @@ func (ev PeerReply) apply(s State, r Rules) turn {
 	if err != nil {
 		return s.outdatedConsent(ev.Change, err, r)
 	}
-	return turn{next: next, how: How{Forced: ev.Change.forces() && next.Role != s.Role}}
+	return turn{next: next, how: How{Forced: ev.Change.forces() && next.Role != s.Role && s.Disk < UpToDate}}
 }
 
 // outdatedConsent is the turn of a change that the peer has made already and that has become

@@ -12,8 +12,9 @@ type correction struct {
 // marks come before the disk clamps, so that one pass is enough: a resync that
 // is taken up again has to find its disk clamped as a running one's.
 //
-// A row that declares a disk UpToDate asks for a disk on the other side: if
-// there is none, nobody has compared anything, and an Outdated disk stays what it is.
+// A row that declares an Outdated disk UpToDate asks for a disk on the other side: if there is none,
+// or it is still being negotiated, nobody has compared anything, and it stays what it is. So does the disk of a
+// target that the source leaves in the middle.
 // Source: docs/drbd-wire.md 8.2.
 var corrections = []correction{
 	{"not connected: the peer is unknown",
@@ -26,17 +27,22 @@ var corrections = []correction{
 		}},
 	{"a disk is gone: resync and verify are aborted",
 		func(s State) bool { return s.Conn > Connected && (s.Disk.Gone() || s.PeerDisk.Gone()) },
-		func(s *State) { s.Conn = Connected }},
+		func(s *State) {
+			if s.Conn.Source() {
+				s.PeerDisk = min(s.PeerDisk, Outdated)
+			}
+			s.Conn = Connected
+		}},
 	{"connected: own disk was found good",
 		func(s State) bool {
 			return s.Conn >= Connected && s.Conn < Ahead &&
-				(s.Disk == Consistent || s.Disk == Outdated && !s.PeerDisk.Gone())
+				(s.Disk == Consistent || s.Disk == Outdated && (s.PeerDisk.Usable() || s.Conn > Connected))
 		},
 		func(s *State) { s.Disk = UpToDate }},
 	{"connected: peer's disk was found good",
 		func(s State) bool {
 			return s.Conn >= Connected && s.Conn < Ahead &&
-				(s.PeerDisk == Consistent || s.PeerDisk == Outdated && !s.Disk.Gone())
+				(s.PeerDisk == Consistent || s.PeerDisk == Outdated && (s.Disk.Usable() || s.Conn > Connected))
 		},
 		func(s *State) { s.PeerDisk = UpToDate }},
 	{"paused as source", func(s State) bool { return s.Conn == SyncSource && s.Pausing() }, func(s *State) { s.Conn = PausedSyncS }},
