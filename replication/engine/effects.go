@@ -99,6 +99,7 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 		}
 	case sm.ClearAllBits:
 		v.bm.ClearAll()
+		v.tidy = true
 	case sm.MarkConsiderResync:
 		v.rules.ConsiderResync = true
 	case sm.NewCurrentUUID:
@@ -118,8 +119,10 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 		v.uuids = v.uuids.StartTarget(v.syncUUID, primary)
 	case sm.FinishSourceUUIDs:
 		v.uuids = v.uuids.FinishSource()
+		v.tidy = true
 	case sm.FinishTargetUUIDs:
 		v.uuids = v.uuids.FinishTarget(v.peerUUIDs.UUIDs, primary)
+		v.tidy = true
 	case sm.SetRoleBit:
 		v.uuids = v.uuids.WithRole(primary)
 	case sm.CloseConn:
@@ -151,7 +154,11 @@ func (e *Engine) commit(v *volume) {
 	}
 	release := e.holdAnswers(v)
 	v.committing++
-	e.writeSuper(v, noPages, func(e *Engine, err Errno) {
+	pages := noPages
+	if v.tidy {
+		pages, v.tidy = lazyPages, false
+	}
+	e.writeSuper(v, pages, func(e *Engine, err Errno) {
 		v.committing--
 		if err != OK {
 			e.metaFailed(v, err)

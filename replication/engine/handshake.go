@@ -127,11 +127,11 @@ func (e *Engine) peerSizesReceived(v *volume, p wire.Sizes) error {
 		user = v.peer.user
 	}
 	size := metadata.EffectiveSize(v.layout.DataLimit, v.peer.disk, v.super.LastAgreedSize, user)
-	if size < v.size && v.state.Disk >= sm.Outdated && (!v.state.Conn.Established() || v.state.PeerDisk == sm.Diskless) {
+	if size < v.size && v.state.Disk >= sm.Outdated && (!v.state.Conn.Established() || v.state.PeerDisk < sm.Inconsistent) {
 		return mismatchf("volume %d: the peer's disk has room for %d bytes, %d are in use here: give the peer a disk that is large enough",
 			v.number, v.peer.disk, v.size)
 	}
-	if size != v.size && v.state.Conn.Established() && v.state.PeerDisk != sm.Diskless && v.state.Disk != sm.Negotiating {
+	if size != v.size && v.state.Conn.Established() && v.state.PeerDisk >= sm.Inconsistent && v.state.Disk != sm.Negotiating {
 		return mismatchf("volume %d: the peer has changed the size to %d bytes while connected, which is not served yet: connect again", v.number, size)
 	}
 	if size != v.size {

@@ -39,6 +39,7 @@ type volume struct {
 
 	effects      fifo[queuedEffect]
 	running      bool // runEffects is at work
+	tidy         bool // bits were cleared for good: generations that say so are written after them
 	committing   int  // superblock writes that a change waits for
 	superWritten bool // the superblock on disk is of this attach
 	fullSync     bool // every block is marked, and the bitmap on disk does not say so yet
