@@ -63,7 +63,8 @@ func (v *volume) metaKind() metadata.Kind {
 func (v *volume) resetDisk() {
 	v.bm, v.al, v.logSuspended = nil, nil, false
 	v.cache = cacheState{}
-	v.meta.plain, v.peerDirty, v.crashed = false, false, false
+	v.wrote(false) // whoever had the disk before may have left something in its cache
+	v.meta.plain, v.crashed = false, false
 }
 
 func (a *attaching) read(e *Engine, off int64, into []byte, next func(*attaching, *Engine)) {

@@ -40,6 +40,12 @@ func (e *Engine) diskIdle(v *volume) {
 	if !v.releasing || v.diskPending > 0 || v.meta.current != nil || !v.attached {
 		return
 	}
+	if v.volatile() && !v.flushReleased {
+		v.flushReleased = true
+		f := &releaseFlush{vol: v}
+		f.covers = e.flushDisk(v, f)
+		return
+	}
 	if !v.pagesReleased {
 		v.pagesReleased = true
 		e.writePages(v, changedPages, func(e *Engine, err Errno) {})
@@ -49,7 +55,7 @@ func (e *Engine) diskIdle(v *volume) {
 	if v.held() {
 		return
 	}
-	v.attached, v.releasing, v.pagesReleased, v.superWritten = false, false, false, false
+	v.attached, v.releasing, v.pagesReleased, v.flushReleased, v.superWritten = false, false, false, false, false
 	if v.state.Role == sm.Primary {
 		v.exposed = v.uuids.Current
 	}
@@ -57,6 +63,19 @@ func (e *Engine) diskIdle(v *volume) {
 	e.retryLog(v)
 	e.emit(CloseBacking{v.number})
 	e.commandsAdvance()
+}
+
+// releaseFlush makes durable what was written to a disk that is being let go.
+type releaseFlush struct {
+	vol    *volume
+	covers uint64
+}
+
+func (f *releaseFlush) ioDone(e *Engine, err Errno) {
+	if err == OK {
+		f.vol.flushed(f.covers)
+		f.vol.peerDirty = false
+	}
 }
 
 // held tells whether the bitmap or the log are still needed by a request that

@@ -299,6 +299,10 @@ func (e *Engine) settlePeerEpochs() {
 	}
 	dirty := false
 	for _, v := range e.vols {
+		if v.needsPeerFlush() && !v.attached {
+			e.trouble(NetworkFailure, &DiskError{Vol: v.number, What: "the disk is gone, and writes of the peer may be missing there"})
+			return
+		}
 		dirty = dirty || v.needsPeerFlush()
 	}
 	if e.now < in.dueAt && (dirty || e.conn.queue[MetaSock].empty()) {
@@ -322,7 +326,7 @@ func (e *Engine) settlePeerEpochs() {
 }
 
 func (v *volume) needsPeerFlush() bool {
-	return v.peerDirty && v.usable() && v.flush && !v.cfg.Disk.NoFlush
+	return v.peerDirty && v.flush && !v.cfg.Disk.NoFlush
 }
 
 // epochFlush makes the writes of the peer on one disk durable.

@@ -279,11 +279,10 @@ func (e *Engine) resyncProgress(v *volume) {
 
 // flushSynced makes the resynced blocks durable before the disk is called UpToDate.
 func (e *Engine) flushSynced(v *volume) {
-	if !v.flush || v.cfg.Disk.NoFlush || !v.peerDirty && e.conn.in.flushing == 0 {
+	if !v.volatile() {
 		e.fenceResync(v)
 		return
 	}
-	v.peerDirty = false
 	e.conn.peerBusy++
 	f := &syncFlush{vol: v, link: e.conn.generation}
 	f.covers = e.flushDisk(v, f)

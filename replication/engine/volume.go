@@ -25,17 +25,19 @@ type volume struct {
 	crashed   bool              // this node was a Primary that crashed
 	peer      peerSizes
 
-	size                     int64 // bytes exported, 0: not decided yet
-	bm                       *bitmap.Bitmap
-	al                       *bitmap.ActivityLog
-	layout                   metadata.Layout
-	super                    metadata.Superblock
-	attach                   *attaching
-	releasing, pagesReleased bool // the disk is being let go; its last pages are being written
-	meta                     metaWriter
-	flush                    bool // the backing store has a volatile cache
-	cache                    cacheState
-	attached                 bool // backing store and metadata are in use
+	size          int64 // bytes exported, 0: not decided yet
+	bm            *bitmap.Bitmap
+	al            *bitmap.ActivityLog
+	layout        metadata.Layout
+	super         metadata.Superblock
+	attach        *attaching
+	releasing     bool // the disk is being let go
+	flushReleased bool // its cache was flushed, or that has failed
+	pagesReleased bool // its last pages are being written
+	meta          metaWriter
+	flush         bool // the backing store has a volatile cache
+	cache         cacheState
+	attached      bool // backing store and metadata are in use
 
 	effects      fifo[queuedEffect]
 	running      bool // runEffects is at work
