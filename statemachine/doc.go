@@ -33,14 +33,25 @@
 // the reply and the packets that state it, then the work that it starts. So a
 // packet never claims what a power cut could take back.
 //
-// # Where it is stricter than the kernel's driver
+// # Where it differs from the kernel's driver
 //
-// Writes stay held during the whole of WFBitMapS ([State.HoldsWrites]). A
-// request for a resync or a verify is refused unless the disks that would serve
-// as good ones are UpToDate (the driver would declare them so). An Outdated disk that meets a
-// peer without a disk stays Outdated: nobody has shown that it is the newest. A
-// peer's request for a change that is not one of docs/drbd-wire.md 14.1 is
-// refused with NotSupported.
+// Each of these keeps data that the driver could lose, or ends a wait that it would not; a driver as the peer
+// takes all of it.
+//
+//   - Writes stay held during the whole of WFBitMapS ([State.HoldsWrites]).
+//   - A resync or a verify is refused unless the disks that would serve as good ones are
+//     UpToDate; the clamps of docs/drbd-wire.md 8.2 would declare them so. A peer's request for a
+//     change that is not one of 14.1 is refused with NotSupported.
+//   - An Outdated disk stays Outdated beside a peer without a disk, and says so. The target of a source whose own
+//     disk fails is not taken for good.
+//   - A peer's disk that becomes usable without a handshake costs the connection.
+//   - A disk that is invalidated is Inconsistent at once, and its source starts a generation: until the
+//     sync UUID has come both nodes would have the same one.
+//   - A Primary that goes on alone, on a disk that it had lost, starts a generation.
+//   - Unconfirmed writes are marked when the peer's disk is gone, not only when the peer is.
+//   - A failed handshake of a late attach is told to the peer, which would go on waiting.
+//   - Who skips the initial sync answers with P_STATE.
+//   - A generation that was put off while I/O was frozen is dropped if the peer is back with its data.
 //
 // # Limits
 //
