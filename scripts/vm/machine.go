@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -142,6 +143,27 @@ func (m *machine) release() {
 	if m.monitor != nil {
 		m.monitor.close()
 	}
+}
+
+// processors tells what each processor is at: a guest that hangs says nothing itself.
+func (m *machine) processors() string {
+	var text string
+	answer, err := m.monitor.ask("human-monitor-command", map[string]any{"command-line": "info registers -a"})
+	if err == nil {
+		err = json.Unmarshal(answer, &text)
+	}
+	if err != nil {
+		return "processors: " + err.Error()
+	}
+	var at []string
+	for line := range strings.Lines(text) {
+		for _, word := range strings.Fields(line) {
+			if strings.HasPrefix(word, "RIP=") || strings.HasPrefix(word, "EIP=") || strings.HasPrefix(word, "HLT=") {
+				at = append(at, word)
+			}
+		}
+	}
+	return "processors: " + strings.Join(at, " ")
 }
 
 // lastWords is what QEMU and the guest's console said last.

@@ -25,7 +25,7 @@ type Config struct {
 }
 
 // bootTimeout bounds a boot: some seconds in emulation, more on a busy machine.
-const bootTimeout = 2 * time.Minute
+const bootTimeout = 3 * time.Minute
 
 // A Node is a guest. Between a power cut (or shutdown) and BootAgain it is
 // down, and what is asked of it fails with ErrDown. Its disks are files that
@@ -131,14 +131,13 @@ func (n *Node) BootAgain(ctx context.Context) error {
 		n.machine = m
 		return nil
 	case <-ctx.Done():
-		err = ctx.Err()
-	case <-m.ended:
-		err = errors.New("qemu ended")
+		err = fmt.Errorf("the agent did not answer: %w", ctx.Err())
 	case <-m.session.closed:
-		err = errors.New("the agent's channel closed")
+		err = m.session.cause()
 	}
+	processors := m.processors()
 	m.kill()
-	return fmt.Errorf("boot %s on %s: %w (%s)", n.config.Name, n.image.Release, err, m.lastWords(n.dir.path(".")))
+	return fmt.Errorf("boot %s on %s: %w (%s; %s)", n.config.Name, n.image.Release, err, m.lastWords(n.dir.path(".")), processors)
 }
 
 // Name is the guest's host name.

@@ -26,18 +26,28 @@ type qmpAnswer struct {
 		Class string `json:"class"`
 		Desc  string `json:"desc"`
 	} `json:"error"`
-	Event string `json:"event"`
-	QMP   any    `json:"QMP"`
 }
 
 // newMonitor reads the greeting and leaves the negotiation mode.
 func newMonitor(conn net.Conn) (*monitor, error) {
 	m := &monitor{conn: conn, r: bufio.NewReader(conn)}
+	if err := conn.SetDeadline(time.Now().Add(qmpTimeout)); err != nil {
+		return nil, err
+	}
+	if _, err := m.r.ReadBytes('\n'); err != nil {
+		return nil, fmt.Errorf("qmp greeting: %w", err)
+	}
 	return m, m.execute("qmp_capabilities", nil)
 }
 
-// execute runs one command and waits for its answer.
+// execute runs one command and waits until it is done.
 func (m *monitor) execute(command string, arguments map[string]any) error {
+	_, err := m.ask(command, arguments)
+	return err
+}
+
+// ask runs one command and returns its answer.
+func (m *monitor) ask(command string, arguments map[string]any) (json.RawMessage, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	request := map[string]any{"execute": command}
@@ -46,28 +56,28 @@ func (m *monitor) execute(command string, arguments map[string]any) error {
 	}
 	line, err := json.Marshal(request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := m.conn.SetDeadline(time.Now().Add(qmpTimeout)); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := m.conn.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("qmp %s: %w", command, err)
+		return nil, fmt.Errorf("qmp %s: %w", command, err)
 	}
 	for {
 		line, err := m.r.ReadBytes('\n')
 		if err != nil {
-			return fmt.Errorf("qmp %s: %w", command, err)
+			return nil, fmt.Errorf("qmp %s: %w", command, err)
 		}
 		var answer qmpAnswer
 		if err := json.Unmarshal(line, &answer); err != nil {
-			return fmt.Errorf("qmp %s: %w", command, err)
+			return nil, fmt.Errorf("qmp %s: %w", command, err)
 		}
 		switch {
 		case answer.Error != nil:
-			return fmt.Errorf("qmp %s: %s: %s", command, answer.Error.Class, answer.Error.Desc)
+			return nil, fmt.Errorf("qmp %s: %s: %s", command, answer.Error.Class, answer.Error.Desc)
 		case answer.Return != nil:
-			return nil
+			return answer.Return, nil
 		}
 	}
 }

@@ -128,6 +128,13 @@ func (s *session) handle(f channel.Frame) error {
 	return nil
 }
 
+// cause is why the session ended; nil while it has not.
+func (s *session) cause() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
 // fail ends every job and refuses new ones.
 func (s *session) fail(cause error) {
 	s.conn.Close()
