@@ -39,7 +39,7 @@ func (n *pairNode) answered(b int, done bool) {
 func (n *pairNode) read(b int) error {
 	want, got := n.complete[b], 0
 	switch {
-	case want == 0 || !n.primary() || n.s.HoldsReads():
+	case want == 0 || n.contested || !n.primary() || n.s.HoldsReads():
 		return nil
 	case n.s.ReadsLocally() || n.s.ReadsCleanLocally() && !n.bits[b]:
 		got = n.data[b]

@@ -133,6 +133,8 @@ func (p *twoNodes) verdict() (string, error) {
 			return string(refused.Reason), nil
 		case errors.As(n.why, &rule):
 			return string(rule), nil
+		case n.rules().StaleDisk:
+			return "a Primary whose data is nowhere any more", nil
 		default:
 			return "", fmt.Errorf("%s is apart for no reason", n.name)
 		}

@@ -21,6 +21,9 @@ type pairNode struct {
 	unacked  [pairBlocks]bool // sent as data, not confirmed
 	written  [pairBlocks]int  // by the applications here since the promotion; 0: nothing
 	complete [pairBlocks]int  // what of it they know to be done
+
+	contested bool // the other node was Primary at the same time: nothing is promised
+
 	disk     pairMetadata
 	attached Disk // Rules.Negotiated
 
@@ -91,7 +94,10 @@ func (n *pairNode) step(ev Event) error {
 		n.ownSent, n.peerSent = false, false
 	}
 	if next.Role != old.Role {
-		n.written, n.complete = [pairBlocks]int{}, [pairBlocks]int{}
+		n.written, n.complete, n.contested = [pairBlocks]int{}, [pairBlocks]int{}, false
+		if n.primary() && n.peer.primary() {
+			n.contested, n.peer.contested = true, true
+		}
 	}
 	if next.Disk.Usable() {
 		defer func() { n.exposed = n.u.Current }()
@@ -284,7 +290,7 @@ func (n *pairNode) receive(p any) {
 			n.step(Refused{DifferentData})
 			return
 		}
-		if !n.s.Disk.Usable() && n.s.Conn.Established() {
+		if !n.s.Disk.Usable() && n.s.ReadsRemotely() {
 			n.exposed = p.Current
 		}
 		if p.Flags&FlagSkipInitialSync != 0 {

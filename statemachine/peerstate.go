@@ -124,6 +124,8 @@ func (ev PeerState) meet(s State, disk Disk, r Rules) turn {
 		}
 	case due && !ev.Decision.Made():
 		panic("statemachine: a handshake was due and none was held")
+	case due && s.Disk == Negotiating && r.StaleDisk && ev.Decision.Target != WFBitMapT:
+		next.Conn, next.Disk = Connected, Failed // the applications would go back to older data
 	case due:
 		next.Conn, how.FullSync = ev.Decision.Target, ev.Decision.FullSync
 		next = next.settled(r)

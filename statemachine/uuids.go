@@ -137,7 +137,7 @@ func (u UUIDs) Adopt(current uint64, primary bool) UUIDs {
 // is to be refused with [DifferentData].
 //
 // What they have seen is the own current UUID as long as the disk is usable, and after that, also while a disk is
-// being attached, whatever current UUID the peer announces while Connected. Before the disk is attached again, alone, its
+// being attached, whatever current UUID the peer announces while Connected with an UpToDate disk. Before the disk is attached again, alone, its
 // current UUID has to be the exposed one, too. Source: docs/drbd-wire.md 7.4, docs/drbd-metadata.md 5.3.
 func (s State) DataDiffers(exposed, current uint64) bool {
 	return s.Role == Primary && s.Disk < Inconsistent && (s.Conn < Connected || s.PeerDisk == Diskless) &&
