@@ -10,6 +10,9 @@ func (n *pairNode) write(b, version int) {
 	if !n.primary() || n.s.HoldsWrites() || !n.s.HasData() || n.unacked[b] {
 		return
 	}
+	if n.asking {
+		return // the answer to a resync request must not overwrite it: docs/drbd-wire.md 12.7
+	}
 	n.written[b] = version
 	if n.s.WritesLocally() {
 		n.data[b] = version
