@@ -228,6 +228,10 @@ func (a *attaching) use(e *Engine) {
 	if a.ready = e.rules(v).Handshaking; a.ready {
 		return
 	}
+	if v.staleForPrimary() && !v.state.Conn.Established() {
+		a.fail(e, fmt.Errorf("this node is Primary on data %016X, the disk has %016X: connect first, the peer has the data", v.exposed, v.uuids.Current))
+		return
+	}
 	v.attach, v.attached = nil, true
 	if !v.fullSyncing {
 		v.fullSync = false

@@ -200,9 +200,10 @@ func (e *Engine) closeConn(v *volume, why error) {
 	for _, o := range e.vols {
 		if !o.state.Conn.Ending() && o.state.Conn != sm.StandAlone {
 			// What befalls one volume befalls the connection.
-			e.step(o, sm.PeerLost{Why: v.state.Conn}, "the connection ends")
 			if v.state.Conn == sm.Disconnecting {
 				e.step(o, sm.Refused{Why: why}, "the connection ends")
+			} else {
+				e.step(o, sm.PeerLost{Why: v.state.Conn}, "the connection ends")
 			}
 		}
 	}

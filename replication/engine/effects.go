@@ -52,12 +52,22 @@ func (e *Engine) rules(v *volume) sm.Rules {
 	r.ResolveConflicts = e.conn.link.ResolveConflicts
 	r.HasBitmapUUID = v.uuids.Bitmap != 0
 	r.Negotiated = v.restored
+	if v.state.Role == sm.Primary {
+		// What was written while the disk was away is on the peer's alone.
+		r.Negotiated = min(r.Negotiated, sm.Outdated)
+	}
 	r.Handshaking = false
 	for _, o := range e.vols {
 		r.Handshaking = r.Handshaking || o.state.Conn == sm.WFReportParams
 		r.OtherPeerPrimary = r.OtherPeerPrimary || o != v && o.state.Peer == sm.Primary
 	}
 	return r
+}
+
+// staleForPrimary tells whether the disk that is attached here may lack what
+// this Primary wrote to the peer's disk while it had none of its own.
+func (v *volume) staleForPrimary() bool {
+	return v.state.Role == sm.Primary && v.exposed != 0 && (v.exposed^v.uuids.Current)&^sm.RoleBit != 0
 }
 
 // changed logs a transition and keeps what follows from it in memory.
@@ -73,6 +83,12 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		v.exchange.progress = e.now
 		if !v.state.Conn.BitmapExchange() {
 			v.exchange.reset()
+		}
+	}
+	if v.state.Disk < sm.Inconsistent && (old.Disk >= sm.Inconsistent || old.Role != v.state.Role) && v.state.Role == sm.Primary {
+		v.exposed = v.uuids.Current
+		if v.state.ReadsRemotely() {
+			v.exposed = exposedUnknown // it starts a generation now, and says which
 		}
 	}
 	if v.state.Redundant() {

@@ -56,9 +56,6 @@ func (e *Engine) diskIdle(v *volume) {
 		return
 	}
 	v.attached, v.releasing, v.pagesReleased, v.flushReleased, v.superWritten = false, false, false, false, false
-	if v.state.Role == sm.Primary {
-		v.exposed = v.uuids.Current
-	}
 	e.step(v, sm.DetachDone{}, "the disk is let go")
 	e.retryLog(v)
 	e.emit(CloseBacking{v.number})

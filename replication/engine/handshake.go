@@ -8,6 +8,10 @@ import (
 	sm "github.com/urbd/urbd/statemachine"
 )
 
+// exposedUnknown stands for a generation that the peer has begun, or is about
+// to, and that this node has not heard of.
+const exposedUnknown = ^uint64(0)
+
 // sendProtocol opens the parameter exchange (wire 7.1).
 func (e *Engine) sendProtocol() {
 	q := &e.conn.queue[DataSock]
@@ -207,11 +211,11 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 	}
 	st := v.state
 	if st.Role == sm.Primary && st.Disk < sm.Inconsistent && (!st.Conn.Established() || st.PeerDisk == sm.Diskless) &&
-		v.exposed != 0 && (v.exposed^p.Current)&^sm.RoleBit != 0 {
+		v.exposed != 0 && v.exposed != exposedUnknown && (v.exposed^p.Current)&^sm.RoleBit != 0 {
 		return mismatchf("volume %d: this node is Primary on data %016X that the peer does not have (it has %016X)", v.number, v.exposed, p.Current)
 	}
 	v.peerUUIDs, v.peerKnown = got, true
-	if st.Disk == sm.Diskless && st.Conn.Established() {
+	if st.Disk < sm.Inconsistent && st.Conn.Established() {
 		v.exposed = p.Current
 	}
 	if p.Flags&wire.UUIDSkipInitialSync != 0 {
@@ -256,7 +260,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	if ev.Decision.Made() {
 		v.rules.ConsiderResync = false
 	}
-	if old.Conn < sm.Connected && v.state.Conn.Established() && v.state.Disk == sm.Diskless {
+	if old.Conn < sm.Connected && v.state.Conn.Established() && v.state.Disk < sm.Inconsistent {
 		v.exposed = v.peerUUIDs.Current
 	}
 	if err := ev.Decision.Err; err != nil {
