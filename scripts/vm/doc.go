@@ -25,7 +25,8 @@
 //
 // # Bounds
 //
-// Nothing waits for ever. A boot ends after two minutes, Run and its like after
+// Nothing waits for ever. A boot ends after 80 seconds (in emulation it is tried
+// twice, and the first failure logged), Run and its like after
 // two minutes unless their context says otherwise, and a guest whose agent is
 // unheard for 90 seconds is given up (ErrSilent). A QEMU process dies with the
 // process that started it; Close removes what a node kept on this machine, and

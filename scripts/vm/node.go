@@ -24,8 +24,9 @@ type Config struct {
 	Log        func(format string, args ...any)
 }
 
-// bootTimeout bounds a boot: some seconds in emulation, more on a busy machine.
-const bootTimeout = 3 * time.Minute
+// bootTimeout bounds one try to boot: some seconds in emulation, more on a busy
+// machine. It is shorter than silence, so that it is what tells a guest that never spoke.
+const bootTimeout = silence - 10*time.Second
 
 // A Node is a guest. Between a power cut (or shutdown) and BootAgain it is
 // down, and what is asked of it fails with ErrDown. Its disks are files that
@@ -113,9 +114,24 @@ func (n *Node) BootAgain(ctx context.Context) error {
 			return fmt.Errorf("%s is running", n.config.Name)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	err := n.bootOnce(ctx)
+	if errors.Is(err, errNoLife) && ctx.Err() == nil && !kvmUsable() {
+		n.log("%v: once more", err)
+		err = n.bootOnce(ctx)
+	}
+	return err
+}
+
+// errNoLife is the cause when the agent of a fresh guest did not say a word in
+// time. Nothing of the user's has run by then, so the boot may be repeated: in
+// emulation one hangs now and then.
+var errNoLife = errors.New("no sign of life")
+
+func (n *Node) bootOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, errNoLife)
 	defer cancel()
-	m, err := startMachine(ctx, n.image, n.dir.path("."), machineArgs(n.image, n.config, n.dir))
+	dir := n.dir.path(".")
+	m, err := startMachine(ctx, n.image, dir, machineArgs(n.image, n.config, n.dir))
 	if err != nil {
 		return fmt.Errorf("boot %s: %w", n.config.Name, err)
 	}
@@ -131,13 +147,19 @@ func (n *Node) BootAgain(ctx context.Context) error {
 		n.machine = m
 		return nil
 	case <-ctx.Done():
-		err = fmt.Errorf("the agent did not answer: %w", ctx.Err())
+		err = context.Cause(ctx)
 	case <-m.session.closed:
 		err = m.session.cause()
 	}
 	processors := m.processors()
 	m.kill()
-	return fmt.Errorf("boot %s on %s: %w (%s; %s)", n.config.Name, n.image.Release, err, m.lastWords(n.dir.path(".")), processors)
+	return fmt.Errorf("boot %s on %s: %w (%s; %s)", n.config.Name, n.image.Release, err, m.lastWords(dir), processors)
+}
+
+func (n *Node) log(format string, args ...any) {
+	if n.config.Log != nil {
+		n.config.Log(format, args...)
+	}
 }
 
 // Name is the guest's host name.
