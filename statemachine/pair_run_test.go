@@ -81,9 +81,13 @@ var pairActions = map[string]func(p *twoNodes, n *pairNode, block int){
 			n.step(DiskFailed{})
 		}
 	},
-	"invalidate": func(_ *twoNodes, n *pairNode, _ int) { n.request(Invalidate{}) },
-	"overwrite":  func(_ *twoNodes, n *pairNode, _ int) { n.request(InvalidateRemote{}) },
-	"pause":      func(_ *twoNodes, n *pairNode, b int) { n.step(Pause{b%2 == 0}) },
+	"invalidate": func(_ *twoNodes, n *pairNode, _ int) {
+		if n.spare() { // or it is the only good data that is thrown away, by order
+			n.request(Invalidate{})
+		}
+	},
+	"overwrite": func(_ *twoNodes, n *pairNode, _ int) { n.request(InvalidateRemote{}) },
+	"pause":     func(_ *twoNodes, n *pairNode, b int) { n.step(Pause{b%2 == 0}) },
 	// By one administrator only: two that do it at once leave two generations of the same data, which the next
 	// handshake calls a split brain.
 	"skip sync": func(p *twoNodes, _ *pairNode, _ int) {
