@@ -223,7 +223,7 @@ func (e *Engine) peerReplies(v *volume, code int32) {
 // peerRepliesAll takes P_CONN_ST_CHG_REPLY.
 func (e *Engine) peerRepliesAll(code int32) {
 	r := e.conn.request
-	if r == nil || !sm.Consents(code) && e.vols[0].state.Conn.Ending() {
+	if r == nil || code == sm.ConcurrentChange.RefusalCode() || !sm.Consents(code) && e.vols[0].state.Conn.Ending() {
 		return // the peer has refused because it disconnects itself; retryRequests goes on
 	}
 	e.conn.request = nil

@@ -6,9 +6,9 @@ import "github.com/urbd/urbd/bitmap"
 // it may be carried out.
 type logUser interface {
 	span() (first, last uint32)
-	// logHot goes on with the write. held says that it holds references on its
-	// extents; false if there is no log to write to.
-	logHot(e *Engine, held bool)
+	// logHot goes on with the write. held is the log in which it holds
+	// references on its extents; nil if there is none to write to.
+	logHot(e *Engine, held *bitmap.ActivityLog)
 }
 
 func extents(off, n int64) (first, last uint32) {
@@ -20,11 +20,11 @@ func extents(off, n int64) (first, last uint32) {
 // came until then (metadata 4.5).
 func (e *Engine) useLog(v *volume, u logUser) {
 	if !v.logs() {
-		u.logHot(e, false)
+		u.logHot(e, nil)
 		return
 	}
 	if v.al.TryGet(u.span()) {
-		u.logHot(e, true)
+		u.logHot(e, v.al)
 		return
 	}
 	if v.logQueue.len() > 0 || !e.stage(v, u) {
@@ -47,10 +47,10 @@ func (e *Engine) retryLog(v *volume) {
 		switch {
 		case !v.logs():
 			v.logQueue.pop()
-			u.logHot(e, false)
+			u.logHot(e, nil)
 		case v.al.TryGet(u.span()):
 			v.logQueue.pop()
-			u.logHot(e, true)
+			u.logHot(e, v.al)
 		case e.stage(v, u):
 			v.logQueue.pop()
 		default:
@@ -80,8 +80,12 @@ func (e *Engine) logWritten(v *volume, err Errno) {
 	} else {
 		v.al.Commit()
 	}
+	held := v.al
+	if err != OK {
+		held = nil
+	}
 	for _, u := range v.staged.takeAll() {
-		u.logHot(e, err == OK)
+		u.logHot(e, held)
 	}
 	e.retryLog(v)
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"time"
 
+	"github.com/urbd/urbd/bitmap"
 	"github.com/urbd/urbd/replication/wire"
 )
 
@@ -33,7 +34,7 @@ type peerReq struct {
 	serial uint64 // of the receiving epoch
 	link   uint64 // generation of the connection; answers of an older one are dropped
 	buf    []byte
-	logged bool // references in the activity log are held
+	log    *bitmap.ActivityLog // in which references are held, or nil
 	ok     bool
 }
 
@@ -51,9 +52,8 @@ func (e *Engine) newPeerReq(v *volume, kind peerKind, off, n int64, id uint64) *
 
 // end gives p and its buffer back.
 func (p *peerReq) end(e *Engine) {
-	if p.logged {
-		first, last := p.span()
-		p.vol.al.Put(first, last)
+	if p.log != nil {
+		p.log.Put(p.span())
 		e.retryLog(p.vol)
 	}
 	if p.buf != nil {
@@ -172,8 +172,8 @@ func (p *peerReq) rangeFree(e *Engine) {
 
 func (p *peerReq) span() (first, last uint32) { return extents(p.off, p.n) }
 
-func (p *peerReq) logHot(e *Engine, held bool) {
-	p.logged = held
+func (p *peerReq) logHot(e *Engine, held *bitmap.ActivityLog) {
+	p.log = held
 	p.vol.setOutOfSync(p.off, p.n)
 	p.apply(e)
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"github.com/urbd/urbd/bitmap"
 	"github.com/urbd/urbd/replication/wire"
 )
 
@@ -18,10 +19,10 @@ type write struct {
 	gen uint32
 	idx uint32
 
-	hot     bool   // references in the activity log are held
-	remote  bool   // sent to the peer as data
-	serial  uint64 // its epoch
-	next    *write // in the epoch
+	log     *bitmap.ActivityLog // in which references are held, or nil
+	remote  bool                // sent to the peer as data
+	serial  uint64              // its epoch
+	next    *write              // in the epoch
 	local   phase
 	sending bool // the payload is queued or in flight
 	acked   bool // what the protocol asks of the peer has happened, or cannot any more
@@ -91,8 +92,8 @@ func (w *write) rangeFree(e *Engine) {
 
 func (w *write) span() (first, last uint32) { return extents(w.off, w.n) }
 
-func (w *write) logHot(e *Engine, held bool) {
-	w.hot = held
+func (w *write) logHot(e *Engine, held *bitmap.ActivityLog) {
+	w.log = held
 	w.launch(e)
 }
 
@@ -263,12 +264,12 @@ func (w *write) finish(e *Engine) {
 	if w.remote {
 		e.conn.apInFlight -= w.n
 	}
-	hot := w.hot
-	if hot {
-		v.al.Put(w.span())
+	held := w.log
+	if held != nil {
+		held.Put(w.span())
 	}
 	e.writes.put(w)
-	if hot {
+	if held != nil {
 		e.retryLog(v)
 	}
 }
