@@ -1,0 +1,84 @@
+//go:build rig
+
+package lab
+
+import (
+	"testing"
+
+	"github.com/urbd/urbd/scripts/vm"
+)
+
+// TestDaemon ends the daemon of a Primary under a verifying writer, by force and in order: the writer sees a pause
+// and no error, and the disks are equal in the end.
+func TestDaemon(t *testing.T) {
+	eachKernel(t, func(t *testing.T, k vm.Kernel) {
+		b := newBench(t, Options{Kernel: k})
+		b.ok(b.Up(b.ctx))
+		b.ok(b.Sync(b.ctx, b.Alpha))
+		b.sh(b.Alpha, "mkfs.ext4 -q -F /dev/ublkb0; mkdir -p /mnt; mount /dev/ublkb0 /mnt; echo kept > /mnt/file; sync")
+		for _, signal := range []string{"KILL", "TERM", "KILL"} {
+			b.t.Logf("SIG%s", signal)
+			writer, err := b.Alpha.Start(b.ctx, vm.Cmd{
+				Argv:   []string{"dd", "if=/dev/urandom", "of=/mnt/" + signal, "bs=64k", "count=200", "conv=fsync"},
+				Stdout: logWriter{b.t}, Stderr: logWriter{b.t},
+			})
+			b.ok(err)
+			b.writes(b.Alpha, 1<<20)
+			b.daemonDies(signal)
+			b.urbd(b.Alpha, "up", Resource)
+			b.finished(writer)
+			b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+		}
+		b.sh(b.Alpha, "grep -q kept /mnt/file; umount /mnt; fsck.ext4 -f -n /dev/ublkb0")
+		b.urbd(b.Alpha, "secondary", Resource)
+		b.leftBehind()
+		b.equalDisks()
+	})
+}
+
+// daemonDies ends the daemon of the Primary while its device is mounted.
+func (b *bench) daemonDies(signal string) {
+	b.sh(b.Alpha, `pid=$(cat /run/urbd/r0.lock); kill -%s $pid; while [ -e /proc/$pid ]; do sleep 0.1; done; [ -b /dev/ublkb0 ]`, signal)
+	b.refused(b.Alpha, []string{"urbd up r0"}, "role", Resource)
+	b.refused(b.Alpha, []string{"/dev/ublkb0", "unmount"}, "down", Resource)
+}
+
+// leftBehind kills a Secondary, whose device nobody has started: down cleans up, and the minor is free again.
+func (b *bench) leftBehind() {
+	b.sh(b.Alpha, `pid=$(cat /run/urbd/r0.lock); kill -KILL $pid; while [ -e /proc/$pid ]; do sleep 0.1; done`)
+	b.urbd(b.Alpha, "down", Resource)
+	b.sh(b.Alpha, "[ ! -e /dev/ublkc0 ]")
+	b.urbd(b.Alpha, "up", Resource)
+	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+}
+
+// TestWhatIsMissing starts a resource on a machine that lacks something: each gets a sentence with the next step.
+func TestWhatIsMissing(t *testing.T) {
+	b := newBench(t, Options{Kernel: vm.Linux6_12})
+	for _, n := range b.Nodes() {
+		b.ok(b.Prepare(b.ctx, n))
+		b.urbd(n, "create-md", "--force", Resource)
+	}
+	b.sh(b.Alpha, "rmmod ublk_drv")
+	b.refused(b.Alpha, []string{"modprobe ublk_drv"}, "up", Resource)
+	b.sh(b.Alpha, "modprobe ublk_drv")
+
+	b.sh(b.Alpha, "nc -l -p 7789 >/dev/null 2>&1 </dev/null & echo $! > /tmp/nc; until grep -q ':1E6D ' /proc/net/tcp /proc/net/tcp6; do sleep 0.1; done")
+	b.refused(b.Alpha, []string{"7789", "in use"}, "up", Resource)
+	b.sh(b.Alpha, "kill $(cat /tmp/nc)")
+
+	b.sh(b.Alpha, "sed 's/10.77.0.1:/10.77.0.9:/' /etc/urbd.d/r0.res > /tmp/moved.res")
+	b.refused(b.Alpha, []string{"10.77.0.9", "10.77.0.1"}, "-c", "/tmp/moved.res", "up", Resource)
+	b.sh(b.Alpha, "sed 's,/dev/vda,/dev/vdz,' /etc/urbd.d/r0.res > /tmp/gone.res")
+	b.refused(b.Alpha, []string{"/dev/vdz", "does not exist"}, "-c", "/tmp/gone.res", "up", Resource)
+	b.sh(b.Alpha, "mkfs.ext4 -q -F /dev/vda 32M; mkdir -p /mnt; mount -t ext4 /dev/vda /mnt")
+	b.refused(b.Alpha, []string{"/dev/vda", "/mnt"}, "up", Resource)
+	b.sh(b.Alpha, "umount /mnt")
+
+	b.urbd(b.Alpha, "up", Resource)
+	b.sh(b.Alpha, `sed 's/resource r0/resource r1/; s/:7789/:7790/; s,/dev/vda,/tmp/r1.img,' /etc/urbd.d/r0.res > /tmp/r1.res; truncate -s 8M /tmp/r1.img`)
+	b.urbd(b.Alpha, "-c", "/tmp/r1.res", "create-md", "r1")
+	b.refused(b.Alpha, []string{"minor 0 is taken", "another minor"}, "-c", "/tmp/r1.res", "up", "r1")
+	b.urbd(b.Beta, "up", Resource)
+	b.state(b.Alpha, "cstate", "Connected")
+}
