@@ -1,0 +1,37 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// fakeSystemctl puts a systemctl into PATH that fails to start units, and says what a unit said.
+func fakeSystemctl(t *testing.T, show string) {
+	t.Helper()
+	dir := t.TempDir()
+	script := "#!/bin/sh\nif [ $1 = show ]; then printf '" + show + "'; else echo \"Job for $2 failed.\" >&2; exit 1; fi\n"
+	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+func TestSystemdStartHandsOnWhatTheUnitSaid(t *testing.T) {
+	fakeSystemctl(t, `StatusText=/dev/sdb is in use by the mount at /mnt\nExecMainStatus=20\n`)
+	err := systemdStart(t.Context(), "my-res")
+	failed := new(startError)
+	if !errors.As(err, &failed) || failed.code != 20 || failed.text != "/dev/sdb is in use by the mount at /mnt" {
+		t.Errorf("systemdStart = %#v", err)
+	}
+}
+
+func TestSystemdStartNamesTheJournalOfAUnitThatSaidNothing(t *testing.T) {
+	fakeSystemctl(t, `StatusText=\nExecMainStatus=0\n`)
+	err := systemdStart(t.Context(), "my-res")
+	if exitCode(err) != exitSystem || !strings.Contains(err.Error(), `journalctl -u urbd@my\x2dres.service`) || !strings.Contains(err.Error(), "failed.") {
+		t.Errorf("systemdStart = %v, exit code %d", err, exitCode(err))
+	}
+}
