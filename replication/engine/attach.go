@@ -64,7 +64,7 @@ func (v *volume) resetDisk() {
 	v.bm, v.al, v.logSuspended = nil, nil, false
 	v.cache = cacheState{}
 	v.wrote(false) // whoever had the disk before may have left something in its cache
-	v.meta.plain, v.crashed = false, false
+	v.meta.plain, v.crashed = true, false // what is read may be in the cache of the metadata device only
 }
 
 func (a *attaching) read(e *Engine, off int64, into []byte, next func(*attaching, *Engine)) {
@@ -76,11 +76,14 @@ func (a *attaching) ioDone(e *Engine, err Errno) {
 	if a.v.attach != a {
 		return
 	}
-	if err != OK {
+	switch {
+	case a.v.state.Disk != statemachine.Attaching:
+		a.fail(e, a.givenUp())
+	case err != OK:
 		a.fail(e, &DiskError{Vol: a.v.number, What: "metadata cannot be read", Errno: err})
-		return
+	default:
+		a.next(e)
 	}
-	a.next(e)
 }
 
 // superblock checks the block and its place.
@@ -211,6 +214,8 @@ func (a *attaching) writeBitmap(e *Engine, err Errno) {
 func (a *attaching) then(e *Engine, err Errno, next func()) {
 	switch {
 	case a.v.attach != a:
+	case a.v.state.Disk != statemachine.Attaching:
+		a.fail(e, a.givenUp())
 	case err != OK:
 		a.fail(e, &DiskError{Vol: a.v.number, What: "metadata cannot be written", Errno: err})
 	default:
@@ -256,7 +261,15 @@ func (a *attaching) fail(e *Engine, err error) {
 	v := a.v
 	v.attach, v.attached = nil, false
 	v.resetDisk()
+	v.releasing = false
 	e.step(v, statemachine.AttachFailed{}, "attach")
+	e.step(v, statemachine.DetachDone{}, "the disk is let go")
 	e.out.Events = append(e.out.Events, CloseBacking{v.number})
 	e.reply_(a.id, err)
+	e.commandsAdvance()
+}
+
+// givenUp is the answer to an attach that a forced detach has overtaken.
+func (a *attaching) givenUp() error {
+	return &DiskError{Vol: a.v.number, What: "it was detached while it was being attached"}
 }

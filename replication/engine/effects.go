@@ -107,7 +107,8 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 	primary := v.state.Role == sm.Primary
 	switch eff.(type) {
-	case sm.MarkUnacked: // loseEpochs does it for all volumes at once
+	case sm.MarkUnacked:
+		e.markUnconfirmed(v)
 	case sm.SetAllBits:
 		if v.bm != nil {
 			v.bm.SetAll()
@@ -127,17 +128,21 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 		v.rules.NewUUIDPending = false
 	case sm.AdoptCurrentUUID:
 		v.uuids = v.uuids.Adopt(v.peerUUIDs.Current, primary)
+		v.peerUUIDs.UUIDs = v.uuids
 	case sm.ClearBitmapUUID:
 		v.uuids = v.uuids.ClearBitmap()
+		v.peerUUIDs.UUIDs = v.uuids
 	case sm.StartSourceUUIDs:
 		v.uuids, v.syncUUID = v.uuids.StartSource(e.newUUID())
 	case sm.StartTargetUUIDs:
 		v.uuids = v.uuids.StartTarget(v.syncUUID, primary)
 	case sm.FinishSourceUUIDs:
 		v.uuids = v.uuids.FinishSource()
+		v.peerUUIDs.UUIDs = v.uuids // it ends with the same
 		v.tidy = true
 	case sm.FinishTargetUUIDs:
 		v.uuids = v.uuids.FinishTarget(v.peerUUIDs.UUIDs, primary)
+		v.peerUUIDs.UUIDs = v.uuids
 		v.tidy = true
 	case sm.SetRoleBit:
 		v.uuids = v.uuids.WithRole(primary)

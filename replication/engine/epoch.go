@@ -109,6 +109,18 @@ func (e *Engine) barrierAck(p wire.BarrierAck) error {
 	return nil
 }
 
+// markUnconfirmed marks the ranges of a volume's writes that the peer has not
+// confirmed as durable. Their requests go on waiting for their answers.
+func (e *Engine) markUnconfirmed(v *volume) {
+	for i := range e.conn.epochs.open.len() {
+		for w := e.conn.epochs.open.at(i).first; w != nil; w = w.next {
+			if w.vol == v {
+				v.setOutOfSync(w.off, w.n)
+			}
+		}
+	}
+}
+
 // loseEpochs ends every epoch because the connection is gone: whatever the peer
 // has not confirmed may be missing on its disk. The bits are set first, all of
 // them, so that no answer overtakes the knowledge.

@@ -249,6 +249,9 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	cause := "peer's state"
 	if d := ev.Decision; d.Made() {
 		cause = handshakeCause(d)
+		if d.Err == nil {
+			v.peerUUIDs.UUIDs = d.Peer
+		}
 		if d.Err == nil && d.Self != v.uuids {
 			v.uuids = d.Self
 			e.commit(v)

@@ -233,7 +233,8 @@ func (w *write) answer(e *Engine) {
 	switch {
 	case w.op != OpWrite && w.local == localDone && !w.localOK:
 		// This disk still has the old content and stays attached.
-	case w.localOK || w.remote && w.peerGood(e):
+	case w.localOK && v.state.ReadsLocally() || w.remote && w.peerGood(e):
+		// A disk that is not UpToDate will be overwritten: its copy alone is none.
 		r.Err = OK
 	}
 	r.write, w.req = nil, nil
