@@ -20,6 +20,39 @@ func (d *Disk) ReadSafe(b []byte, off int64) (int, error) {
 	return len(b), nil
 }
 
+// ReadCut reads what a power cut at this moment could leave: each sector that
+// is volatile as one of the versions that it may have, by pick (a number below n).
+// It returns whether anything was volatile.
+func (d *Disk) ReadCut(b []byte, off int64, pick func(n int) int) (volatile bool) {
+	n := int64(len(b))
+	d.safe.read(off, b)
+	put := func(at int64, data []byte) {
+		if at < off || at >= off+n {
+			return
+		}
+		volatile = true
+		if pick(2) == 0 {
+			return
+		}
+		if to := b[at-off:][:min(SectorSize, off+n-at)]; data == nil {
+			clear(to)
+		} else {
+			copy(to, data)
+		}
+	}
+	for _, r := range d.cache {
+		if r.off < off+n && off < r.off+r.n {
+			r.sectors(put)
+		}
+	}
+	for _, f := range d.flights {
+		if f.writes() && f.io.Off < off+n && off < f.io.Off+f.io.Len {
+			each(f.io, put)
+		}
+	}
+	return volatile
+}
+
 // WriteAt changes the content durably. It is no I/O of the disk: no rule applies.
 func (d *Disk) WriteAt(b []byte, off int64) (int, error) {
 	if off < 0 || off > d.size-int64(len(b)) {

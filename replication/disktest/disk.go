@@ -149,7 +149,7 @@ func (d *Disk) finishWrite(off, n int64, data []byte, durable bool) {
 	d.now.write(off, n, data)
 	if !durable && !d.WriteThrough {
 		r := &record{off: off, n: n, seq: d.nextSeq()}
-		if data != nil {
+		if data != nil && !allZero(data) {
 			r.data = append([]byte(nil), data...)
 		}
 		d.cache = append(d.cache, r)

@@ -62,4 +62,16 @@ func (p pages) clone() pages {
 
 var zeroPage [pageSize]byte
 
+// zero tells whether up to a page of b is zero.
 func zero(b []byte) bool { return string(b) == string(zeroPage[:len(b)]) }
+
+func allZero(b []byte) bool {
+	for len(b) > 0 {
+		n := min(len(b), pageSize)
+		if !zero(b[:n]) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}

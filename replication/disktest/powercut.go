@@ -74,6 +74,9 @@ func (f *Flight) Own() {
 // InFlight is the number of I/Os that have not ended.
 func (d *Disk) InFlight() int { return len(d.flights) }
 
+// Unsafe is the number of writes that a power cut may take a part of.
+func (d *Disk) Unsafe() int { return len(d.cache) + len(d.flights) }
+
 // Volatile calls f for every range that a power cut may change: finished
 // writes that are not durable, and writes in flight.
 func (d *Disk) Volatile(f func(off, n int64)) {

@@ -50,3 +50,13 @@ func (r *Rule) fires(d *Disk) bool {
 	r.Hits++
 	return true
 }
+
+// Spoilt tells whether a rule may still make an I/O fail.
+func (d *Disk) Spoilt() bool {
+	for _, r := range d.rules {
+		if r.Count == 0 || r.Hits < r.Count {
+			return true
+		}
+	}
+	return false
+}
