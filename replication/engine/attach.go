@@ -63,7 +63,7 @@ func (v *volume) metaKind() metadata.Kind {
 func (v *volume) resetDisk() {
 	v.bm, v.al, v.logSuspended = nil, nil, false
 	v.cache = cacheState{}
-	v.wrote(false) // whoever had the disk before may have left something in its cache
+	v.wrote(false)                        // whoever had the disk before may have left something in its cache
 	v.meta.plain, v.crashed = true, false // what is read may be in the cache of the metadata device only
 }
 

@@ -42,7 +42,15 @@ type conn struct {
 	heardAt Instant // anything came on either socket
 	metaAt  Instant // anything came on meta
 	pingAt  Instant // of the ping that is not answered, 0: none
-	fences  []func(e *Engine)
+	pings   uint64  // sent
+	pongs   uint64  // answers to them, which come in their order
+	fences  []fence
+}
+
+// fence is what goes on when the peer has answered a certain ping.
+type fence struct {
+	ping uint64
+	then func(e *Engine)
 }
 
 // connPhase says what the sockets are good for.
@@ -105,7 +113,7 @@ func (e *Engine) ConnUp(now Instant, link Link) {
 	c.phase, c.link, c.features = connLive, link, link.Features
 	c.generation++
 	c.upAt, c.heardAt, c.metaAt, c.pingAt = e.now, e.now, e.now, 0
-	c.protocolSeen, c.peerDryRun, c.request, c.fences = false, false, nil, nil
+	c.protocolSeen, c.peerDryRun, c.request, c.fences, c.pings, c.pongs = false, false, nil, nil, 0, 0
 	c.resetEpochs()
 	c.resetPeerEpochs()
 	for i := range c.recv {
@@ -290,6 +298,7 @@ func (e *Engine) ping() {
 		return
 	}
 	q.packet(wire.CmdPing, 0, 0)
+	e.conn.pings++
 	if e.conn.pingAt == 0 {
 		e.conn.pingAt = max(e.now, 1)
 	}
@@ -300,17 +309,20 @@ func (e *Engine) fence(f func(e *Engine)) {
 	if !e.conn.up() {
 		return
 	}
-	e.conn.fences = append(e.conn.fences, f)
 	e.ping()
+	e.conn.fences = append(e.conn.fences, fence{e.conn.pings, f})
 }
 
 func (e *Engine) pingAck() {
 	c := &e.conn
-	c.pingAt = 0
-	fences := c.fences
-	c.fences = nil
-	for _, f := range fences {
-		f(e)
+	c.pongs++
+	if c.pingAt = 0; c.pongs < c.pings {
+		c.pingAt = max(e.now, 1)
+	}
+	for len(c.fences) > 0 && c.fences[0].ping <= c.pongs {
+		f := c.fences[0]
+		c.fences = c.fences[1:]
+		f.then(e)
 	}
 }
 

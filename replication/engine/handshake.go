@@ -192,7 +192,7 @@ func (e *Engine) sendUUIDs(v *volume, skip bool) {
 	}{
 		{e.conn.discardMyData, wire.UUIDDiscardMyData},
 		{v.crashed, wire.UUIDCrashedPrimary},
-		{v.restored == sm.Inconsistent, wire.UUIDInconsistent},
+		{v.state.Disk == sm.Negotiating && v.restored == sm.Inconsistent, wire.UUIDInconsistent},
 		{skip, wire.UUIDSkipInitialSync},
 	} {
 		if f.on {
