@@ -122,7 +122,7 @@ func (e *Engine) peerOutOfSync(v *volume, p wire.BlockDesc) error {
 	if !v.inside(off, n) {
 		return protocolErrorf("out-of-sync note of %d bytes at %d is outside of the device of %d bytes", n, off, v.size)
 	}
-	v.setOutOfSync(off, n)
+	e.mark(v, off, n)
 	return nil
 }
 
@@ -181,7 +181,7 @@ func (e *Engine) blockAck(v *volume, cmd wire.Cmd, p wire.BlockAck) error {
 	w := e.writes.find(p.BlockID)
 	if w == nil || w.vol != v || wire.SectorOf(w.off) != p.Sector || !w.remote || w.settled {
 		if cmd == wire.CmdNegAck {
-			v.setOutOfSync(p.Offset(), int64(p.Size))
+			e.mark(v, p.Offset(), int64(p.Size))
 			return nil
 		}
 		return protocolErrorf("%v for sector %d answers no write", cmd, p.Sector)
@@ -200,7 +200,7 @@ func (e *Engine) writeAck(w *write, cmd wire.Cmd) error {
 		w.acked, w.peerOK, w.synced = true, true, true
 	case wire.CmdNegAck:
 		w.acked, w.peerOK, w.refused = true, false, true
-		w.vol.setOutOfSync(w.off, w.n)
+		e.mark(w.vol, w.off, w.n)
 	default:
 		return protocolErrorf("%v is not served", cmd)
 	}
@@ -210,9 +210,12 @@ func (e *Engine) writeAck(w *write, cmd wire.Cmd) error {
 
 // resyncAcked takes the Target's answer to a resync block.
 func (e *Engine) resyncAcked(v *volume, cmd wire.Cmd, p wire.BlockAck) {
+	current := v.resync.takeServed(p.Offset(), int64(p.Size))
 	switch cmd {
 	case wire.CmdRSWriteAck, wire.CmdWriteAck:
-		v.clearOutOfSync(e, p.Offset(), int64(p.Size))
+		if current {
+			v.clearOutOfSync(e, p.Offset(), int64(p.Size))
+		}
 	case wire.CmdNegAck:
 		if v.bm != nil {
 			v.resync.failed += v.bm.CountRange(p.Offset(), int64(p.Size))

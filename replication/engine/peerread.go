@@ -119,6 +119,9 @@ func (e *Engine) reply(p *peerReq, cmd wire.Cmd) {
 	q.heads = wire.BlockData{Sector: wire.SectorOf(p.off), BlockID: p.id}.Append(q.heads)
 	q.body(p.buf, p)
 	v.sent += p.n
+	if p.kind == serveBlock {
+		v.resync.served = append(v.resync.served, servedBlock{off: p.off, n: p.n})
+	}
 }
 
 // sentOut ends a read for the peer: its buffer is free.

@@ -41,7 +41,7 @@ func (l *localRead) ioDone(e *Engine, err Errno) {
 		e.readDone(v, r, OK)
 		return
 	}
-	v.setOutOfSync(r.Off, r.Len)
+	e.mark(v, r.Off, r.Len)
 	e.readFailed(v, err)
 	if v.state.ReadsRemotely() && e.conn.up() {
 		e.readRemotely(v, r)

@@ -35,7 +35,8 @@ type resync struct {
 	fencing  bool // everything is written, the peer is being asked to have seen it
 	lazyAt   Instant
 
-	serving int     // blocks being read for the Target
+	serving int // blocks being read for the Target
+	served  []servedBlock
 	appAt   Instant // when the application wrote last
 
 	marks [2]mark // for the rate: an older and a newer sample
@@ -73,7 +74,7 @@ func (b *bucket) refill(now Instant, rate int64) {
 
 // startResync takes the number of marked blocks as the total.
 func (e *Engine) startResync(v *volume, paused bool) {
-	v.resync = resync{active: true, total: v.bm.Count(), started: e.now, asks: v.resync.asks, serving: v.resync.serving, lazyAt: e.now + lazyInterval}
+	v.resync = resync{active: true, total: v.bm.Count(), started: e.now, asks: v.resync.asks, serving: v.resync.serving, served: v.resync.served, lazyAt: e.now + lazyInterval}
 	v.resync.marks[0] = mark{e.now, v.bm.Count()}
 	v.resync.marks[1] = v.resync.marks[0]
 	if v.resync.asks == nil {

@@ -31,6 +31,7 @@ type write struct {
 	localOK bool
 	peerOK  bool
 	synced  bool // the peer has cleared its bits of the range
+	old     bool // the range was marked since
 }
 
 // phase of the local part of a write.
@@ -116,7 +117,7 @@ func (w *write) launch(e *Engine) {
 		e.sendWrite(w)
 	} else {
 		w.acked, w.settled = true, true
-		v.setOutOfSync(w.off, w.n)
+		e.mark(v, w.off, w.n)
 	}
 	if !local {
 		w.advance(e)
@@ -196,7 +197,7 @@ func (w *write) ioDone(e *Engine, err Errno) {
 	if err == OK {
 		w.vol.wrote(w.req != nil && w.req.FUA && w.op == OpWrite)
 	} else {
-		w.vol.setOutOfSync(w.off, w.n)
+		e.mark(w.vol, w.off, w.n)
 		if w.op == OpWrite {
 			e.writeFailed(w.vol, err)
 		}
@@ -257,10 +258,10 @@ func (w *write) peerGood(e *Engine) bool {
 func (w *write) finish(e *Engine) {
 	v := w.vol
 	switch {
-	case w.localOK && w.peerOK && w.synced:
+	case w.localOK && w.peerOK && w.synced && !w.old:
 		v.clearOutOfSync(e, w.off, w.n)
 	case w.remote && !(w.localOK && w.peerOK):
-		v.setOutOfSync(w.off, w.n)
+		e.mark(v, w.off, w.n)
 	}
 	if w.remote {
 		e.conn.apInFlight -= w.n
