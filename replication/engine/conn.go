@@ -23,7 +23,7 @@ type conn struct {
 	in         peerEpochs
 	apInFlight int64
 
-	remoteReads []remoteRead
+	remoteReads []*remoteRead
 	wanted      fifo[wantedRead]
 	servedBytes int64 // read for the peer and not sent yet
 	peerBusy    int   // disk I/Os and buffers on behalf of the peer

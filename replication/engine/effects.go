@@ -120,6 +120,9 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 	case sm.MarkConsiderResync:
 		v.rules.ConsiderResync = true
 	case sm.NewCurrentUUID:
+		if v.servesDiskless() {
+			return true // with its first write: see startGenerationFor
+		}
 		v.uuids = v.uuids.NewCurrent(e.newUUID(), primary)
 		e.notice(v, Info, "new data generation "+v.uuids.String())
 	case sm.RememberNewUUID:

@@ -258,6 +258,9 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 		}
 	}
 	old := v.state
+	if old.Conn.Syncing() && old.Conn.Source() && ev.Word.Conn == sm.Connected && ev.Word.Disk == sm.UpToDate {
+		v.resync.peerDone = true
+	}
 	v.peerConn = ev.Word.Conn
 	e.step(v, ev, cause)
 	if ev.Decision.Made() {

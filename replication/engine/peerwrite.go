@@ -163,7 +163,9 @@ func (p *peerReq) rangeFree(e *Engine) {
 	case applyWrite, applyZero:
 		if v.state.PeerDisk < diskInconsistent {
 			// The peer works on this disk alone: what it writes is remembered here.
-			e.useLog(v, p)
+			if !e.startGenerationFor(p) {
+				e.useLog(v, p)
+			}
 			return
 		}
 	}
@@ -181,6 +183,10 @@ func (p *peerReq) logHot(e *Engine, held *bitmap.ActivityLog) {
 // apply writes to the disk what the peer has sent.
 func (p *peerReq) apply(e *Engine) {
 	v := p.vol
+	if !v.attached {
+		p.ioDone(e, ENODEV) // it has gone while this waited
+		return
+	}
 	io := DiskIO{Op: DiskWrite, FUA: p.flags&wire.DPFUA != 0, Off: p.off, Len: p.n, Data: p.buf}
 	if p.kind == applyZero || p.kind == applyDealloc {
 		unmap := p.kind == applyDealloc || p.flags&wire.DPDiscard != 0

@@ -79,10 +79,10 @@ func (e *Engine) readRemotely(v *volume, r *Request) {
 		}
 	}
 	if i < 0 {
-		c.remoteReads = append(c.remoteReads, remoteRead{})
+		c.remoteReads = append(c.remoteReads, new(remoteRead))
 		i = len(c.remoteReads) - 1
 	}
-	rd := &c.remoteReads[i]
+	rd := c.remoteReads[i]
 	rd.vol, rd.req = v, r
 	rd.gen++
 	if c.epochs.closeAt != 0 {
@@ -102,7 +102,7 @@ func (e *Engine) remoteReadOf(v *volume, id, sector uint64) *remoteRead {
 	if i >= len(e.conn.remoteReads) {
 		return nil
 	}
-	rd := &e.conn.remoteReads[i]
+	rd := e.conn.remoteReads[i]
 	if rd.req == nil || rd.vol != v || remoteReadID(i, rd.gen) != id || wire.SectorOf(rd.req.Off) != sector {
 		return nil
 	}
@@ -122,8 +122,7 @@ func (e *Engine) remoteReadEnds(rd *remoteRead, err Errno) {
 // loseRemoteReads tries the reads that the peer owes us elsewhere: locally if
 // that has become possible, else they fail.
 func (e *Engine) loseRemoteReads() {
-	for i := range e.conn.remoteReads {
-		rd := &e.conn.remoteReads[i]
+	for _, rd := range e.conn.remoteReads {
 		if rd.req == nil {
 			continue
 		}

@@ -32,6 +32,7 @@ type resync struct {
 	asks     map[int64]*ask
 	budget   bucket
 	saving   bool // what is to be synced is being written to the bitmap on disk
+	peerDone bool // the Target has said that it has everything
 	fencing  bool // everything is written, the peer is being asked to have seen it
 	lazyAt   Instant
 
@@ -270,6 +271,11 @@ func (e *Engine) resyncRefused(v *volume, p wire.BlockAck, failed bool) {
 // there and back on the socket of the acks (wire 12.6).
 func (e *Engine) resyncProgress(v *volume) {
 	r := &v.resync
+	if r.active && r.peerDone && v.state.Conn.Source() && v.bm.Count() <= r.failed {
+		r.peerDone = false
+		e.fence(func(e *Engine) { e.sourceFenced(v) })
+		return
+	}
 	if !r.active || r.paused || r.fencing || v.state.Conn != statemachine.SyncTarget || e.settling(v) ||
 		r.inFlight > 0 || v.bm.Count() > r.failed {
 		return

@@ -39,16 +39,18 @@ type volume struct {
 	cache         cacheState
 	attached      bool // backing store and metadata are in use
 
-	effects      fifo[queuedEffect]
-	running      bool // runEffects is at work
-	tidy         bool // bits were cleared for good: generations that say so are written after them
-	committing   int  // superblock writes that a change waits for
-	superWritten bool // the superblock on disk is of this attach
-	fullSync     bool // every block is marked, and the bitmap on disk does not say so yet
-	fullSyncing  bool
-	promotedBy   uint64       // command
-	request      *request     // of this node to the peer, answer outstanding
-	waiting      fifo[*write] // until a change of the volume is known to the peer
+	effects            fifo[queuedEffect]
+	running            bool           // runEffects is at work
+	startingGeneration bool           // for a Primary without a disk; its writes wait
+	parked             fifo[*peerReq] // they
+	tidy               bool           // bits were cleared for good: generations that say so are written after them
+	committing         int            // superblock writes that a change waits for
+	superWritten       bool           // the superblock on disk is of this attach
+	fullSync           bool           // every block is marked, and the bitmap on disk does not say so yet
+	fullSyncing        bool
+	promotedBy         uint64       // command
+	request            *request     // of this node to the peer, answer outstanding
+	waiting            fifo[*write] // until a change of the volume is known to the peer
 
 	ranges       rangeSet
 	activeWrites int // own writes that are not answered

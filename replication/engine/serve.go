@@ -1,0 +1,41 @@
+package engine
+
+import sm "github.com/urbd/urbd/statemachine"
+
+// servesDiskless tells whether this node is the disk of a Primary that has none.
+func (v *volume) servesDiskless() bool {
+	return v.state.Role != sm.Primary && v.state.Peer == sm.Primary && v.state.PeerDisk < sm.Inconsistent && v.state.Conn.Established()
+}
+
+// startGenerationFor starts a data generation before the first write of a
+// Primary without a disk is carried out here: from then on the peer's disk is
+// old. It is not started earlier, when the peer's disk goes, as the kernel's driver
+// does: a detach that the peer never hears the answer to, or a peer that goes away at once because it knows newer
+// data, would make two generations of one set of data, a split brain about nothing.
+//
+// It reports whether p has to wait until the generation is durable.
+func (e *Engine) startGenerationFor(p *peerReq) (wait bool) {
+	v := p.vol
+	if v.startingGeneration {
+		v.parked.push(p)
+		return true
+	}
+	if v.uuids.Bitmap != 0 || v.state.Disk != sm.UpToDate || !v.attached {
+		return false
+	}
+	v.startingGeneration = true
+	v.parked.push(p)
+	v.uuids = v.uuids.NewCurrent(e.newUUID(), false)
+	e.notice(v, Info, "new data generation "+v.uuids.String()+": the peer writes, and has no disk")
+	e.writeSuper(v, noPages, func(e *Engine, err Errno) {
+		v.startingGeneration = false
+		if err != OK {
+			e.metaFailed(v, err)
+		}
+		e.sendUUIDs(v, false)
+		for v.parked.len() > 0 {
+			e.useLog(v, v.parked.pop())
+		}
+	})
+	return true
+}
