@@ -57,7 +57,6 @@ type Lab struct {
 	*vm.Pair
 	Options Options
 	dir     string
-	bin     map[string]string
 }
 
 // Start builds urbd and boots both nodes; nothing is configured yet.
