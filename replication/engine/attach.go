@@ -246,6 +246,11 @@ func (a *attaching) use(e *Engine) {
 		a.fail(e, err)
 		return
 	}
+	if v.peer.known {
+		if err := e.agreeSize(v); err != nil {
+			e.refuse(err)
+		}
+	}
 	e.writeSuper(v, noPages, func(e *Engine, err Errno) {
 		if err != OK {
 			e.metaFailed(v, err)

@@ -123,15 +123,27 @@ func (v *volume) hasDisk() bool { return v.attached && v.state.Disk >= sm.Negoti
 func (e *Engine) peerSizesReceived(v *volume, p wire.Sizes) error {
 	const sector = wire.SectorSize
 	v.peer = peerSizes{disk: int64(p.DSize) * sector, user: int64(p.USize) * sector, current: int64(p.CSize) * sector, known: true}
-	if !v.hasDisk() {
+	switch {
+	case v.attach != nil:
+		return nil // when the disk is there
+	case !v.hasDisk():
 		return e.disklessSize(v)
+	}
+	return e.agreeSize(v)
+}
+
+// agreeSize fits the size of the device to both disks.
+func (e *Engine) agreeSize(v *volume) error {
+	worth := v.state.Disk
+	if worth == sm.Negotiating {
+		worth = v.restored
 	}
 	user := v.cfg.Disk.Size
 	if v.peer.user != 0 && (user == 0 || v.peer.user < user) {
 		user = v.peer.user
 	}
 	size := metadata.EffectiveSize(v.layout.DataLimit, v.peer.disk, v.super.LastAgreedSize, user)
-	if size < v.size && v.state.Disk >= sm.Outdated && (!v.state.Conn.Established() || v.state.PeerDisk < sm.Inconsistent) {
+	if size < v.size && worth >= sm.Outdated && (!v.state.Conn.Established() || v.state.PeerDisk < sm.Inconsistent) {
 		return mismatchf("volume %d: the peer's disk has room for %d bytes, %d are in use here: give the peer a disk that is large enough",
 			v.number, v.peer.disk, v.size)
 	}
