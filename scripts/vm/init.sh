@@ -19,6 +19,11 @@ for module in virtio_pci virtio_blk virtio_net virtio_console virtio_rng; do
 	modprobe -q "$module"
 done
 
+# Booted with one processor (see commandLine): the others join now that the devices are mapped.
+for cpu in /sys/devices/system/cpu/cpu*/online; do
+	[ "$(cat "$cpu")" = 1 ] || echo 1 >"$cpu"
+done
+
 ip link set lo up
 for word in $(cat /proc/cmdline); do
 	case $word in

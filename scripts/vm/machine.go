@@ -198,7 +198,7 @@ func machineArgs(img *Image, c Config, dir *runDir) []string {
 	args := []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-machine", "q35", "-accel", accel, "-cpu", "max", "-smp", strconv.Itoa(c.CPUs), "-m", fmt.Sprintf("%dM", c.Memory>>20),
-		"-kernel", img.vmlinuz, "-initrd", dir.path("initrd"), "-append", commandLine(c),
+		"-kernel", img.vmlinuz, "-initrd", dir.path("initrd"), "-append", commandLine(c, !kvmUsable()),
 		"-device", "virtio-serial-pci", "-device", "virtio-rng-pci",
 	}
 	for i, d := range c.Disks {
@@ -211,8 +211,18 @@ func machineArgs(img *Image, c Config, dir *runDir) []string {
 }
 
 // commandLine is the kernel's. init.sh reads the words that begin with "rig.".
-func commandLine(c Config) string {
+//
+// An emulated guest boots with one processor, and init.sh brings in the others once
+// the devices are mapped: while one processor maps a PCI device, QEMU 10.0 may
+// send another's access to its interrupt controller astray. The guest then
+// hangs, or QEMU ends in an assertion (msix_table_mmio_write); it took one boot
+// in thirty. Its time stamp counters agree, whatever a watchdog that was kept
+// waiting believes: without them every look at the clock is a trap.
+func commandLine(c Config, emulated bool) string {
 	words := []string{"console=ttyS0", "quiet", "mitigations=off", "panic=-1", "rig.name=" + c.Name}
+	if emulated {
+		words = append(words, "maxcpus=1", "tsc=reliable")
+	}
 	var addresses []string
 	for i, n := range c.NICs {
 		if n.Address != "" {

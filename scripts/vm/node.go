@@ -123,8 +123,7 @@ func (n *Node) BootAgain(ctx context.Context) error {
 }
 
 // errNoLife is the cause when the agent of a fresh guest did not say a word in
-// time. Nothing of the user's has run by then, so the boot may be repeated: in
-// emulation one hangs now and then.
+// time. Nothing of the user's has run by then, so an emulated boot may be repeated.
 var errNoLife = errors.New("no sign of life")
 
 func (n *Node) bootOnce(ctx context.Context) error {
@@ -215,6 +214,13 @@ func (n *Node) off() error {
 	return err
 }
 
+// The processors but the first leave before the devices do, for the reason that
+// they come after them (see commandLine).
+const shutdownScript = `sync
+umount -a -r 2>/dev/null
+for cpu in /sys/devices/system/cpu/cpu[1-9]*/online; do echo 0 >$cpu; done
+poweroff -f`
+
 // Shutdown syncs and powers the guest off. If that does not end it before ctx
 // does, its power is cut and the error says so.
 func (n *Node) Shutdown(ctx context.Context) error {
@@ -224,7 +230,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := n.Start(ctx, Cmd{Argv: []string{"sh", "-c", "sync; umount -a -r 2>/dev/null; poweroff -f"}}); err != nil {
+	if _, err := n.Start(ctx, Cmd{Argv: []string{"sh", "-c", shutdownScript}}); err != nil {
 		return err
 	}
 	select {
