@@ -73,7 +73,7 @@ func (e *Engine) order(id uint64, name string, ev sm.Event, v *volume, done func
 	}
 	switch {
 	case name == "down":
-		cmd.done = (&downing{}).advance
+		cmd.done = (&downing{cmd: cmd}).advance
 		cmd.stepped = true
 	case done != nil:
 		cmd.done = func(*Engine) bool {
@@ -180,7 +180,9 @@ func (e *Engine) finishCommand(cmd *command) {
 			}
 		}
 	}
-	e.reply_(cmd.id, cmd.err)
+	if cmd.id != 0 {
+		e.reply_(cmd.id, cmd.err)
+	}
 }
 
 func (e *Engine) reply_(id uint64, err error) { e.emit(Reply{id, err}) }
@@ -324,23 +326,24 @@ func statesAll(vols []*volume, c sm.Conn) bool {
 }
 
 // disconnect ends the connection in agreement with the peer.
-func (e *Engine) disconnect(id uint64, force bool) {
+func (e *Engine) disconnect(id uint64, force bool) *command {
 	cmd := &command{id: id, name: "disconnect", ev: sm.Disconnect{Force: force}, vols: e.vols, stepped: true}
 	cmd.done = func(*Engine) bool { return statesAll(e.vols, sm.StandAlone) }
 	e.cmds = append(e.cmds, cmd)
 	if e.conn.request != nil {
 		cmd.err = sm.InTransientState
-		return
+		return cmd
 	}
 	for _, v := range e.vols {
 		if err := e.stepFor(v, cmd.ev, cmd.name, cmd); err != nil {
 			cmd.err = err
-			return
+			break
 		}
 		if e.conn.request != nil {
-			return // the connection's request speaks for all volumes
+			break // the connection's request speaks for all volumes
 		}
 	}
+	return cmd
 }
 
 // demote waits until the peer has confirmed everything, because from then on
@@ -421,7 +424,11 @@ func (e *Engine) skipInitialSync(id uint64, v *volume) {
 }
 
 // downing is the order of a Down: connection, roles, disks.
-type downing struct{ stage int }
+type downing struct {
+	cmd   *command
+	leave *command // its disconnect
+	stage int
+}
 
 func (d *downing) advance(e *Engine) bool {
 	for {
@@ -442,11 +449,15 @@ func (d *downing) advance(e *Engine) bool {
 				return false
 			}
 			if !statesAll(e.vols, sm.StandAlone) {
-				e.disconnect(0, false)
+				d.leave = e.disconnect(0, false)
 			}
 			d.stage++
 		case 3:
 			if !statesAll(e.vols, sm.StandAlone) {
+				if d.leave.err != nil && !e.vols[0].state.Conn.Ending() {
+					d.cmd.err = d.leave.err // the peer cannot do without this node
+					return true
+				}
 				return false
 			}
 			for _, v := range e.vols {
