@@ -193,7 +193,7 @@ func (e *Engine) blockAck(v *volume, cmd wire.Cmd, p wire.BlockAck) error {
 func (e *Engine) writeAck(w *write, cmd wire.Cmd) error {
 	switch cmd {
 	case wire.CmdRecvAck:
-		w.acked = w.acked || e.cfg.Net.Protocol == ProtocolB
+		w.acked = w.acked || e.cfg.Net.Protocol == ProtocolB && !w.strict
 	case wire.CmdWriteAck:
 		w.acked, w.peerOK = true, true
 	case wire.CmdRSWriteAck:

@@ -21,6 +21,7 @@ type write struct {
 
 	log     *bitmap.ActivityLog // in which references are held, or nil
 	remote  bool                // sent to the peer as data
+	strict  bool                // done when the peer has written it: protocol C, or no disk of our own
 	serial  uint64              // its epoch
 	next    *write              // in the epoch
 	local   phase
@@ -114,6 +115,7 @@ func (w *write) launch(e *Engine) {
 		return
 	}
 	if remote {
+		w.strict = e.cfg.Net.Protocol == ProtocolC || !local
 		e.sendWrite(w)
 	} else {
 		w.acked, w.settled = true, true
@@ -146,7 +148,7 @@ func (e *Engine) sendWrite(w *write) {
 	w.remote = true
 	v.seq++
 	c.apInFlight += w.n
-	p := wire.BlockData{Sector: wire.SectorOf(w.off), BlockID: w.id, Seq: v.seq, Flags: e.writeFlags(v, r)}
+	p := wire.BlockData{Sector: wire.SectorOf(w.off), BlockID: w.id, Seq: v.seq, Flags: e.writeFlags(w)}
 	q := &c.queue[DataSock]
 	switch w.op {
 	case OpWrite:
@@ -167,25 +169,25 @@ func (e *Engine) sendWrite(w *write) {
 		}
 		q.packet(cmd, v.number, trimFixed)
 		q.heads = wire.TrimBlock{BlockData: p, Size: uint32(w.n)}.Append(q.heads)
-		w.acked = e.cfg.Net.Protocol == ProtocolA
+		w.acked = e.cfg.Net.Protocol == ProtocolA && !w.strict
 	}
 	e.countEpoch()
 }
 
 // writeFlags are the dp_flags of a write (wire 11.2, 11.4).
-func (e *Engine) writeFlags(v *volume, r *Request) wire.DPFlags {
+func (e *Engine) writeFlags(w *write) wire.DPFlags {
 	f := wire.DPRWSync
-	if r.FUA {
+	if w.req.FUA {
 		f |= wire.DPFUA
 	}
-	if v.state.MaySetInSync() {
+	if w.vol.state.MaySetInSync() {
 		f |= wire.DPMaySetInSync | wire.DPSendWriteAck
 	}
-	switch e.cfg.Net.Protocol {
-	case ProtocolB:
-		f |= wire.DPSendReceiveAck
-	case ProtocolC:
+	switch {
+	case w.strict:
 		f |= wire.DPSendWriteAck
+	case e.cfg.Net.Protocol == ProtocolB:
+		f |= wire.DPSendReceiveAck
 	}
 	return f
 }
@@ -208,7 +210,7 @@ func (w *write) ioDone(e *Engine, err Errno) {
 // sentOut is the end of the payload's way out.
 func (w *write) sentOut(e *Engine) {
 	w.sending = false
-	if e.cfg.Net.Protocol == ProtocolA {
+	if e.cfg.Net.Protocol == ProtocolA && !w.strict {
 		w.acked = true
 	}
 	w.advance(e)
@@ -251,7 +253,7 @@ func (w *write) answer(e *Engine) {
 // peerGood tells whether the peer has done its part. Protocols A and B hear of a
 // failure only later; the application is not told then, the bits are set.
 func (w *write) peerGood(e *Engine) bool {
-	return w.peerOK || e.cfg.Net.Protocol != ProtocolC && !w.settled && !w.refused
+	return w.peerOK || !w.strict && !w.settled && !w.refused
 }
 
 // finish accounts for the range: in sync only if both disks have it.
