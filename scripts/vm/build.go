@@ -84,11 +84,12 @@ func build(ctx context.Context, root, outDir, pkg string) (string, error) {
 	return name, goTool(ctx, root, args...)
 }
 
-// goTool runs the Go tool in the checkout with cgo off.
+// goTool runs the Go tool in the checkout with cgo off. The version control stamp is
+// off too: git refuses to speak about a checkout that belongs to somebody else.
 func goTool(ctx context.Context, root string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -buildvcs=false"), "GOOS=linux", "GOARCH=amd64")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
@@ -100,9 +101,7 @@ func goTool(ctx context.Context, root string, args ...string) error {
 	return nil
 }
 
-// buildAgent builds the guest's agent into the cache. The Go tool knows when
-// nothing has changed; the name is this process's own, so that two runs do not
-// overwrite each other's.
+// buildAgent builds the guest's agent into a directory of this run.
 func buildAgent(ctx context.Context, outDir string) (string, error) {
 	root, err := ModuleRoot()
 	if err != nil {

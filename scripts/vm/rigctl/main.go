@@ -35,8 +35,8 @@ OPTIONS
   --no-urbd           do not build cmd/urbd into the guest
   --verbose           show the guest's console at the end
 
-KERNEL is 6.12 or 7. Needs root for nothing but what the packages' own permissions
-ask; downloads go to $URBD_RIG_CACHE, else to urbd-rig in the user's cache directory.
+KERNEL is 6.12 or 7. Downloads go to $URBD_RIG_CACHE, else to urbd-rig in the user's
+cache directory. Nothing is installed; root is not needed.
 `
 
 // failure is the exit code for what is not the command's own: as ssh, apart
