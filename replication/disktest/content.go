@@ -53,6 +53,36 @@ func (d *Disk) ReadCut(b []byte, off int64, pick func(n int) int) (volatile bool
 	return volatile
 }
 
+// Certain tells whether a power cut leaves [off, off+n) as a reader sees it:
+// also where something is volatile, if every version that may remain is the same.
+func (d *Disk) Certain(off, n int64) bool {
+	now, safe := make([]byte, n), make([]byte, n)
+	d.now.read(off, now)
+	d.safe.read(off, safe)
+	same := string(now) == string(safe)
+	compare := func(at int64, data []byte) {
+		if at < off || at >= off+n {
+			return
+		}
+		part := now[at-off:][:min(SectorSize, off+n-at)]
+		if data == nil {
+			data = zeroPage[:]
+		}
+		same = same && string(part) == string(data[:len(part)])
+	}
+	for _, r := range d.cache {
+		if r.off < off+n && off < r.off+r.n {
+			r.sectors(compare)
+		}
+	}
+	for _, f := range d.flights {
+		if f.writes() && f.io.Off < off+n && off < f.io.Off+f.io.Len {
+			each(f.io, compare)
+		}
+	}
+	return same
+}
+
 // WriteAt changes the content durably. It is no I/O of the disk: no rule applies.
 func (d *Disk) WriteAt(b []byte, off int64) (int, error) {
 	if off < 0 || off > d.size-int64(len(b)) {

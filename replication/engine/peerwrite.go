@@ -34,6 +34,7 @@ type peerReq struct {
 	serial uint64 // of the receiving epoch
 	link   uint64 // generation of the connection; answers of an older one are dropped
 	buf    []byte
+	alone  bool                // the peer had no disk when it sent this
 	log    *bitmap.ActivityLog // in which references are held, or nil
 	ok     bool
 }
@@ -125,6 +126,7 @@ func (e *Engine) joinPeerEpoch(v *volume, kind peerKind, d wire.BlockData, n int
 	in := &e.conn.in
 	p := e.newPeerReq(v, kind, d.Offset(), n, d.BlockID)
 	p.flags = d.Flags
+	p.alone = v.state.PeerDisk < diskInconsistent
 	p.serial = in.first + uint64(in.open.len()-1)
 	ep := in.open.at(in.open.len() - 1)
 	ep.count++
@@ -161,7 +163,7 @@ func (p *peerReq) rangeFree(e *Engine) {
 		e.startIO(v, DiskIO{Op: DiskRead, Off: p.off, Len: p.n, Data: p.buf}, p)
 		return
 	case applyWrite, applyZero:
-		if v.state.PeerDisk < diskInconsistent {
+		if p.alone {
 			// The peer works on this disk alone: what it writes is remembered here.
 			if !e.startGenerationFor(p) {
 				e.useLog(v, p)

@@ -117,6 +117,9 @@ func (w *write) launch(e *Engine) {
 	if remote {
 		w.strict = e.cfg.Net.Protocol == ProtocolC || !local
 		e.sendWrite(w)
+		if !local && v.bm != nil {
+			e.mark(v, w.off, w.n) // a disk that is being taken into use lacks it
+		}
 	} else {
 		w.acked, w.settled = true, true
 		e.mark(v, w.off, w.n)
@@ -262,7 +265,7 @@ func (w *write) finish(e *Engine) {
 	switch {
 	case w.localOK && w.peerOK && w.synced && !w.old:
 		v.clearOutOfSync(e, w.off, w.n)
-	case w.remote && !(w.localOK && w.peerOK):
+	case w.remote && w.local != localNone && !(w.localOK && w.peerOK):
 		e.mark(v, w.off, w.n)
 	}
 	if w.remote {
