@@ -186,7 +186,7 @@ func (e *Engine) lost() {
 	c.fences = nil
 	for _, v := range e.vols {
 		v.exchange.reset()
-		v.resync.served = v.resync.served[:0]
+		v.loseServed()
 		v.peerKnown, v.unacked = false, 0
 		if v.attached {
 			e.writePages(v, changedPages, nil)

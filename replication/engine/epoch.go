@@ -6,9 +6,24 @@ import (
 	"github.com/urbd/urbd/replication/wire"
 )
 
-// barrierDelay is how long a finished epoch waits for the next write to carry
-// its barrier along, so that a lonely writer does not cost a packet of its own.
-const barrierDelay = time.Millisecond
+// barrierDelay is how long an epoch goes on after one of its writes was answered.
+//
+// Protocol C: the write is on both disks then, so nothing is out of order if a
+// later one joins the same epoch; only a FLUSH needs to know what is durable, and
+// it closes the epoch at once. Protocols A and B: a later write begins a new
+// epoch, the delay is only for the barrier's packet to go along with it.
+func (e *Engine) barrierDelay() time.Duration {
+	if e.cfg.Net.Protocol == ProtocolC {
+		return 20 * time.Millisecond
+	}
+	return time.Millisecond
+}
+
+// epochEnds tells whether the next write belongs into a new epoch.
+func (e *Engine) epochEnds() bool {
+	at := e.conn.epochs.closeAt
+	return at != 0 && (e.cfg.Net.Protocol != ProtocolC || e.now >= at)
+}
 
 // epochs are the writes that the peer has not confirmed as durable, grouped by
 // barrier: the transfer log of the connection (wire 11.5).
@@ -44,7 +59,7 @@ func (c *conn) closeEpochBy(t Instant) {
 // joinEpoch puts w in the current epoch. A finished one is closed before.
 func (e *Engine) joinEpoch(w *write) {
 	s := &e.conn.epochs
-	if s.closeAt != 0 {
+	if e.epochEnds() {
 		e.closeEpoch()
 	}
 	ep := s.open.at(s.open.len() - 1)

@@ -27,13 +27,28 @@ func (e *Engine) mark(v *volume, off, n int64) {
 }
 
 // takeServed ends the oldest block that was served for a range, and tells
-// whether its acknowledgement is good for the range as it is now.
+// whether its acknowledgement is good for the range as it is now: the newest of them is.
 func (r *resync) takeServed(off, n int64) (current bool) {
+	first := -1
 	for i, s := range r.served {
 		if s.off == off && s.n == n {
-			r.served = append(r.served[:i], r.served[i+1:]...)
-			return !s.old
+			current = !s.old
+			if first < 0 {
+				first = i
+			}
 		}
 	}
-	return false
+	if first >= 0 {
+		r.served = append(r.served[:first], r.served[first+1:]...)
+	}
+	return current
+}
+
+// loseServed marks what was served and never acknowledged: of several blocks
+// for one range an acknowledgement does not tell which one it is for.
+func (v *volume) loseServed() {
+	for _, s := range v.resync.served {
+		v.setOutOfSync(s.off, s.n)
+	}
+	v.resync.served = v.resync.served[:0]
 }

@@ -258,7 +258,7 @@ func (e *Engine) nextRecord(v *volume, j *metaJob) bool {
 // Primary. Whoever reads it will not look at the activity log, so the bits that it
 // stood for must be on the disk before.
 func (v *volume) leavesLog() bool {
-	return v.attached && v.super.Flags.Has(metadata.PrimaryInd) && v.superWritten && !v.state.Durable().Primary && v.state.WritesLocally()
+	return v.attached && v.super.Flags.Has(metadata.PrimaryInd) && v.superWritten && !v.serves() && v.state.WritesLocally()
 }
 
 // fillSuper brings the superblock up to date. The flags of a disk that is not
@@ -270,7 +270,7 @@ func (v *volume) fillSuper() {
 	if v.attached && v.state.WritesLocally() {
 		d := v.state.Durable()
 		s.Flags = s.Flags.Recalculate(metadata.Situation{
-			DiskAboveInconsistent: d.Consistent, DiskAboveOutdated: d.WasUpToDate, Primary: d.Primary,
+			DiskAboveInconsistent: d.Consistent, DiskAboveOutdated: d.WasUpToDate, Primary: v.serves(),
 			HandshakeDone: d.Connected, PeerOutdated: d.PeerOutdated, CrashedPrimary: v.crashed,
 		})
 		v.superWritten = true

@@ -61,6 +61,9 @@ func (p *peerReq) end(e *Engine) {
 		e.pool.put(p.buf)
 		p.buf = nil
 	}
+	if p.alone {
+		e.aloneEnds(p.vol)
+	}
 	p.vol = nil
 	e.freePeerReqs = append(e.freePeerReqs, p)
 	e.conn.peerBusy--
@@ -126,7 +129,9 @@ func (e *Engine) joinPeerEpoch(v *volume, kind peerKind, d wire.BlockData, n int
 	in := &e.conn.in
 	p := e.newPeerReq(v, kind, d.Offset(), n, d.BlockID)
 	p.flags = d.Flags
-	p.alone = v.state.PeerDisk < diskInconsistent
+	if p.alone = v.state.PeerDisk < diskInconsistent; p.alone {
+		v.aloneWrites++
+	}
 	p.serial = in.first + uint64(in.open.len()-1)
 	ep := in.open.at(in.open.len() - 1)
 	ep.count++

@@ -31,7 +31,7 @@ type resync struct {
 	inFlight int64 // bytes asked for
 	asks     map[int64]*ask
 	budget   bucket
-	saving   bool // what is to be synced is being written to the bitmap on disk
+	saving   bool // Target: the bitmap is being written; Source: its disk is being flushed
 	peerDone bool // the Target has said that it has everything
 	fencing  bool // everything is written, the peer is being asked to have seen it
 	lazyAt   Instant
@@ -84,7 +84,29 @@ func (e *Engine) startResync(v *volume, paused bool) {
 	e.pauseResync(v, paused)
 	if v.state.Conn.Target() {
 		e.saveTarget(v)
+	} else if v.volatile() {
+		v.resync.saving = true
+		f := &sourceFlush{vol: v}
+		f.covers = e.flushDisk(v, f)
 	}
+}
+
+// sourceFlush makes durable what the Source is about to copy: it may come from
+// a connection that ended before its epoch was confirmed, and once both nodes hold
+// it nobody would know of its loss here.
+type sourceFlush struct {
+	vol    *volume
+	covers uint64
+}
+
+func (f *sourceFlush) ioDone(e *Engine, err Errno) {
+	f.vol.resync.saving = false
+	if err != OK {
+		e.flushFailed(f.vol, err)
+		return
+	}
+	f.vol.flushed(f.covers)
+	e.serveReads()
 }
 
 // saveTarget writes the merged bitmap before the first block is asked for: with
@@ -332,6 +354,9 @@ func (e *Engine) fenceResync(v *volume) {
 // few resync blocks at a time, and no fewer bytes a second than c-min-rate.
 func (e *Engine) mayServe(v *volume, n int64) bool {
 	r := &v.resync
+	if r.saving {
+		return false
+	}
 	if r.appAt == 0 || e.now-r.appAt > yieldTime || r.serving < yieldRequests {
 		return true
 	}

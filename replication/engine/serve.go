@@ -39,3 +39,15 @@ func (e *Engine) startGenerationFor(p *peerReq) (wait bool) {
 	})
 	return true
 }
+
+// serves tells whether the activity log stands for writes of a peer without a
+// disk, also of those that have outlived that state.
+func (v *volume) serves() bool { return v.state.Durable().Primary || v.aloneWrites > 0 }
+
+// aloneEnds ends a write of a peer without a disk. The superblock says that the
+// log counts until the last of them is done.
+func (e *Engine) aloneEnds(v *volume) {
+	if v.aloneWrites--; v.aloneWrites == 0 && v.attached && v.leavesLog() {
+		e.writeSuper(v, noPages, nil)
+	}
+}

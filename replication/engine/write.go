@@ -247,7 +247,7 @@ func (w *write) answer(e *Engine) {
 	v.activeWrites--
 	v.ranges.remove(e, &w.heldRange)
 	if w.remote && w.serial == e.conn.epochs.current {
-		e.conn.closeEpochBy(e.now + barrierDelay)
+		e.conn.closeEpochBy(e.now + e.barrierDelay())
 	}
 	e.done(v, r)
 	e.writesIdle(v)
