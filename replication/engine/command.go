@@ -278,7 +278,9 @@ func (e *Engine) retryRequests() {
 
 // peerAsks takes P_STATE_CHG_REQ: it is applied before it is answered.
 func (e *Engine) peerAsks(v *volume, c sm.Change) {
+	v.lazyGeneration = true
 	e.step(v, sm.PeerRequest{Change: c, Crossing: v.request != nil}, "the peer asks")
+	v.lazyGeneration = false
 }
 
 // peerAsksAll takes P_CONN_ST_CHG_REQ: all volumes agree, or none.

@@ -120,7 +120,7 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 	case sm.MarkConsiderResync:
 		v.rules.ConsiderResync = true
 	case sm.NewCurrentUUID:
-		if v.servesDiskless() {
+		if v.lazyGeneration && v.servesDiskless() {
 			return true // with its first write: see startGenerationFor
 		}
 		v.uuids = v.uuids.NewCurrent(e.newUUID(), primary)

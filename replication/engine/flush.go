@@ -48,7 +48,7 @@ func (e *Engine) startFlush(v *volume, r *Request) {
 	e.freeFlushes = e.freeFlushes[:last]
 	*f = flushReq{vol: v, req: r}
 	v.activeWrites++
-	if (e.cfg.Net.Protocol == ProtocolC || !v.usable()) && e.conn.up() {
+	if (e.cfg.Net.Protocol == ProtocolC || !v.state.ReadsLocally()) && e.conn.up() {
 		e.closeEpoch()
 		f.serial = e.conn.epochs.current
 		if f.serial > e.conn.epochs.settled {

@@ -274,7 +274,9 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 		v.resync.peerDone = true
 	}
 	v.peerConn = ev.Word.Conn
+	v.lazyGeneration = old.Conn == sm.WFReportParams
 	e.step(v, ev, cause)
+	v.lazyGeneration = false
 	if ev.Decision.Made() {
 		v.rules.ConsiderResync = false
 	}

@@ -9,9 +9,10 @@ func (v *volume) servesDiskless() bool {
 
 // startGenerationFor starts a data generation before the first write of a
 // Primary without a disk is carried out here: from then on the peer's disk is
-// old. It is not started earlier, when the peer's disk goes, as the kernel's driver
-// does: a detach that the peer never hears the answer to, or a peer that goes away at once because it knows newer
-// data, would make two generations of one set of data, a split brain about nothing.
+// old. When the peer asks to detach, or connects without a disk, it is not started
+// earlier, as the kernel's driver does: if the peer never hears the answer, or goes away at once because it
+// knows newer data, there would be two generations of one set of data, a split brain about nothing. A disk that has
+// failed is old at once.
 //
 // It reports whether p has to wait until the generation is durable.
 func (e *Engine) startGenerationFor(p *peerReq) (wait bool) {

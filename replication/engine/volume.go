@@ -42,6 +42,7 @@ type volume struct {
 	effects            fifo[queuedEffect]
 	running            bool           // runEffects is at work
 	aloneWrites        int            // of a peer without a disk, under way
+	lazyGeneration     bool           // one for a Primary without a disk may wait for its first write
 	startingGeneration bool           // for a Primary without a disk; its writes wait
 	parked             fifo[*peerReq] // they
 	tidy               bool           // bits were cleared for good: generations that say so are written after them

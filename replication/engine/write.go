@@ -21,7 +21,7 @@ type write struct {
 
 	log     *bitmap.ActivityLog // in which references are held, or nil
 	remote  bool                // sent to the peer as data
-	strict  bool                // done when the peer has written it: protocol C, or no disk of our own
+	strict  bool                // done when the peer has written it: protocol C, or its disk is the good one
 	serial  uint64              // its epoch
 	next    *write              // in the epoch
 	local   phase
@@ -115,7 +115,7 @@ func (w *write) launch(e *Engine) {
 		return
 	}
 	if remote {
-		w.strict = e.cfg.Net.Protocol == ProtocolC || !local
+		w.strict = e.cfg.Net.Protocol == ProtocolC || !v.state.ReadsLocally()
 		e.sendWrite(w)
 		if !local && v.bm != nil {
 			e.mark(v, w.off, w.n) // a disk that is being taken into use lacks it
