@@ -142,6 +142,9 @@ func (e *Engine) markUnconfirmed(v *volume) {
 func (e *Engine) loseEpochs() {
 	s := &e.conn.epochs
 	lost := s.open.takeAll()
+	for _, f := range e.flushes {
+		f.lost = f.serial > s.settled
+	}
 	for _, ep := range lost {
 		for w := ep.first; w != nil; w = w.next {
 			w.acked, w.settled, w.peerOK, w.synced = true, true, false, false

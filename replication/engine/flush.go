@@ -35,6 +35,7 @@ type flushReq struct {
 	req    *Request
 	local  bool   // the own disk is still flushing
 	covers uint64 // by the local flush
+	lost   bool   // the connection ended before they were
 	serial uint64 // epochs below it must be acknowledged; 0: none
 	err    Errno
 }
@@ -100,6 +101,9 @@ func (e *Engine) flushesAdvance() {
 func (e *Engine) flushDone(f *flushReq) {
 	v, r := f.vol, f.req
 	r.Err = OK
+	if f.lost && !v.state.ReadsLocally() {
+		r.Err = EIO // what the peer has not confirmed may be nowhere
+	}
 	if f.err != OK && !v.state.ReplicatesData() {
 		r.Err = EIO
 	}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/urbd/urbd/bitmap"
@@ -139,8 +141,8 @@ func (e *Engine) pauseResync(v *volume, on bool) {
 // stopResync ends the bookkeeping; what was asked for is not waited for any more.
 func (e *Engine) stopResync(v *volume) {
 	r := &v.resync
-	for off, a := range r.asks {
-		if !a.answered {
+	for _, off := range slices.Sorted(maps.Keys(r.asks)) {
+		if a := r.asks[off]; !a.answered {
 			v.ranges.remove(e, &a.heldRange)
 			delete(r.asks, off)
 		}

@@ -1,0 +1,271 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/urbd/urbd/replication/engine"
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// admin is the administrator and the cluster manager, and the one who pulls
+// plugs. It keeps to a policy under which no acknowledged data may be lost: a node is promoted
+// only if its disk, or the peer that it is connected to, has everything.
+type admin struct {
+	s  *Sim
+	on bool
+
+	has       [2][]bool // by node and volume: its disk has everything that was acknowledged
+	lost      [2]bool   // what was cached there was lost, and not replaced since
+	behind    [2]bool   // with protocols A and B: the former Primary died with writes that may not be here
+	last      int       // the node that was Primary last
+	weak      [2]uint64 // turn in which a disk of a Primary was not UpToDate last
+	promoting *node
+	busy      [2]bool // a sequence of steps is under way
+
+	parted   bool // split brain on purpose
+	sawSplit [2]bool
+	metAt    engine.Instant // when the parted nodes were let meet
+	paused   [2][]bool
+}
+
+func (a *admin) begin() {
+	for i := range a.has {
+		a.has[i], a.paused[i] = make([]bool, len(a.s.vols)), make([]bool, len(a.s.vols))
+	}
+}
+
+func (a *admin) start() {
+	a.on = true
+	a.plan()
+}
+
+func (a *admin) stop() { a.on = false }
+
+func (a *admin) plan() {
+	a.s.after(between(a.s.rng, a.s.profile.calm), func() {
+		if a.on {
+			a.tick()
+			a.plan()
+		}
+	})
+}
+
+// tick does one thing: it repairs, or it makes trouble.
+func (a *admin) tick() {
+	if a.parted {
+		return
+	}
+	if a.s.rng.IntN(2) == 0 && a.repair() {
+		return
+	}
+	a.trouble()
+}
+
+// observe keeps account of which disk has everything.
+func (a *admin) observe() {
+	if a.parted {
+		return
+	}
+	for i, v := range a.s.vols {
+		var primary *node
+		for _, n := range a.s.nodes {
+			if n.alive() && n.state(i).Role == sm.Primary {
+				if primary != nil {
+					a.s.fail("volume %d: both nodes are Primary", v.number)
+				}
+				primary = n
+			}
+		}
+		if primary == nil {
+			a.nobodyPrimary(i, v)
+		} else {
+			a.onePrimary(i, v, primary)
+		}
+	}
+}
+
+func (a *admin) onePrimary(i int, v *volume, p *node) {
+	q := p.peer()
+	st := p.state(i)
+	if st.Disk != sm.UpToDate {
+		a.weak[p.index] = a.s.turn
+	}
+	replicates := st.ReplicatesData() && st.PeerDisk == sm.UpToDate
+	switch {
+	case st.Disk == sm.UpToDate:
+		a.has[p.index][i] = true
+	case replicates:
+		a.has[p.index][i] = false
+	}
+	switch {
+	case !replicates && st.Disk == sm.UpToDate:
+		a.has[q.index][i] = false
+	case replicates && q.alive() && q.state(i).Disk == sm.UpToDate && q.end != nil && q.end.other == p.end:
+		a.has[q.index][i] = true
+		if st.Disk == sm.UpToDate && v.inSync() {
+			a.lost[q.index], a.behind[q.index] = false, false
+		} else if st.Disk != sm.UpToDate && a.lost[q.index] {
+			a.loses(q)
+		}
+	}
+}
+
+func (a *admin) nobodyPrimary(i int, v *volume) {
+	if v.inSync() {
+		for _, n := range a.s.nodes {
+			a.has[n.index][i] = true
+			if a.lost[n.index] {
+				a.loses(n)
+			}
+			a.behind[n.index] = false
+		}
+		return
+	}
+	for _, n := range a.s.nodes {
+		if st := n.state(i); n.alive() && st.Disk.Usable() && st.Disk < sm.UpToDate {
+			a.has[n.index][i] = false
+		}
+	}
+}
+
+// loses lets the model forget what a node's power loss may have taken.
+func (a *admin) loses(n *node) {
+	a.lost[n.index] = false
+	for _, v := range a.s.vols {
+		v.model.lose()
+	}
+}
+
+// dies keeps account of a node that is about to die.
+func (a *admin) dies(n *node, power bool) {
+	if power {
+		a.lost[n.index] = true
+	}
+	if n.primary() {
+		a.last = n.index
+		for _, v := range a.s.vols {
+			v.model.forgetSeen()
+		}
+		a.behind[1-n.index] = a.s.profile.net.Protocol != engine.ProtocolC
+	}
+	if a.promoting == n {
+		a.promoting = nil
+	}
+	a.busy[n.index] = false
+	for i := range a.paused[n.index] {
+		a.paused[n.index][i] = false
+	}
+}
+
+// mayPromote is the policy.
+func (a *admin) mayPromote(n *node) bool {
+	if !n.alive() || n.primary() || n.peer().primary() || a.promoting != nil || a.busy[0] || a.busy[1] {
+		return false
+	}
+	for i := range a.s.vols {
+		st := n.state(i)
+		connected := n.end != nil && n.peer().end == n.end.other && st.Conn.Established() && st.PeerDisk == sm.UpToDate
+		if !(a.has[n.index][i] && st.Disk == sm.UpToDate) && !(connected && a.has[1-n.index][i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// promote makes a node Primary and starts its application.
+func (a *admin) promote(n *node) {
+	a.promoting = n
+	n.order(engine.Promote{}, func(err error) {
+		a.promoting = nil
+		if err == nil {
+			a.promoted(n)
+		}
+	})
+}
+
+func (a *admin) promoted(n *node) {
+	s := a.s
+	s.counts[Promoted]++
+	alone := n.end == nil || !n.state(0).Conn.Established()
+	if alone && a.last != n.index {
+		s.counts[FailedOver]++
+	}
+	a.last = n.index
+	for i, v := range s.vols {
+		a.inherits(i, v, n)
+	}
+	s.app.on[n.index] = true
+}
+
+// inherits settles what a promoted node's application finds: on its own disk,
+// or on the peer's.
+func (a *admin) inherits(i int, v *volume, n *node) {
+	from := n
+	if n.state(i).Disk != sm.UpToDate {
+		from = n.peer()
+	}
+	switch {
+	case a.parted:
+	case a.behind[from.index] && !v.inSync():
+		if bad := v.model.adopt(from.disks[i].data, a.s.turn); bad >= 0 {
+			a.s.fail("%s: volume %d: sector %d has content that was never written there", from.name, v.number, bad)
+		}
+	case a.lost[from.index]:
+		v.model.lose()
+	}
+	if from == n {
+		v.verify(n, "promoted")
+	}
+}
+
+// demote stops the application first, as one unmounts.
+func (a *admin) demote(n *node) {
+	a.busy[n.index] = true
+	life := n.life
+	a.s.app.stop(n, func() {
+		if n.life != life {
+			return
+		}
+		n.order(engine.Demote{}, func(err error) {
+			a.busy[n.index] = false
+			if err != nil {
+				a.s.app.on[n.index] = true
+				return
+			}
+			a.s.counts[Demoted]++
+		})
+	})
+}
+
+// down ends a daemon in order.
+func (a *admin) down(n *node) {
+	a.busy[n.index] = true
+	life := n.life
+	a.s.app.stop(n, func() {
+		if n.life != life {
+			return
+		}
+		n.order(engine.Down{}, func(err error) {
+			a.busy[n.index] = false
+			if err != nil {
+				return // the peer could not do without it
+			}
+			a.s.counts[Restarted]++
+			n.leaves()
+		})
+	})
+}
+
+// leaves ends a daemon that has nothing any more.
+func (n *node) leaves() {
+	for i, d := range n.disks {
+		if d.open || d.flights > 0 {
+			n.s.fail("%s: down is done, and volume %d is not given back", n.name, n.s.vols[i].number)
+		}
+	}
+	n.s.after(time.Millisecond, func() {
+		if n.alive() {
+			n.die(false)
+		}
+	})
+}

@@ -1,0 +1,99 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Fault is something that a run has to have happened in it, somewhere in the
+// seeds: a kind that never fires is a hole in the simulation.
+type Fault int
+
+// The kinds.
+const (
+	PowerLoss Fault = iota
+	DaemonCrash
+	BothPowerLoss
+	CachedDataLost  // a power loss met finished writes that were not durable
+	FlightTorn      // a power loss met writes in flight
+	FlightOutlived  // an I/O ended after its daemon
+	Cut             // connection lost at once
+	BytesLost       // with bytes on their way
+	Stall           // link carries nothing for a while
+	LateNotice      // the nodes noticed a cut at different times
+	PingTimeout     // a dead peer was found out by a ping
+	DiskErrorRead   //
+	DiskErrorWrite  //
+	DiskErrorFlush  //
+	MetaError       //
+	Promoted        //
+	Demoted         //
+	Refused         // a command was refused
+	FailedOver      // promotion without the former Primary
+	Disconnected    //
+	Reconnected     //
+	Detached        //
+	Attached        // again
+	Invalidated     //
+	InvalidatedPeer //
+	Paused          //
+	Restarted       // down and up in order
+	SplitBrain      //
+	SplitBrainEnded // by discard-my-data
+	ResyncDone      //
+	FullResync      //
+	ResyncCut       // a resync ended by losing the connection
+	LogTurnover     // the activity log evicted extents
+	LogReplayed     // a crashed Primary's extents were marked
+	ReadRemote      // a read that the peer served
+	ReadChecked     //
+	FlushAnswered   //
+	FUAAnswered     //
+	ZeroAnswered    //
+	RequestLost     // in flight in a crash
+	RequestFailed   // EIO, for want of data
+	ReceivedInPlace // PayloadSpace
+	ReceiveStalled  // no buffer for a block
+	EndedIdentical  // disks equal at the end
+	faults
+)
+
+var faultNames = [faults]string{
+	"power loss", "daemon crash", "power loss of both", "cached data lost", "flight torn", "flight outlived its daemon",
+	"cut", "bytes lost", "stall", "late notice", "ping timeout", "read error", "write error", "flush error", "metadata error",
+	"promoted", "demoted", "refused", "failed over", "disconnected", "reconnected", "detached", "attached again",
+	"invalidated", "invalidated the peer", "paused", "restarted", "split brain", "split brain ended", "resync done",
+	"full resync", "resync cut", "log turnover", "log replayed", "read remotely", "sectors read and checked", "flush answered",
+	"FUA answered", "zeroes answered", "request lost", "request failed", "received in place", "receive stalled", "ended identical",
+}
+
+func (f Fault) String() string { return faultNames[f] }
+
+// Counts is how often each kind happened.
+type Counts [faults]int
+
+// Add adds what another run counted.
+func (c *Counts) Add(o Counts) {
+	for i := range c {
+		c[i] += o[i]
+	}
+}
+
+// Missing lists the kinds that never happened.
+func (c *Counts) Missing() (missing []Fault) {
+	for i, n := range c {
+		if n == 0 {
+			missing = append(missing, Fault(i))
+		}
+	}
+	return missing
+}
+
+// String is a table, one kind to a line.
+func (c *Counts) String() string {
+	var b strings.Builder
+	for i, n := range c {
+		fmt.Fprintf(&b, "%28s %9d\n", Fault(i), n)
+	}
+	return b.String()
+}

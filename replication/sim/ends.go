@@ -1,0 +1,175 @@
+package sim
+
+import (
+	"errors"
+	"time"
+
+	"github.com/urbd/urbd/replication/disktest"
+	"github.com/urbd/urbd/replication/engine"
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// setup brings two nodes with just created metadata together.
+func (s *Sim) setup() {
+	s.admin.begin()
+	s.app.calls = map[uint64]*call{}
+	for _, n := range s.nodes {
+		n.begins()
+	}
+	s.await("the first handshake", func(st sm.State) bool {
+		return st.Conn == sm.Connected && st.Disk == sm.Inconsistent && st.PeerDisk == sm.Inconsistent
+	})
+	a := s.nodes[0]
+	if !s.profile.fresh {
+		a.order(engine.Promote{Force: true}, func(err error) {
+			if err != nil {
+				s.fail("forced promotion of a fresh node: %v", err)
+			}
+			s.counts[FullResync]++
+			s.admin.promoted(a)
+		})
+		s.run(patience, func() bool { return a.primary() && len(a.orders) == 0 })
+		return
+	}
+	left := len(s.vols)
+	for _, v := range s.vols {
+		a.order(engine.NewCurrentUUID{Vol: v.number, ClearBitmap: true}, func(err error) {
+			if left--; err != nil {
+				s.fail("skipping the initial sync: %v", err)
+			}
+		})
+	}
+	s.run(patience, func() bool { return left == 0 })
+	s.await("two equal disks", func(st sm.State) bool { return st.Redundant() })
+}
+
+// await goes on until every volume of both nodes is as wanted.
+func (s *Sim) await(what string, is func(sm.State) bool) {
+	if s.run(10*patience, func() bool {
+		for _, n := range s.nodes {
+			for i := range s.vols {
+				if !n.alive() || !is(n.state(i)) {
+					return false
+				}
+			}
+		}
+		return true
+	}) {
+		return
+	}
+	text := ""
+	for _, n := range s.nodes {
+		for i, v := range s.vols {
+			text += "; " + n.name + " volume " + itoa(uint64(v.number)) + " is " + n.state(i).String()
+		}
+	}
+	s.fail("waiting for %s: it does not come%s", what, text)
+}
+
+// heal ends all faults, and waits until both disks are the same.
+func (s *Sim) heal() {
+	s.run(10*patience, func() bool { return !s.admin.parted })
+	s.tell("the faults cease")
+	s.healing = true
+	s.link.stalled = s.now
+	for _, n := range s.nodes {
+		s.app.on[n.index] = false
+		for _, d := range n.disks {
+			d.repair()
+		}
+	}
+	for range 10 { // a cut from before may be noticed only now
+		s.run(patience, s.mend)
+		s.await("Connected and UpToDate", func(st sm.State) bool { return st.Conn == sm.Connected && st.Redundant() })
+		if s.run(time.Second, nil); s.admin.allInSync() && len(s.app.calls) == 0 {
+			break
+		}
+	}
+	s.finish()
+}
+
+// mend gives the orders that are still needed; true when none is.
+func (s *Sim) mend() bool {
+	done := true
+	for _, n := range s.nodes {
+		switch {
+		case n.ready():
+			n.begins()
+			done = false
+		case !n.alive() || len(n.orders) > 0 || s.admin.busy[n.index]:
+			done = false
+		default:
+			done = n.mend() && done
+		}
+	}
+	if done {
+		return s.admin.allInSync()
+	}
+	return false
+}
+
+func (n *node) mend() bool {
+	for i, d := range n.disks {
+		switch {
+		case n.state(i).Disk == sm.Diskless && !d.open:
+			n.attach(i, nil)
+			return false
+		case n.state(i).UserISP:
+			n.s.admin.pause(n, i, false)
+			return false
+		}
+	}
+	if n.state(0).Conn == sm.StandAlone {
+		n.order(engine.Connect{}, nil)
+		return false
+	}
+	return true
+}
+
+// finish brings both down and compares their disks, also after a last power cut.
+func (s *Sim) finish() {
+	for _, n := range s.nodes {
+		for i, v := range s.vols {
+			if out := n.eng.Status().Volumes[i].OutOfSync; out != 0 {
+				s.fail("%s: volume %d: %d bytes are marked at the end", n.name, v.number, out)
+			}
+			v.verify(n, "the end")
+		}
+	}
+	for _, n := range s.nodes {
+		n.order(engine.Down{}, func(err error) {
+			if err != nil {
+				s.fail("%s: down: %v", n.name, err)
+			}
+			n.leaves()
+		})
+	}
+	if !s.run(patience, func() bool { return !s.nodes[0].alive() && !s.nodes[1].alive() }) {
+		s.fail("down is not done")
+	}
+	for range 2 {
+		for i, v := range s.vols {
+			if err := s.identical(i, v); err != nil {
+				s.fail("at the end: %v", err)
+			}
+		}
+		for _, n := range s.nodes {
+			for _, d := range n.disks {
+				d.data.PowerCut()
+			}
+		}
+	}
+	s.counts[EndedIdentical]++
+}
+
+var errDiffer = errors.New("the disks differ")
+
+func (s *Sim) identical(i int, v *volume) error {
+	a, b := s.nodes[0].disks[i].data, s.nodes[1].disks[i].data
+	for off := int64(0); off < v.size; off += blockSize {
+		if !disktest.SamePage(a, b, off, v.size) {
+			return errDiffer
+		}
+	}
+	return nil
+}

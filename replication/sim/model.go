@@ -1,0 +1,259 @@
+package sim
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/urbd/urbd/replication/disktest"
+)
+
+const sectorSize = disktest.SectorSize
+
+// write is one request of the application that changes content, for as long as
+// a read may return what it wrote.
+type write struct {
+	id      uint64 // content of its sectors; 0: zeroes
+	begun   uint64 // turn
+	over    uint64 // turn when it was answered or lost, 0: it is under way
+	acked   uint64 // turn of a successful answer, 0: none, or void because of a loss that is allowed
+	durable bool   // a flush or FUA promised that it stays
+}
+
+// entry is a write in the history of one sector.
+type entry struct {
+	w    *write
+	seen uint64 // turn when a read returned it
+}
+
+// register is the history of one sector: every version that a read may return
+// now, and older ones that a loss may bring back.
+type register []entry
+
+// certain is when the version became the one to read, 0: it is not.
+func (en entry) certain() uint64 {
+	if en.w.acked != 0 && (en.seen == 0 || en.w.acked < en.seen) {
+		return en.w.acked
+	}
+	return en.seen
+}
+
+// model is what the application may see of a volume: one register for each sector of 512 bytes.
+type model struct {
+	base    func(sector int64) uint64 // content before the first write
+	sectors map[int64]register
+	first   *write // stands for base
+	writes  []*write
+	nextID  uint64
+}
+
+func newModel(base func(int64) uint64) *model {
+	return &model{base: base, sectors: map[int64]register{}, first: &write{over: 1, acked: 1, durable: true}, nextID: 100}
+}
+
+// add begins a write of a range.
+func (m *model) add(w *write, off, n int64) {
+	m.writes = append(m.writes, w)
+	for s := off / sectorSize; s < (off+n)/sectorSize; s++ {
+		r := m.sectors[s]
+		if r == nil {
+			r = register{{w: m.first}}
+		}
+		m.sectors[s] = append(r, entry{w: w})
+	}
+}
+
+// prune forgets the versions of a range that nothing can bring back: a durable
+// write came after them, and no read that began before is under way.
+func (m *model) prune(off, n int64, oldestRead uint64) {
+	for s := off / sectorSize; s < (off+n)/sectorSize; s++ {
+		r := m.sectors[s]
+		keep := r[:0]
+		for _, en := range r {
+			gone := false
+			for _, by := range r {
+				gone = gone || by.w.durable && by.w.acked != 0 && by.w.acked < oldestRead && en.w.over != 0 && en.w.over < by.w.begun
+			}
+			if !gone {
+				keep = append(keep, en)
+			}
+		}
+		clear(r[len(keep):])
+		m.sectors[s] = keep
+	}
+}
+
+// allows tells whether a read that began at a turn may return content id of a sector.
+func (m *model) allows(sector int64, id, begun uint64) bool {
+	r := m.sectors[sector]
+	if r == nil {
+		return id == m.base(sector)
+	}
+	for i := range r {
+		if m.id(sector, r[i].w) == id && !r.outdated(i, begun) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *model) id(sector int64, w *write) uint64 {
+	if w == m.first {
+		return m.base(sector)
+	}
+	return w.id
+}
+
+// outdated tells whether version i was replaced for certain before a turn.
+func (r register) outdated(i int, turn uint64) bool {
+	v := r[i].w
+	for j := range r {
+		if at := r[j].certain(); j != i && at != 0 && at < turn && v.over != 0 && v.over < r[j].w.begun {
+			return true
+		}
+	}
+	return false
+}
+
+// saw notes that a read returned id: older versions may not come back.
+func (m *model) saw(sector int64, id, turn uint64) {
+	r := m.sectors[sector]
+	hit := -1
+	for i := range r {
+		if m.id(sector, r[i].w) == id {
+			if hit >= 0 {
+				return // zeroes of two writes: either
+			}
+			hit = i
+		}
+	}
+	if hit >= 0 && r[hit].seen == 0 {
+		r[hit].seen = turn
+	}
+}
+
+// lose says that what was not promised to be durable may be gone.
+func (m *model) lose() {
+	for _, w := range m.writes {
+		if !w.durable {
+			w.acked = 0
+		}
+	}
+	m.forgetSeen()
+}
+
+// forgetSeen says that what reads returned before counts no longer: what they
+// saw of unanswered writes died with the node that they read from.
+func (m *model) forgetSeen() {
+	for _, r := range m.sectors {
+		for i := range r {
+			r[i].seen = 0
+		}
+	}
+}
+
+// unsee says that a write has failed: what reads saw of it may go again.
+func (m *model) unsee(w *write, off, n int64) {
+	for s := off / sectorSize; s < (off+n)/sectorSize; s++ {
+		r := m.sectors[s]
+		for i := range r {
+			if r[i].w == w {
+				r[i].seen = 0
+			}
+		}
+	}
+}
+
+// flushed says that everything answered before a turn is durable.
+func (m *model) flushed(turn uint64) {
+	keep := m.writes[:0]
+	for _, w := range m.writes {
+		if w.acked != 0 && w.acked < turn {
+			w.durable = true
+		}
+		if !w.durable {
+			keep = append(keep, w)
+		}
+	}
+	clear(m.writes[len(keep):])
+	m.writes = keep
+}
+
+// adopt takes a disk's content for the truth, as far as each sector has
+// something that was written there at some time.
+func (m *model) adopt(d *disktest.Disk, turn uint64) (bad int64) {
+	b := make([]byte, sectorSize)
+	for s, r := range m.sectors {
+		d.ReadAt(b, s*sectorSize)
+		id := contentID(b, s)
+		known := id == m.base(s)
+		for _, en := range r {
+			known = known || m.id(s, en.w) == id
+		}
+		if !known && id >= m.nextID {
+			return s
+		}
+		m.sectors[s] = register{{w: &write{id: id, begun: turn, over: turn, acked: turn, durable: true}}}
+	}
+	m.writes = nil
+	return -1
+}
+
+// clone is a model of its own: the data parts.
+func (m *model) clone() *model {
+	c := *m
+	own := map[*write]*write{m.first: m.first}
+	take := func(w *write) *write {
+		if own[w] == nil {
+			copied := *w
+			own[w] = &copied
+		}
+		return own[w]
+	}
+	c.sectors, c.writes = make(map[int64]register, len(m.sectors)), nil
+	for _, w := range m.writes {
+		c.writes = append(c.writes, take(w))
+	}
+	for s, r := range m.sectors {
+		mine := make(register, len(r))
+		for i, en := range r {
+			mine[i] = entry{take(en.w), en.seen}
+		}
+		c.sectors[s] = mine
+	}
+	return &c
+}
+
+// stamp fills one sector with content that says whose and where it is.
+func stamp(b []byte, id uint64, sector int64) {
+	if id == 0 {
+		clear(b[:sectorSize])
+		return
+	}
+	le := binary.LittleEndian
+	for i := 0; i < sectorSize; i += 8 {
+		le.PutUint64(b[i:], id^uint64(i)<<32)
+	}
+	le.PutUint64(b[8:], uint64(sector))
+}
+
+const broken = ^uint64(0) // content that nobody wrote
+
+// contentID is whose content a sector is.
+func contentID(b []byte, sector int64) uint64 {
+	le := binary.LittleEndian
+	id := le.Uint64(b)
+	want := [sectorSize]byte{}
+	if stamp(want[:], id, sector); string(want[:]) != string(b[:sectorSize]) {
+		return broken
+	}
+	return id
+}
+
+// describe lists the history of a sector, for a violation.
+func (m *model) describe(sector int64) string {
+	s := ""
+	for _, en := range m.sectors[sector] {
+		s += fmt.Sprintf("[%d begun %d over %d acked %d seen %d durable %v] ", m.id(sector, en.w), en.w.begun, en.w.over, en.w.acked, en.seen, en.w.durable)
+	}
+	return s
+}

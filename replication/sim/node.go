@@ -1,0 +1,262 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urbd/urbd/replication/engine"
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// node is one host: the daemon while it lives, and what outlives it.
+type node struct {
+	s     *Sim
+	index int
+	name  string
+
+	eng      *engine.Engine // nil: the daemon is dead
+	life     int            // of the daemon; what belongs to an earlier one is ignored
+	buffers  []byte
+	deadline engine.Instant
+	reacting bool // what the engine wants is being done
+	again    bool // and more was asked of it meanwhile
+	planned  bool // it will react later, together with what comes until then
+	disks    []*disks
+	orders   map[uint64]*order
+	orderID  uint64
+	trace    []string // last state of each volume, as logged
+	end      *end     // of the connection, nil: none
+	seeking  bool     // the peer is looked for
+	blocked  engine.Instant
+}
+
+func (n *node) peer() *node { return n.s.nodes[1-n.index] }
+
+func (n *node) alive() bool { return n.eng != nil }
+
+func (n *node) tell(format string, args ...any) {
+	if n.s.opt.Story != nil {
+		n.s.tell("%s  %s", n.name, fmt.Sprintf(format, args...))
+	}
+}
+
+// boot starts the daemon: nothing attached, nothing connected.
+func (n *node) boot() {
+	p := n.s.profile
+	cfg := engine.Config{Resource: "r0", Net: p.net, Random: n.s.rng.Uint64}
+	for i := range p.volumes {
+		v := &p.volumes[i]
+		cfg.Volumes = append(cfg.Volumes, engine.VolumeConfig{Number: v.number, Disk: v.disk, Meta: v.meta})
+	}
+	if n.buffers == nil {
+		n.buffers = make([]byte, engine.MinBuffers+1<<20)
+	}
+	cfg.Buffers = n.buffers
+	e, err := engine.New(cfg)
+	if err != nil {
+		n.s.fail("%s: %v", n.name, err)
+	}
+	n.life++
+	n.eng, n.deadline, n.planned, n.orders = e, engine.Never, false, map[uint64]*order{}
+	n.trace = make([]string, len(p.volumes))
+	n.end, n.seeking = nil, false
+	for _, d := range n.disks {
+		d.open = false
+	}
+	n.tell("the daemon starts")
+}
+
+// touched is called after a method of the engine was: the node reacts, at once
+// or together with what comes in the next moment.
+func (n *node) touched() {
+	if n.eng == nil || n.planned {
+		return
+	}
+	if n.reacting {
+		n.again = true
+		return
+	}
+	if n.s.rng.Float64() >= n.s.profile.batch {
+		n.react()
+		return
+	}
+	n.planned = true
+	life := n.life
+	n.s.after(time.Duration(n.s.rng.Int64N(int64(500*time.Microsecond))), func() {
+		if n.life == life {
+			n.react()
+		}
+	})
+}
+
+// react does what the engine wants, until it wants nothing more.
+func (n *node) react() {
+	n.planned = false
+	if n.reacting {
+		return
+	}
+	n.reacting = true
+	defer func() { n.reacting = false }()
+	for round := 0; n.eng != nil; round++ {
+		if round > 1000 {
+			n.s.fail("%s: the engine does not come to rest: deadline %v", n.name, n.eng.Deadline())
+		}
+		due := n.eng.Deadline() <= n.s.now
+		if due {
+			n.eng.Tick(n.s.now)
+		}
+		busy := n.drain()
+		for _, sock := range []engine.Socket{engine.DataSock, engine.MetaSock} {
+			busy = n.startSend(sock) || busy
+		}
+		if !busy && !due && !n.again {
+			break
+		}
+		n.again = false
+	}
+	if n.eng != nil {
+		n.deadline = n.eng.Deadline()
+	}
+}
+
+// drain carries an Output out.
+func (n *node) drain() bool {
+	out := n.eng.Drain()
+	disk := append([]engine.DiskIO(nil), out.Disk...)
+	done := append([]*engine.Request(nil), out.Done...)
+	events := append([]engine.Event(nil), out.Events...)
+	for _, io := range disk {
+		n.startDisk(io)
+	}
+	for _, r := range done {
+		n.s.app.answered(n, r)
+	}
+	for _, ev := range events {
+		n.event(ev)
+	}
+	return len(disk)+len(done)+len(events) > 0
+}
+
+func (n *node) event(ev engine.Event) {
+	s := n.s
+	switch ev := ev.(type) {
+	case engine.OpenConnection:
+		n.tell("looks for the peer, after %v", ev.After)
+		n.seeking, n.blocked = true, s.now+ev.After
+		s.link.look()
+	case engine.CloseConnection:
+		n.tell("closes the connection, linger %v", ev.Linger)
+		s.link.close(n, ev.Linger)
+	case engine.CloseBacking:
+		d := n.disks[s.volumeIndex(ev.Vol)]
+		if d.flights > 0 {
+			s.fail("%s: volume %d is given back with %d I/Os in flight", n.name, ev.Vol, d.flights)
+		}
+		d.open = false
+		n.tell("volume %d is given back", ev.Vol)
+	case engine.Reply:
+		n.replied(ev)
+	case engine.StateChange:
+		n.tell("volume %d: %s -> %s (%s)", ev.Vol, ev.From, ev.To, ev.Cause)
+		n.transition(s.volumeIndex(ev.Vol), ev)
+	case engine.Notice:
+		n.tell("notice: volume %d: %s", ev.Vol, ev.Text)
+		n.notice(ev)
+	case engine.StartDevice, engine.ResizeDevice:
+		n.tell("%T %+v", ev, ev)
+	}
+}
+
+// transition checks that a logged change follows the one before it, and that
+// its connection states are an edge of the table (invariant I7).
+func (n *node) transition(i int, ev engine.StateChange) {
+	s := n.s
+	if last := n.trace[i]; last != "" && last != ev.From {
+		s.fail("%s: volume %d changes from %q, it was %q", n.name, ev.Vol, ev.From, last)
+	}
+	n.trace[i] = ev.To
+	from, to := connOf(ev.From), connOf(ev.To)
+	if strings.Contains(ev.Cause, "ping") {
+		s.counts[PingTimeout]++
+	}
+	if from != to && !edges[[2]string{from, to}] {
+		s.fail("%s: volume %d: %s -> %s is not a transition of the table", n.name, ev.Vol, from, to)
+	}
+	if strings.HasPrefix(from, "Sync") || strings.HasPrefix(from, "PausedSync") {
+		switch {
+		case to == "Connected" && n.state(i).Redundant():
+			s.counts[ResyncDone]++
+			s.vols[i].resynced(n)
+		case to != "Connected" && !strings.Contains(to, "Sync"):
+			s.counts[ResyncCut]++
+		}
+	}
+}
+
+func connOf(state string) string { return strings.Fields(state)[1] }
+
+var edges = func() map[[2]string]bool {
+	m := map[[2]string]bool{}
+	for _, t := range sm.Transitions() {
+		m[[2]string{t.From.String(), t.To.String()}] = true
+	}
+	return m
+}()
+
+// notice counts what is told to people, and fails a run in which the
+// administrator's policy left no room for such a notice.
+func (n *node) notice(ev engine.Notice) {
+	s := n.s
+	switch {
+	case strings.Contains(ev.Text, "split brain:"):
+		if !s.admin.parted {
+			s.fail("%s: %s", n.name, ev.Text)
+		}
+		s.admin.sawSplit[n.index] = true
+		s.counts[SplitBrain]++
+	case strings.Contains(ev.Text, "unrelated data"):
+		s.fail("%s: %s", n.name, ev.Text)
+	case strings.Contains(ev.Text, "activity log replayed"):
+		s.counts[LogReplayed]++
+	}
+}
+
+// state is that of a volume, the weakest if the daemon is dead.
+func (n *node) state(i int) sm.State {
+	if n.eng == nil {
+		return sm.Initial
+	}
+	return n.eng.State(n.s.vols[i].number)
+}
+
+// primary tells whether the daemon lives and is Primary, on any volume.
+func (n *node) primary() bool {
+	for i := range n.s.vols {
+		if n.alive() && n.state(i).Role == sm.Primary {
+			return true
+		}
+	}
+	return false
+}
+
+// die ends the daemon, with the host if power is lost.
+func (n *node) die(power bool) {
+	if n.eng == nil {
+		return
+	}
+	what := "the daemon dies"
+	if power {
+		what = "the host loses power"
+	}
+	n.tell("%s", what)
+	s := n.s
+	s.admin.dies(n, power)
+	s.link.died(n, power)
+	s.app.died(n, power)
+	for _, d := range n.disks {
+		d.died(power)
+	}
+	n.eng, n.orders, n.deadline, n.seeking = nil, nil, engine.Never, false
+	n.life++
+}

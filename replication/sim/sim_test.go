@@ -1,0 +1,83 @@
+package sim
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var (
+	seed    = flag.Uint64("sim.seed", 0, "replay one seed and print the story")
+	seeds   = flag.Int("sim.seeds", 300, "number of seeds")
+	first   = flag.Uint64("sim.first", 1, "first seed")
+	events  = flag.Int("sim.events", 3000, "events of each seed, before the faults cease")
+	verbose = flag.Bool("sim.v", false, "with -sim.seed: every packet")
+)
+
+// TestSeeds runs many seeds. Each kind of fault has to fire in some of them.
+func TestSeeds(t *testing.T) {
+	if *seed != 0 {
+		res := Run(Options{Seed: *seed, Events: *events, Story: os.Stdout, Packets: *verbose})
+		t.Logf("%d events, %v\n%v", res.Events, res.Time, &res.Counts)
+		if res.Err != nil {
+			t.Fatal(res.Err)
+		}
+		return
+	}
+	var (
+		mu     sync.Mutex
+		counts Counts
+		total  int
+		length time.Duration
+		wg     sync.WaitGroup
+		next   = *first
+	)
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				s := next
+				next++
+				mu.Unlock()
+				if s >= *first+uint64(*seeds) {
+					return
+				}
+				res := Run(Options{Seed: s, Events: *events})
+				mu.Lock()
+				counts.Add(res.Counts)
+				total += res.Events
+				length += res.Time
+				mu.Unlock()
+				if res.Err != nil {
+					t.Errorf("%v\nreplay: go test ./replication/sim -run TestSeeds -sim.seed=%d -sim.events=%d", res.Err, s, *events)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d seeds, %d events, %v of virtual time\n%v", *seeds, total, length, &counts)
+	if missing := counts.Missing(); len(missing) > 0 && *seeds >= 300 {
+		t.Errorf("never happened: %v", missing)
+	}
+}
+
+// TestReplay runs the same seeds twice: every line of the story has to be the same.
+func TestReplay(t *testing.T) {
+	for s := uint64(1); s <= 8; s++ {
+		var story [2]bytes.Buffer
+		for i := range story {
+			Run(Options{Seed: s, Events: 3000, Story: &story[i], Packets: true})
+		}
+		a, b := strings.Split(story[0].String(), "\n"), strings.Split(story[1].String(), "\n")
+		for i := range a {
+			if i >= len(b) || a[i] != b[i] {
+				t.Fatalf("seed %d, line %d: %q, then %q", s, i+1, a[i], b[min(i, len(b)-1)])
+			}
+		}
+	}
+}
