@@ -12,17 +12,18 @@ import (
 
 // node is one engine with memory for its disk, driven by hand.
 type node struct {
-	t     *testing.T
-	name  string
-	e     *Engine
-	disk  []byte
-	peer  *node
-	wire  [2][]byte // bytes on their way to this node
-	log   []string
-	conn  string // "", "open", "up"
-	reply map[uint64]error
-	done  map[*Request]bool
-	id    uint64
+	t      *testing.T
+	name   string
+	e      *Engine
+	disk   []byte
+	peer   *node
+	wire   [2][]byte // bytes on their way to this node
+	log    []string
+	events []Event
+	conn   string // "", "open", "up"
+	reply  map[uint64]error
+	done   map[*Request]bool
+	id     uint64
 }
 
 type pair struct {
@@ -71,6 +72,7 @@ func (p *pair) work(n *node) bool {
 	}
 	for _, ev := range append([]Event(nil), out.Events...) {
 		n.log = append(n.log, fmt.Sprintf("%v %T%+v", p.now, ev, ev))
+		n.events = append(n.events, ev)
 		switch ev := ev.(type) {
 		case OpenConnection:
 			n.conn = "open"

@@ -159,6 +159,7 @@ func (a *app) answered(n *node, r *engine.Request) {
 		a.s.counts[FlushAnswered]++
 	default:
 		c.w.acked = a.s.turn
+		a.checkAck(c)
 		if r.FUA {
 			c.w.durable = true
 			a.s.counts[FUAAnswered]++
@@ -168,6 +169,30 @@ func (a *app) answered(n *node, r *engine.Request) {
 		}
 	}
 	a.over(c, m)
+}
+
+// checkAck looks at the disks when a write is answered: with protocol C both
+// have it, where no other write is under way (I1).
+func (a *app) checkAck(c *call) {
+	v := c.v
+	if v.compare(); a.s.profile.net.Protocol != engine.ProtocolC || !v.inSync() {
+		return
+	}
+	for blk := c.req.Off / blockSize; blk <= (c.req.Off+c.req.Len-1)/blockSize; blk++ {
+		if _, differs := v.differ[blk]; differs && !a.busyAt(v, blk) {
+			a.s.fail("%s: volume %d: request %d is answered, and block %d is not the same on both disks", c.n.name, v.number, c.req.Handle, blk)
+		}
+	}
+}
+
+// busyAt tells whether a request under way changes a block.
+func (a *app) busyAt(v *volume, blk int64) bool {
+	for _, c := range a.calls {
+		if c.v == v && c.w != nil && c.req.Off < (blk+1)*blockSize && blk*blockSize < c.req.Off+c.req.Len {
+			return true
+		}
+	}
+	return false
 }
 
 // over ends a call in the model.
