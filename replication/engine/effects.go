@@ -132,8 +132,6 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 	case sm.AdoptCurrentUUID:
 		v.uuids = v.uuids.Adopt(v.peerUUIDs.Current, primary)
 		v.peerUUIDs.UUIDs = v.uuids
-	case sm.ClearBitmapUUID:
-		v.uuids = v.uuids.ClearBitmap()
 		v.peerUUIDs.UUIDs = v.uuids
 	case sm.StartSourceUUIDs:
 		v.uuids, v.syncUUID = v.uuids.StartSource(e.newUUID())
@@ -231,6 +229,9 @@ func (e *Engine) do(v *volume, q queuedEffect) {
 		e.sendUUIDs(v, eff.SkipInitialSync)
 	case sm.SendSizes:
 		e.sendSizes(v)
+	case sm.ClearBitmapUUID:
+		v.uuids.Bitmap = 0 // the peer has been told what it was; it becomes no history
+		e.commit(v)
 	case sm.SendSyncUUID:
 		e.sendSyncUUID(v)
 	case sm.SendBitmap:

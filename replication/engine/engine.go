@@ -40,7 +40,9 @@ type Engine struct {
 	freePeerReqs []*peerReq
 	flushes      []*flushReq
 	freeFlushes  []*flushReq
-	readyFlushes []*flushReq
+
+	freeEpochFlushes []*epochFlush
+	readyFlushes     []*flushReq
 
 	out, spare Output
 }

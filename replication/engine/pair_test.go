@@ -12,7 +12,7 @@ import (
 
 // node is one engine with memory for its disk, driven by hand.
 type node struct {
-	t      *testing.T
+	t      testing.TB
 	name   string
 	e      *Engine
 	disk   []byte
@@ -27,12 +27,12 @@ type node struct {
 }
 
 type pair struct {
-	t    *testing.T
+	t    testing.TB
 	now  Instant
 	a, b *node
 }
 
-func newPair(t *testing.T, size int64, net NetOptions) *pair {
+func newPair(t testing.TB, size int64, net NetOptions) *pair {
 	p := &pair{t: t}
 	rng := rand.New(rand.NewPCG(1, 2))
 	mk := func(name string) *node {

@@ -332,7 +332,8 @@ func (e *Engine) settlePeerEpochs() {
 			v.peerDirty = false
 			in.flushing++
 			e.conn.peerBusy++
-			f := &epochFlush{vol: v, link: e.conn.generation}
+			f := e.newEpochFlush()
+			f.vol, f.link = v, e.conn.generation
 			f.covers = e.flushDisk(v, f)
 		}
 	}
@@ -349,7 +350,18 @@ type epochFlush struct {
 	covers uint64
 }
 
+func (e *Engine) newEpochFlush() *epochFlush {
+	n := len(e.freeEpochFlushes)
+	if n == 0 {
+		return new(epochFlush)
+	}
+	f := e.freeEpochFlushes[n-1]
+	e.freeEpochFlushes = e.freeEpochFlushes[:n-1]
+	return f
+}
+
 func (f *epochFlush) ioDone(e *Engine, err Errno) {
+	defer func() { e.freeEpochFlushes = append(e.freeEpochFlushes, f) }()
 	e.conn.peerBusy--
 	if err == OK {
 		f.vol.flushed(f.covers)
