@@ -70,7 +70,7 @@ func attend(ctx context.Context, cmd *exec.Cmd, notices *net.UnixConn, logPath s
 	case <-ready:
 		return nil
 	case err := <-ended:
-		notices.Close()
+		endNotices(notices)
 		return notStarted(err, <-reason, logPath)
 	case <-ctx.Done():
 		return giveUp(ctx, cmd, ended, logPath)
@@ -104,13 +104,29 @@ func notStarted(err error, reason, logPath string) error {
 	return &startError{code, reason}
 }
 
-// readNotices reads what the daemon says until the socket is closed; then it sends the last status.
+// endNotices puts an end mark behind what the daemon, which has ended, has said: closing the socket would lose what
+// is not read yet.
+func endNotices(notices *net.UnixConn) {
+	conn, err := net.DialUnix("unixgram", nil, notices.LocalAddr().(*net.UnixAddr))
+	if err == nil {
+		_, err = conn.Write([]byte(noticesEnd))
+		conn.Close()
+	}
+	if err != nil {
+		notices.Close()
+	}
+}
+
+// noticesEnd is what endNotices sends; a daemon says KEY=VALUE.
+const noticesEnd = "end"
+
+// readNotices reads what the daemon says until the end mark, or until the socket is closed; then it sends the last status.
 func readNotices(conn *net.UnixConn, ready chan<- struct{}, reason chan<- string) {
 	buf := make([]byte, 64<<10)
 	status := ""
 	for {
 		n, err := conn.Read(buf)
-		if err != nil {
+		if err != nil || string(buf[:n]) == noticesEnd {
 			reason <- status
 			return
 		}
