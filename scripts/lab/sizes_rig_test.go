@@ -1,0 +1,101 @@
+//go:build rig
+
+package lab
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+
+	"github.com/urbd/urbd/scripts/vm"
+)
+
+// TestSizes serves the smallest and a very large disk, as sparse files: 1 MiB
+// and 16 TiB. Writes at both ends are mirrored, and what was written alone is
+// copied afterwards, without a look at the rest.
+func TestSizes(t *testing.T) {
+	b := newBench(t, Options{Kernel: vm.Linux7, Size: 3 << 30, Memory: 2 << 30})
+	for _, n := range b.Nodes() {
+		b.ok(b.Prepare(b.ctx, n))
+		b.sh(n, "mkfs.xfs -q -f /dev/vda; mkdir -p /big; mount /dev/vda /big")
+	}
+	for i, size := range []string{"1M", "16T"} {
+		b.t.Logf("a disk of %s", size)
+		name := "size" + size
+		b.sized(name, size, 7800+i, 20+i)
+	}
+}
+
+func (b *bench) sized(name, size string, port, minor int) {
+	for _, n := range b.Nodes() {
+		b.sh(n, `truncate -s %[1]s /big/%[2]s
+cat > /etc/urbd.d/%[2]s.res <<X
+resource %[2]s {
+	net { timeout 150; ping-timeout 60; connect-int 3; }
+	on alpha { device minor %[4]d; disk /big/%[2]s; meta-disk internal; address 10.77.0.1:%[3]d; }
+	on beta { device minor %[4]d; disk /big/%[2]s; meta-disk internal; address 10.77.0.2:%[3]d; }
+}
+X
+rm -f /etc/urbd.d/r0.res`, size, name, port, minor)
+		b.urbd(n, "create-md", "--force", name)
+		b.urbd(n, "up", name)
+	}
+	b.urbd(b.Alpha, "wait-connect", name)
+	b.urbd(b.Alpha, "new-current-uuid", "--clear-bitmap", name+"/0")
+	b.urbd(b.Alpha, "primary", name)
+	sectors, err := strconv.Atoi(b.sh(b.Alpha, "blockdev --getsz /dev/ublkb%d", minor))
+	b.ok(err)
+	mark := func(text string) {
+		for _, at := range []int{0, sectors/8 - 1} {
+			b.sh(b.Alpha, "yes '%s %d' | dd of=/dev/ublkb%d bs=4k count=1 seek=%d oflag=direct iflag=fullblock 2>/dev/null", text, at, minor, at)
+		}
+	}
+	mark("mirrored")
+	b.same(name, sectors)
+	b.urbd(b.Alpha, "disconnect", name)
+	mark("alone")
+	b.urbd(b.Alpha, "connect", name)
+	b.urbd(b.Alpha, "wait-connect", name)
+	b.urbd(b.Alpha, "wait-sync", name)
+	b.same(name, sectors)
+	rss := b.sh(b.Alpha, "awk '/VmRSS/ {print int($2/1024)}' /proc/$(cat /run/urbd/%s.lock)/status", name)
+	mib, err := strconv.Atoi(rss)
+	b.ok(err)
+	limit := 64 + 16 + 64 // and the peer's buffers, and the queue's
+	if size == "16T" {
+		limit += 16 * 32
+	}
+	b.t.Logf("%d MiB resident", mib)
+	if mib > limit {
+		b.ok(fmt.Errorf("the daemon of %s holds %d MiB, more than %d", size, mib, limit))
+	}
+	b.urbd(b.Alpha, "down", name)
+	b.urbd(b.Beta, "down", name)
+}
+
+// same compares both ends of the disks.
+func (b *bench) same(name string, sectors int) {
+	b.t.Helper()
+	script := fmt.Sprintf("for at in 0 %d; do dd if=/big/%s bs=4k count=1 skip=$at iflag=direct 2>/dev/null | sha256sum; done", sectors/8-1, name)
+	if a, c := b.sh(b.Alpha, "%s", script), b.sh(b.Beta, "%s", script); a != c {
+		b.ok(fmt.Errorf("the ends of %s differ:\n%s\n%s", name, a, c))
+	}
+}
+
+// TestMetadataTool has DRBD's own tool read what urbd has written.
+func TestMetadataTool(t *testing.T) {
+	b := newBench(t, Options{Kernel: vm.Linux6_12})
+	b.ok(b.Up(b.ctx))
+	b.ok(b.Sync(b.ctx, b.Alpha))
+	b.urbd(b.Beta, "disconnect", Resource)
+	b.sh(b.Alpha, "dd if=/dev/urandom of=/dev/ublkb0 bs=4k seek=10 count=700 oflag=direct conv=notrunc 2>/dev/null")
+	for _, n := range b.Nodes() {
+		b.urbd(n, "down", Resource)
+		// The tool prints the flags as 0 in dumps, and other comments.
+		b.sh(n, `mkdir -p /var/lock /var/lib/drbd
+urbd dump-md r0 | grep -v '^#' | grep -v flags > /tmp/own
+drbdmeta --force 0 v08 /dev/vda internal dump-md | grep -v '^#' | grep -v flags > /tmp/theirs
+diff -u /tmp/theirs /tmp/own; grep -q 'bm {' /tmp/own
+[ "$(drbdmeta --force 0 v08 /dev/vda internal get-gi)" = "$(urbd get-gi r0)" ]`)
+	}
+}
