@@ -100,7 +100,9 @@ func (e *Engine) blockServed(p *peerReq, err Errno) {
 	case !p.current(e):
 	case err != OK:
 		e.ack(v, wire.CmdNegRSDReply, p.off, p.id, p.n)
-		v.resync.failed += v.bm.CountRange(p.off, p.n)
+		if v.bm != nil {
+			v.resync.failed += v.bm.CountRange(p.off, p.n)
+		}
 		e.readFailed(v, err)
 	default:
 		e.reply(p, wire.CmdRSDataReply)

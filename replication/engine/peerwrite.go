@@ -155,6 +155,9 @@ func (e *Engine) startPeerWrite(p *peerReq) {
 	if p.flags&wire.DPSendReceiveAck != 0 {
 		e.ack(p.vol, wire.CmdRecvAck, p.off, p.id, p.n)
 	}
+	if p.alone {
+		p.vol.setOutOfSync(p.off, p.n) // at once: a bitmap exchange may come before its turn
+	}
 	if p.vol.ranges.add(&p.heldRange, peerWrite, p.off, p.off+p.n, p) {
 		p.rangeFree(e)
 	}
@@ -190,8 +193,8 @@ func (p *peerReq) logHot(e *Engine, held *bitmap.ActivityLog) {
 // apply writes to the disk what the peer has sent.
 func (p *peerReq) apply(e *Engine) {
 	v := p.vol
-	if !v.attached {
-		p.ioDone(e, ENODEV) // it has gone while this waited
+	if !v.usable() {
+		p.ioDone(e, ENODEV) // it has gone while this waited, or what must be known of this cannot be written
 		return
 	}
 	io := DiskIO{Op: DiskWrite, FUA: p.flags&wire.DPFUA != 0, Off: p.off, Len: p.n, Data: p.buf}

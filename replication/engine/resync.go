@@ -251,7 +251,7 @@ func (e *Engine) resyncWritten(p *peerReq, err Errno) {
 	if err == OK {
 		v.peerDirty = true
 		v.clearOutOfSync(e, p.off, p.n)
-	} else {
+	} else if v.bm != nil {
 		v.resync.failed += v.bm.CountRange(p.off, p.n)
 	}
 	if p.current(e) {
