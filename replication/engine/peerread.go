@@ -68,9 +68,11 @@ func (e *Engine) serveReads() {
 			w.vol.resync.serving++
 		}
 		w.vol.read += w.n
+		kind := resyncRead
 		if w.kind == serveRead {
-			e.startIO(w.vol, DiskIO{Op: DiskRead, Off: p.off, Len: p.n, Data: p.buf}, p)
-		} else if w.vol.ranges.add(&p.heldRange, resyncRead, p.off, p.off+p.n, p) {
+			kind = peerReading
+		}
+		if w.vol.ranges.add(&p.heldRange, kind, p.off, p.off+p.n, p) {
 			p.rangeFree(e)
 		}
 	}
@@ -79,6 +81,7 @@ func (e *Engine) serveReads() {
 // readServed answers P_DATA_REQUEST.
 func (e *Engine) readServed(p *peerReq, err Errno) {
 	v := p.vol
+	v.ranges.remove(e, &p.heldRange)
 	switch {
 	case !p.current(e):
 	case err != OK:

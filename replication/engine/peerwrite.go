@@ -167,7 +167,11 @@ func (e *Engine) startPeerWrite(p *peerReq) {
 func (p *peerReq) rangeFree(e *Engine) {
 	v := p.vol
 	switch p.kind {
-	case serveBlock:
+	case serveBlock, serveRead:
+		if !v.attached {
+			p.ioDone(e, ENODEV) // it has gone while this waited
+			return
+		}
 		e.startIO(v, DiskIO{Op: DiskRead, Off: p.off, Len: p.n, Data: p.buf}, p)
 		return
 	case applyWrite, applyZero:

@@ -9,6 +9,7 @@ const (
 	resyncWrite                  // a resync block on its way to this disk
 	resyncRead                   // a block read for the peer, until its reply is queued
 	resyncAsk                    // a block asked of the peer, until it is written
+	peerReading                  // a read of the peer's application, until it is answered
 	kinds
 )
 
@@ -19,11 +20,12 @@ const (
 // resync read excludes writes until its reply is in the stream: the peer gets
 // blocks in the order of their content (wire 12.7). What this node has asked for
 // may overwrite its disk at any time, so its application waits; the peer's writes
-// do not, they are ordered against the answer by the stream.
+// do not, they are ordered against the answer by the stream. The peer reads what it
+// has written, also what it was told was received only.
 var blocks = [kinds][kinds]bool{
-	ownWrite:    {ownWrite: true, peerWrite: true, resyncRead: true},
-	peerWrite:   {ownWrite: true, peerWrite: true, resyncWrite: true, resyncRead: true},
-	resyncWrite: {peerWrite: true, resyncWrite: true},
+	ownWrite:    {ownWrite: true, peerWrite: true, resyncRead: true, peerReading: true},
+	peerWrite:   {ownWrite: true, peerWrite: true, resyncWrite: true, resyncRead: true, peerReading: true},
+	resyncWrite: {peerWrite: true, resyncWrite: true, peerReading: true},
 	resyncRead:  {ownWrite: true, peerWrite: true},
 	resyncAsk:   {ownWrite: true},
 }
