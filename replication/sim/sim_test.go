@@ -13,14 +13,23 @@ import (
 
 var (
 	seed    = flag.Uint64("sim.seed", 0, "replay one seed and print the story")
-	seeds   = flag.Int("sim.seeds", 300, "number of seeds")
+	seeds   = flag.Int("sim.seeds", 0, "number of seeds; 0: 300, fewer with -short or the race detector")
 	first   = flag.Uint64("sim.first", 1, "first seed")
 	events  = flag.Int("sim.events", 3000, "events of each seed, before the faults cease")
 	verbose = flag.Bool("sim.v", false, "with -sim.seed: every packet")
 )
 
+// defaultSeeds is how many seeds an ordinary run has.
+var defaultSeeds = 300
+
 // TestSeeds runs many seeds. Each kind of fault has to fire in some of them.
 func TestSeeds(t *testing.T) {
+	if testing.Short() {
+		defaultSeeds = min(defaultSeeds, 60)
+	}
+	if *seeds == 0 {
+		*seeds = defaultSeeds
+	}
 	if *seed != 0 {
 		res := Run(Options{Seed: *seed, Events: *events, Story: os.Stdout, Packets: *verbose})
 		t.Logf("%d events, %v\n%v", res.Events, res.Time, &res.Counts)
