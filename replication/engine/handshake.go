@@ -58,7 +58,12 @@ func (e *Engine) sendParameters(v *volume) {
 	}
 	e.sendSyncParam(v, q)
 	e.sendSizes(v)
+	// The peer's parameters may have come, and have been decided on, before these
+	// go out: it has to decide on what this node did.
+	now := v.uuids
+	v.uuids = v.hello
 	e.sendUUIDs(v, false)
+	v.uuids = now
 	st := v.state
 	st.Conn = sm.WFConnection
 	e.sendState(v, st)

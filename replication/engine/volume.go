@@ -14,6 +14,7 @@ type volume struct {
 	rules  statemachine.Rules
 
 	uuids     statemachine.UUIDs
+	hello     statemachine.UUIDs // as they were when the sockets came up
 	peerUUIDs statemachine.PeerUUIDs
 	peerKnown bool              // peerUUIDs were received in this connection
 	restored  statemachine.Disk // what the metadata made of the disk at attach
