@@ -36,6 +36,7 @@ type Ring struct {
 	size   uint32 // submission entries
 
 	slots   slots
+	busy    int   // waits in a row that ended soon
 	backlog []cqe // taken out of a full completion queue in the middle of a turn
 	refused []Token
 

@@ -49,7 +49,7 @@ func (r *Ring) enterWait(deadline time.Time) error {
 	if len(r.backlog) > 0 || r.shared.ready() != r.cqHead || want == 1 && !r.mail.sleep() {
 		want = 0
 	}
-	errno := r.enter(want, left)
+	errno := r.enterPaced(want, left)
 	r.mail.asleep.Store(0)
 	switch errno {
 	case 0, unix.EINTR, unix.ETIME, unix.EAGAIN, unix.EBUSY:
@@ -58,6 +58,49 @@ func (r *Ring) enterWait(deadline time.Time) error {
 		panic("uring: the ring is used from another thread than the one that made it")
 	}
 	return fmt.Errorf("io_uring_enter: %w", errno)
+}
+
+const (
+	// briefWait is how long a wait may look like computing to the Go runtime. What
+	// completes within it costs no hand-over of the processor and no wake-up of the runtime's
+	// monitor; stopping the world is late by as much at most.
+	briefWait = time.Millisecond
+	// busyWaits in a row, each ended within idleWait, make a ring busy: only then waits are brief
+	// at first, because a monitor that sees a thread compute looks at it again and again.
+	busyWaits = 4
+	idleWait  = 5 * time.Millisecond
+)
+
+// enterPaced is enter, with a brief wait first while the ring is busy.
+func (r *Ring) enterPaced(want uint32, left time.Duration) unix.Errno {
+	if want == 0 {
+		return r.enter(want, left)
+	}
+	if r.busy >= busyWaits && (left < 0 || left > briefWait) {
+		if errno := r.enterBriefly(want); errno != unix.ETIME {
+			return errno
+		}
+		r.busy = 0
+	}
+	began := time.Now()
+	errno := r.enter(want, left)
+	if r.busy++; time.Since(began) > idleWait {
+		r.busy = 0
+	}
+	return errno
+}
+
+// enterBriefly is enter for at most briefWait.
+func (r *Ring) enterBriefly(want uint32) unix.Errno {
+	atomic.StoreUint32(r.shared.sqTail, r.sqTail)
+	todo := r.sqTail - atomic.LoadUint32(r.shared.sqHead)
+	s := r.scratch
+	s.ts = timespec{Nsec: int64(briefWait)}
+	s.arg = geteventsArg{TS: uint64(uintptr(unsafe.Pointer(&s.ts)))}
+	flags := enterGetEvents | r.enterReg | r.noIOWait | enterExtArg
+	_, _, errno := unix.RawSyscall6(sysEnter, uintptr(r.enterFD), uintptr(todo), uintptr(want), uintptr(flags),
+		uintptr(unsafe.Pointer(&s.arg)), unsafe.Sizeof(s.arg))
+	return errno
 }
 
 // enter publishes the prepared entries, submits them and waits for want completions, at most left (-1: for ever).
