@@ -64,7 +64,7 @@ const (
 	// briefWait is how long a wait may look like computing to the Go runtime. What
 	// completes within it costs no hand-over of the processor and no wake-up of the runtime's
 	// monitor; stopping the world is late by as much at most.
-	briefWait = time.Millisecond
+	briefWait = 3 * time.Millisecond
 	// busyWaits in a row, each ended within idleWait, make a ring busy: only then waits are brief
 	// at first, because a monitor that sees a thread compute looks at it again and again.
 	busyWaits = 4
