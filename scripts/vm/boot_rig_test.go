@@ -107,13 +107,13 @@ func TestRunReportsWhatHappened(t *testing.T) {
 	if r, err := n.RunInput(ctx, strings.NewReader(big), "cat"); err != nil || string(r.Stdout) != big {
 		t.Errorf("cat of %d bytes: %d bytes, %v", len(big), len(r.Stdout), err)
 	}
-	if err := n.PutFile(ctx, "/root/deep/big", 0o640, []byte(big)); err != nil {
+	if err := n.PutFile(ctx, "/srv/deep/big", 0o640, []byte(big)); err != nil {
 		t.Error(err)
 	}
-	if got := must(t, n, "stat -c '%s %a' /root/deep/big"); got != "4194304 640" {
+	if got := must(t, n, "stat -c '%s %a' /srv/deep/big"); got != "4194304 640" {
 		t.Errorf("put: %s", got)
 	}
-	if back, err := n.GetFile(ctx, "/root/deep/big"); err != nil || string(back) != big {
+	if back, err := n.GetFile(ctx, "/srv/deep/big"); err != nil || string(back) != big {
 		t.Errorf("get: %d bytes, %v", len(back), err)
 	}
 	if _, err := n.GetFile(ctx, "/nothing"); err == nil {

@@ -58,10 +58,10 @@ func TestFilesAndDirectoriesForTheGuest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	o := &options{noUrbd: true, files: words{dir + ":/root/x", filepath.Join(dir, "one") + ":/etc/uno"}}
+	o := &options{noUrbd: true, files: words{dir + ":/srv/x", filepath.Join(dir, "one") + ":/etc/uno"}}
 	got, err := o.guestFiles(context.Background(), t.TempDir())
 	want := map[string]string{
-		"/root/x/one": filepath.Join(dir, "one"), "/root/x/sub/two": filepath.Join(dir, "sub/two"), "/etc/uno": filepath.Join(dir, "one"),
+		"/srv/x/one": filepath.Join(dir, "one"), "/srv/x/sub/two": filepath.Join(dir, "sub/two"), "/etc/uno": filepath.Join(dir, "one"),
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, %v", got, err)
