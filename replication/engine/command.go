@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
 )
 
@@ -22,12 +21,6 @@ type command struct {
 	retryAt Instant // a dead peer is being found out; then it is tried again
 	retried bool
 	done    func(e *Engine) bool // more to wait for; nil: nothing
-}
-
-// request is a change that the peer was asked for.
-type request struct {
-	change sm.Change
-	cmd    *command
 }
 
 // Command takes an administrative order; its Reply carries id.
@@ -186,146 +179,6 @@ func (e *Engine) finishCommand(cmd *command) {
 }
 
 func (e *Engine) reply_(id uint64, err error) { e.emit(Reply{id, err}) }
-
-// sendRequest asks the peer for a change.
-func (e *Engine) sendRequest(v *volume, eff sm.SendRequest, cmd *command) {
-	q := e.sending(DataSock)
-	if q == nil {
-		return
-	}
-	r := &request{eff.Change, cmd}
-	code := wire.CmdStateChgReq
-	vol := v.number
-	if eff.Connection {
-		code, vol = wire.CmdConnStChgReq, 0
-		e.conn.request = r
-	} else {
-		v.request = r
-	}
-	if cmd != nil {
-		cmd.waiting++
-	}
-	q.packet(code, vol, 8)
-	q.heads = wire.StateChgReq{Mask: eff.Change.Mask, Val: eff.Change.Val}.Append(q.heads)
-}
-
-// peerReplies takes P_STATE_CHG_REPLY. A second answer to one request is ignored.
-func (e *Engine) peerReplies(v *volume, code int32) {
-	r := v.request
-	if r == nil {
-		return
-	}
-	v.request = nil
-	e.answered(r, e.stepFor(v, sm.PeerReply{Change: r.change, Code: code}, "the peer has agreed", r.cmd))
-	if r.cmd != nil && v.state.Role == sm.Primary {
-		v.promotedBy = r.cmd.id
-	}
-}
-
-// peerRepliesAll takes P_CONN_ST_CHG_REPLY.
-func (e *Engine) peerRepliesAll(code int32) {
-	r := e.conn.request
-	if r == nil || code == sm.ConcurrentChange.RefusalCode() || !sm.Consents(code) && e.vols[0].state.Conn.Ending() {
-		return // the peer has refused because it disconnects itself; retryRequests goes on
-	}
-	e.conn.request = nil
-	var err error
-	for _, v := range e.vols {
-		if e.conn.request != nil {
-			break // asked again, in another form
-		}
-		if err2 := e.stepFor(v, sm.PeerReply{Change: r.change, Code: code}, "the peer has agreed", r.cmd); err == nil {
-			err = err2
-		}
-	}
-	e.answered(r, err)
-}
-
-func (e *Engine) answered(r *request, err error) {
-	if r.cmd != nil {
-		r.cmd.waiting--
-		if err != nil && r.cmd.err == nil {
-			r.cmd.err = err
-		}
-	}
-	e.commandsAdvance()
-}
-
-// retryRequests applies again, without a peer, what the peer was asked for
-// when the connection ended.
-func (e *Engine) retryRequests() {
-	if r := e.conn.request; r != nil {
-		e.conn.request = nil
-		var err error
-		for _, v := range e.vols {
-			if v.state.Conn != sm.Disconnecting && v.state.Conn != sm.StandAlone {
-				err = e.stepFor(v, sm.Disconnect{Force: true}, "disconnect", r.cmd)
-			}
-		}
-		e.answered(r, err)
-	}
-	for _, v := range e.vols {
-		if r := v.request; r != nil {
-			v.request = nil
-			var err error
-			if r.cmd != nil {
-				err = e.stepFor(v, r.cmd.ev, r.cmd.name, r.cmd)
-			}
-			e.answered(r, err)
-		}
-	}
-}
-
-// peerAsks takes P_STATE_CHG_REQ: it is applied before it is answered.
-func (e *Engine) peerAsks(v *volume, c sm.Change) {
-	v.lazyGeneration = true
-	e.step(v, sm.PeerRequest{Change: c, Crossing: v.request != nil}, "the peer asks")
-	v.lazyGeneration = false
-}
-
-// peerAsksAll takes P_CONN_ST_CHG_REQ: all volumes agree, or none.
-func (e *Engine) peerAsksAll(c sm.Change) {
-	ev := sm.PeerRequest{Change: c, Connection: true, Crossing: e.conn.request != nil}
-	for _, v := range e.vols {
-		if _, effects, err := v.state.Step(ev, e.rules(v)); err != nil {
-			for _, eff := range effects {
-				if r, ok := eff.(sm.SendReply); ok {
-					e.sendReply(v, r)
-					return
-				}
-			}
-		}
-	}
-	e.conn.replied = false
-	e.stepAll(ev, "the peer disconnects")
-}
-
-// sendReply answers a request of the peer, on meta.
-func (e *Engine) sendReply(v *volume, r sm.SendReply) {
-	q := &e.conn.queue[MetaSock]
-	if !e.conn.up() {
-		return
-	}
-	code, vol := wire.CmdStateChgReply, v.number
-	if r.Connection {
-		if e.conn.replied && statesAll(e.vols, sm.TearDown) {
-			return
-		}
-		e.conn.replied = true
-		code, vol = wire.CmdConnStChgReply, 0
-	}
-	q.packet(code, vol, 4)
-	q.heads = wire.StateChgReply{Code: r.Code}.Append(q.heads)
-}
-
-func statesAll(vols []*volume, c sm.Conn) bool {
-	for _, v := range vols {
-		if v.state.Conn != c {
-			return false
-		}
-	}
-	return true
-}
 
 // disconnect ends the connection in agreement with the peer.
 func (e *Engine) disconnect(id uint64, force bool) *command {
