@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -109,7 +110,7 @@ func TestConnectOneComesLater(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	first := make(chan connected, 1)
-	waiting := newNotice("cannot be reached yet")
+	waiting := newNotice()
 	go func() {
 		c, err := newConnector(aAddr, bAddr, testNet(), slog.New(waiting)).run(ctx)
 		if err != nil {
@@ -117,7 +118,7 @@ func TestConnectOneComesLater(t *testing.T) {
 		}
 		first <- c
 	}()
-	waiting.wait(t)
+	waiting.wait(t, "cannot be reached yet")
 	b, err := newConnector(bAddr, aAddr, testNet(), slog.New(slog.DiscardHandler)).run(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -130,22 +131,16 @@ func TestConnectOneComesLater(t *testing.T) {
 	}
 }
 
-// notice is a log handler that tells when a text was logged.
+// notice is a log handler that keeps what was logged, and tells who waits for it.
 type notice struct {
 	slog.Handler
-	text  string
-	found chan struct{}
-	once  *sync.Once
-	lines *lines
+	mu    sync.Mutex
+	lines []string
+	more  chan struct{} // closed by the next record
 }
 
-type lines struct {
-	sync.Mutex
-	all []string
-}
-
-func newNotice(text string) *notice {
-	return &notice{slog.DiscardHandler, text, make(chan struct{}), new(sync.Once), new(lines)}
+func newNotice() *notice {
+	return &notice{Handler: slog.DiscardHandler, more: make(chan struct{})}
 }
 
 func (n *notice) Enabled(context.Context, slog.Level) bool { return true }
@@ -154,28 +149,42 @@ func (n *notice) WithGroup(string) slog.Handler            { return n }
 func (n *notice) Handle(_ context.Context, r slog.Record) error {
 	line := r.Time.Format("15:04:05.000") + " " + r.Level.String() + " " + r.Message
 	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
-	n.lines.Lock()
-	n.lines.all = append(n.lines.all, line)
-	n.lines.Unlock()
-	if strings.Contains(r.Message, n.text) {
-		n.once.Do(func() { close(n.found) })
-	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lines = append(n.lines, line)
+	close(n.more)
+	n.more = make(chan struct{})
 	return nil
 }
 
-func (n *notice) wait(t *testing.T) {
+// wait returns when a record with the text has been logged.
+func (n *notice) wait(t testing.TB, text string) {
 	t.Helper()
-	select {
-	case <-n.found:
-	case <-time.After(20 * time.Second):
-		t.Fatalf("%q was never logged", n.text)
+	late := time.After(20 * time.Second)
+	for {
+		n.mu.Lock()
+		more := n.more
+		n.mu.Unlock()
+		if n.count(text) > 0 {
+			return
+		}
+		select {
+		case <-more:
+		case <-late:
+			t.Fatalf("%q was never logged", text)
+		}
 	}
 }
 
+// all is every record so far, a line each.
+func (n *notice) all() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.lines)
+}
+
 func (n *notice) count(text string) (c int) {
-	n.lines.Lock()
-	defer n.lines.Unlock()
-	for _, l := range n.lines.all {
+	for _, l := range n.all() {
 		if strings.Contains(l, text) {
 			c++
 		}
@@ -187,7 +196,7 @@ func TestConnectGarbage(t *testing.T) {
 	aAddr, bAddr := twoAddresses(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	log := newNotice("no DRBD peer")
+	log := newNotice()
 	first := make(chan connected, 1)
 	go func() {
 		c, err := newConnector(aAddr, bAddr, testNet(), slog.New(log)).run(ctx)
@@ -216,7 +225,7 @@ func TestConnectGarbage(t *testing.T) {
 			conn.Close()
 		}
 	}
-	log.wait(t)
+	log.wait(t, "no DRBD peer")
 	if n := log.count("no DRBD peer"); n != 1 {
 		t.Errorf("the same stranger was logged %d times", n)
 	}
@@ -250,7 +259,7 @@ func dialFrom(t *testing.T, ctx context.Context, from netip.Addr, to netip.AddrP
 func TestConnectStrangersAddress(t *testing.T) {
 	aAddr, bAddr := twoAddresses(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	log := newNotice("not the peer's")
+	log := newNotice()
 	ended := make(chan error, 1)
 	go func() {
 		_, err := newConnector(aAddr, bAddr, testNet(), slog.New(log)).run(ctx)
@@ -262,7 +271,7 @@ func TestConnectStrangersAddress(t *testing.T) {
 	if _, err := io.ReadAll(conn); err != nil && !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("not closed: %v", err)
 	}
-	log.wait(t)
+	log.wait(t, "not the peer's")
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("ended with %v", err)

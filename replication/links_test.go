@@ -54,7 +54,7 @@ func TestLinkGoesDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	nodes[0].await("down with its link", down)
-	nodes[0].logged("NetworkFailure: the link v0 is down")
+	nodes[0].log.wait(t, "NetworkFailure: the link v0 is down")
 	t.Logf("dropped %v after the link went down; a ping would have taken up to %v", time.Since(began), nodes[0].cfg.Resource.Net.PingInterval)
 	if err := netlink.LinkSetUp(links[0]); err != nil {
 		t.Fatal(err)

@@ -53,7 +53,7 @@ func newNodes(t testing.TB, change func(*config.Resource)) [2]*node {
 	}
 	var nodes [2]*node
 	for i := range nodes {
-		n := &node{t: t, devices: &FakeDevices{}, log: newNotice("")}
+		n := &node{t: t, devices: &FakeDevices{}, log: newNotice()}
 		n.cfg = Config{
 			Resource: res, Local: &res.Hosts[i], Peer: &res.Hosts[1-i], Devices: n.devices,
 			Logger: slog.New(n.log), RunDir: t.TempDir(), ShutdownTimeout: 5 * time.Second, tame: true,
@@ -70,9 +70,7 @@ func newNodes(t testing.TB, change func(*config.Resource)) [2]*node {
 			return
 		}
 		for _, n := range nodes {
-			n.log.lines.Lock()
-			defer n.log.lines.Unlock()
-			for _, l := range n.log.lines.all {
+			for _, l := range n.log.all() {
 				t.Log(n.cfg.Local.Name(), l)
 			}
 		}
@@ -160,23 +158,6 @@ func (n *node) await(what string, ok func(statemachine.State) bool) {
 		case <-changed:
 		case <-ctx.Done():
 			n.t.Fatalf("%s: never %s; it is %v", n.cfg.Local.Name(), what, st.Volumes[0].State)
-		}
-	}
-}
-
-// logged waits until a record with the text was logged.
-func (n *node) logged(text string) {
-	n.t.Helper()
-	late := time.After(20 * time.Second)
-	for {
-		changed := n.res.changes.wait()
-		if n.log.count(text) > 0 {
-			return
-		}
-		select {
-		case <-changed:
-		case <-late:
-			n.t.Fatalf("%q was never logged", text)
 		}
 	}
 }

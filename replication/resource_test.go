@@ -87,13 +87,13 @@ func TestHeldDeviceSurvivesRestart(t *testing.T) {
 	a.io(engine.Request{Op: engine.OpWrite, Off: 4096, Len: 4096, Data: want})
 	a.devices.Volume(0).Hold("the mount at /mnt")
 	a.down()
-	b.logged("the peer disconnects")
+	b.log.wait(t, "the peer disconnects")
 	if a.devices.Volume(0).Size() == 0 {
 		t.Fatal("the device went away under its mount")
 	}
 	a.up()
 	a.await("Primary again", func(s statemachine.State) bool { return s.Role == statemachine.Primary && redundant(s) })
-	a.logged("the users of the block device go on")
+	a.log.wait(t, "the users of the block device go on")
 	got := page(t, 4096)
 	a.io(engine.Request{Op: engine.OpRead, Off: 4096, Len: 4096, Data: got})
 	if !bytes.Equal(got, want) {
