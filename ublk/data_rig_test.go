@@ -153,7 +153,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	for _, mode := range kernelModes(t) {
 		t.Run(mode.String(), func(t *testing.T) {
 			d := create(t, Config{Mode: mode})
-			newOwner(t, d).serve(d, ram(8<<20))
+			newOwner(t, d).serve(d, ram(t, 8<<20))
 			fd, p := open(t, d), aligned(t, 4096)
 			defer unix.Close(fd)
 			run := func(n int64) uint64 {
@@ -183,7 +183,7 @@ func TestDiscardOperation(t *testing.T) {
 	d := create(t, Config{Geometry: Geometry{MaxDiscard: 1 << 20}})
 	seen := make(chan [2]int64, 10)
 	o := newOwner(t, d)
-	h := ram(8 << 20)
+	h := ram(t, 8 << 20)
 	o.serve(d, HandlerFunc(func(r *Request) {
 		if r.Op == OpDiscard {
 			seen <- [2]int64{r.Off, r.Len}
@@ -219,7 +219,7 @@ func TestFileSystems(t *testing.T) {
 		} {
 			t.Run(mode.String()+" "+fs.name, func(t *testing.T) {
 				d := create(t, Config{Mode: mode, Geometry: Geometry{Size: 320 << 20, Volatile: true, FUA: true, MaxDiscard: 64 << 20, MaxWriteZeroes: 64 << 20}})
-				newOwner(t, d).serve(d, ram(320<<20))
+				newOwner(t, d).serve(d, ram(t, 320<<20))
 				dir := t.TempDir()
 				sh("modprobe " + fs.name + "; " + fs.make + " " + d.Path() + "; mount -t " + fs.name + " " + d.Path() + " " + dir)
 				sh("cd " + dir + "; dd if=/dev/urandom of=a bs=64k count=200 2>/dev/null; cp a b; sync; rm a; md5sum b >sum")

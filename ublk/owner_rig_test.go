@@ -97,8 +97,14 @@ func create(t testing.TB, cfg Config) *Device {
 }
 
 // ram answers from memory in every mode.
-func ram(size int) Handler {
-	mem := make([]byte, size)
+func ram(t testing.TB, size int) Handler {
+	t.Helper()
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The device may outlive this, so the mapping stays; only its pages go.
+	t.Cleanup(func() { unix.Madvise(mem, unix.MADV_DONTNEED) })
 	return HandlerFunc(func(r *Request) {
 		var err error
 		switch p := mem[r.Off : r.Off+r.Len]; r.Op {
@@ -107,7 +113,9 @@ func ram(size int) Handler {
 		case OpWrite:
 			err = r.CopyOut(p, 0)
 		case OpDiscard, OpWriteZeroes:
-			clear(p)
+			if (r.Off|r.Len)%int64(pageSize()) != 0 || unix.Madvise(p, unix.MADV_DONTNEED) != nil {
+				clear(p)
+			}
 		}
 		r.Complete(err)
 	})
