@@ -40,6 +40,22 @@ type epoch struct {
 	since       Instant // when its first write was queued
 	barrier     Instant // when its barrier was queued, 0 before
 	first, last *write
+	unacked     *write // those before it do not wait for the peer any more; nil: look from first
+}
+
+// waits tells whether one of the epoch's writes waits for the peer. Those that do not
+// are passed once only, however often it is asked.
+func (ep *epoch) waits() bool {
+	if ep.unacked == nil {
+		ep.unacked = ep.first
+	}
+	for w := ep.unacked; w != nil; w = w.next {
+		ep.unacked = w
+		if !w.acked {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *conn) resetEpochs() {

@@ -90,10 +90,8 @@ func (e *Engine) oldestWrite() Instant {
 	if ep.barrier != 0 {
 		return ep.barrier
 	}
-	for w := ep.first; w != nil; w = w.next {
-		if !w.acked {
-			return ep.since
-		}
+	if ep.waits() {
+		return ep.since
 	}
 	return 0
 }
