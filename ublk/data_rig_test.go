@@ -183,7 +183,7 @@ func TestDiscardOperation(t *testing.T) {
 	d := create(t, Config{Geometry: Geometry{MaxDiscard: 1 << 20}})
 	seen := make(chan [2]int64, 10)
 	o := newOwner(t, d)
-	h := ram(t, 8 << 20)
+	h := ram(t, 8<<20)
 	o.serve(d, HandlerFunc(func(r *Request) {
 		if r.Op == OpDiscard {
 			seen <- [2]int64{r.Off, r.Len}

@@ -54,7 +54,7 @@ func TestQuiesceHandsOver(t *testing.T) {
 	for _, mode := range kernelModes(t) {
 		t.Run(mode.String(), func(t *testing.T) {
 			d := create(t, Config{Mode: mode, Recovery: RecoverReissue})
-			h := ram(t, 8 << 20)
+			h := ram(t, 8<<20)
 			o := newOwner(t, d)
 			o.serve(d, h)
 			if !Features(d.info.Flags).Has(FeatureQuiesce) {
@@ -93,7 +93,7 @@ func TestRingClosedUnderLiveDevice(t *testing.T) {
 		t.Run(mode.String(), func(t *testing.T) {
 			d := create(t, Config{Mode: mode, Recovery: RecoverReissue})
 			o := newOwner(t, d)
-			h := ram(t, 8 << 20)
+			h := ram(t, 8<<20)
 			held := make(chan struct{}, 100)
 			holding := true // on the ring's thread
 			o.serve(d, HandlerFunc(func(r *Request) {
@@ -153,7 +153,7 @@ func TestStartEndsWithItsContext(t *testing.T) {
 // Many lives leave no descriptor and no mapping.
 func TestManyLives(t *testing.T) {
 	d := create(t, Config{Queues: 2, Depth: 8})
-	handlers := func(int, *uring.Ring) (Handler, error) { return ram(t, 8 << 20), nil }
+	handlers := func(int, *uring.Ring) (Handler, error) { return ram(t, 8<<20), nil }
 	life := func() {
 		s, err := ListenAndServe(bounded(t), d, handlers)
 		if err == nil {
