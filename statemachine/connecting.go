@@ -2,8 +2,9 @@ package statemachine
 
 // Events of the connection. All volumes of a resource get them alike.
 type (
-	// Connect is the administrator's: StandAlone becomes Unconnected.
-	Connect struct{}
+	// Connect is the administrator's: StandAlone becomes Unconnected. DiscardMyData gives the
+	// own data up should the handshake find a split brain; not that of a Primary, whose users work on it.
+	Connect struct{ DiscardMyData bool }
 	// ReceiverStarted says that an attempt to connect has begun.
 	ReceiverStarted struct{}
 	// SocketsUp says that both sockets are chosen, the features agreed and the peer
@@ -24,9 +25,12 @@ type (
 	Disconnect struct{ Force bool }
 )
 
-func (Connect) apply(s State, _ Rules) turn {
-	if s.Conn != StandAlone {
+func (ev Connect) apply(s State, _ Rules) turn {
+	switch {
+	case s.Conn != StandAlone:
 		return refuse(s, AlreadyConnecting)
+	case ev.DiscardMyData && s.Role == Primary:
+		return refuse(s, DiscardOnPrimary)
 	}
 	s.Conn = Unconnected
 	return turn{next: s}

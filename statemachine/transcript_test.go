@@ -149,7 +149,7 @@ func (a args) peerState() PeerState {
 
 // eventNames are the commands of a transcript.
 var eventNames = map[string]func(args) Event{
-	"connect":          func(args) Event { return Connect{} },
+	"connect":          func(a args) Event { return Connect{a.has("discard-my-data")} },
 	"receiver-started": func(args) Event { return ReceiverStarted{} },
 	"sockets-up":       func(args) Event { return SocketsUp{} },
 	"peer-lost":        func(a args) Event { return PeerLost{conn(a.t, a.text("why"))} },

@@ -32,8 +32,9 @@ func (e *Engine) Command(now Instant, id uint64, c Command) {
 	case Detach:
 		e.order(id, "detach", sm.Detach{Force: c.Force}, e.volume(c.Vol), (*volume).detached)
 	case Connect:
-		e.conn.discardMyData = c.DiscardMyData
-		e.order(id, "connect", sm.Connect{}, nil, nil)
+		if e.order(id, "connect", sm.Connect{DiscardMyData: c.DiscardMyData}, nil, nil).err == nil {
+			e.conn.discardMyData = c.DiscardMyData
+		}
 	case Disconnect:
 		e.disconnect(id, c.Force)
 	case Promote:
@@ -58,8 +59,8 @@ func (e *Engine) Command(now Instant, id uint64, c Command) {
 
 func (v *volume) detached() bool { return v.state.Disk == sm.Diskless }
 
-// order queues a command for one volume, or for all if v is nil.
-func (e *Engine) order(id uint64, name string, ev sm.Event, v *volume, done func(*volume) bool) {
+// order queues a command for one volume, or for all if v is nil. What refuses it at once is in its err.
+func (e *Engine) order(id uint64, name string, ev sm.Event, v *volume, done func(*volume) bool) *command {
 	cmd := &command{id: id, name: name, ev: ev, vols: e.vols}
 	if v != nil {
 		cmd.vols = []*volume{v}
@@ -82,6 +83,7 @@ func (e *Engine) order(id uint64, name string, ev sm.Event, v *volume, done func
 	if !cmd.stepped {
 		e.stepCommand(cmd)
 	}
+	return cmd
 }
 
 // stepCommand applies the command to its volumes, all of them or, if one
