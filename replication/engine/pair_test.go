@@ -24,6 +24,10 @@ type node struct {
 	reply  map[uint64]error
 	done   map[*Request]bool
 	id     uint64
+	fail   func(io DiskIO) Errno
+	hold   func(io DiskIO) bool
+	held   []DiskIO
+	mute   [2]bool // bytes are not delivered to this node
 }
 
 type pair struct {
@@ -90,6 +94,16 @@ func (p *pair) work(n *node) bool {
 		}
 	}
 	for _, io := range disk {
+		if n.hold != nil && n.hold(io) {
+			n.held = append(n.held, io)
+			continue
+		}
+		if n.fail != nil {
+			if err := n.fail(io); err != OK {
+				n.e.DiskDone(p.now, io.Token, err)
+				continue
+			}
+		}
 		switch io.Op {
 		case DiskRead:
 			copy(io.Data, n.disk[io.Off:io.Off+io.Len])
@@ -102,7 +116,7 @@ func (p *pair) work(n *node) bool {
 	}
 	for _, s := range []Socket{DataSock, MetaSock} {
 		busy = p.send(n, s) || busy
-		if b := n.wire[s]; len(b) > 0 && n.conn == "up" {
+		if b := n.wire[s]; len(b) > 0 && n.conn == "up" && !n.mute[s] {
 			used := n.e.Receive(p.now, s, b)
 			n.wire[s] = b[used:]
 			busy = busy || used > 0
