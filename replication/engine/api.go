@@ -182,10 +182,12 @@ type Command interface{ command() }
 
 type (
 	// Attach takes the opened backing store of a volume. Sizes in bytes. The
-	// metadata must be there (create-md). Flush says that the device has a volatile cache.
+	// metadata must be there (create-md). Flush says that the device has a volatile cache, BlockSize what
+	// it can be read and written in.
 	Attach struct {
 		Vol                   int
 		BackingSize, MetaSize int64 // MetaSize == BackingSize for internal metadata
+		BlockSize             int64 // logical block size, a power of two; 0 is 512
 		Flush, MetaFlush      bool
 		DeviceUUID            uint64 // random; used when the metadata has none
 	}

@@ -20,10 +20,13 @@ type attaching struct {
 	cmd   Attach
 	ring  []byte
 	at    int64 // bytes of the ring, or page of the bitmap, that were read
+	size  int64 // bytes, of the device that the metadata tells of
 	next  func(e *Engine)
 	ready bool // everything is read and written; waits for a handshake to end
 	got   metadata.Attached
 }
+
+func (cmd *Attach) block() int64 { return max(cmd.BlockSize, smallestBlock) }
 
 // startAttach reads the metadata of the opened backing store.
 func (e *Engine) startAttach(id uint64, cmd Attach) {
@@ -61,7 +64,7 @@ func (v *volume) metaKind() metadata.Kind {
 
 // resetDisk forgets what belonged to an earlier backing store.
 func (v *volume) resetDisk() {
-	v.bm, v.al, v.logSuspended = nil, nil, false
+	v.bm, v.al, v.logSuspended, v.block = nil, nil, false, smallestBlock
 	v.cache = cacheState{}
 	v.wrote(false)                        // whoever had the disk before may have left something in its cache
 	v.meta.plain, v.crashed = true, false // what is read may be in the cache of the metadata device only
@@ -106,16 +109,18 @@ func (a *attaching) superblock(e *Engine) {
 			err = fmt.Errorf("the disk has room for %d bytes, and %d are in use: it has shrunk; give it back its size", size, sb.LastAgreedSize)
 		}
 	}
+	if err == nil {
+		err = v.fitsInUse(v.layout.DataLimit, a.cmd.block())
+	}
 	if err != nil {
 		a.fail(e, err)
 		return
 	}
-	v.super = sb
+	v.super, a.size = sb, size
 	if v.super.DeviceUUID == 0 {
 		v.super.DeviceUUID = a.cmd.DeviceUUID
 	}
 	v.uuids = statemachine.UUIDs{Current: sb.Current, Bitmap: sb.Bitmap, History: sb.History}
-	e.resizeVolume(v, size)
 	v.bm = bitmap.New(size)
 	v.al = bitmap.NewActivityLog(v.layout.Slots(v.cfg.Disk.ALExtents))
 	n := int64(v.layout.ALBlocks()) * PageSize
@@ -237,7 +242,12 @@ func (a *attaching) use(e *Engine) {
 		a.fail(e, fmt.Errorf("this node is Primary on data %016X, the disk has %016X: connect first, the peer has the data", v.exposed, v.uuids.Current))
 		return
 	}
-	v.attach, v.attached = nil, true
+	if err := v.fitsInUse(v.layout.DataLimit, a.cmd.block()); err != nil {
+		a.fail(e, err)
+		return
+	}
+	v.attach, v.attached, v.block = nil, true, a.cmd.block()
+	a.takeSize(e)
 	if !v.fullSyncing {
 		v.fullSync = false
 	}
@@ -251,7 +261,7 @@ func (a *attaching) use(e *Engine) {
 			e.refuse(err)
 		}
 	}
-	e.writeSuper(v, noPages, func(e *Engine, err Errno) {
+	e.writeSuper(v, changedPages, func(e *Engine, err Errno) {
 		if err != OK {
 			e.metaFailed(v, err)
 			e.reply_(a.id, &DiskError{Vol: v.number, What: "metadata cannot be written", Errno: err})
@@ -259,6 +269,17 @@ func (a *attaching) use(e *Engine) {
 		}
 		e.reply_(a.id, nil)
 	})
+}
+
+// takeSize gives the device the size that the metadata tells of, unless it has one that is in use: then the disk is
+// taken for that, and what it has not heard of is out of sync.
+func (a *attaching) takeSize(e *Engine) {
+	v := a.v
+	if !v.sizeInUse() {
+		e.resizeVolume(v, a.size)
+	} else if v.bm.Size() != v.size {
+		v.bm.Resize(v.size, true)
+	}
 }
 
 // fail leaves the volume without a disk, as it was.

@@ -98,6 +98,7 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		v.logSuspended = false
 	}
 	if old.Role != sm.Primary && v.state.Role == sm.Primary {
+		v.exported = v.blockSize()
 		e.emit(StartDevice{v.number, v.size})
 	}
 }

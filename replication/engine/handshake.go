@@ -3,7 +3,6 @@ package engine
 import (
 	"time"
 
-	"github.com/urbd/urbd/replication/metadata"
 	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
 )
@@ -99,102 +98,8 @@ func (e *Engine) peerSyncParam(v *volume, p wire.SyncParam89) error {
 	return nil
 }
 
-// sendSizes sends P_SIZES.
-func (e *Engine) sendSizes(v *volume) {
-	q := e.sending(DataSock)
-	if q == nil {
-		return
-	}
-	p := wire.Sizes{
-		USize: wire.SectorOf(v.cfg.Disk.Size), CSize: wire.SectorOf(v.size), MaxBioSize: wire.MaxRequest,
-		Queue: wire.QueueLimits{PhysicalBlockSize: 4096, LogicalBlockSize: 512, DiscardEnabled: 1},
-	}
-	if v.hasDisk() {
-		p.DSize = wire.SectorOf(v.layout.DataLimit)
-		p.Queue.DiscardEnabled = 1
-	}
-	q.packet(wire.CmdSizes, v.number, wire.SizesLen(wire.FeatureFlags(e.conn.features)))
-	if e.conn.features&featureWSame != 0 {
-		q.heads = p.Append(q.heads)
-	} else {
-		q.heads = p.AppendShort(q.heads)
-	}
-}
-
 // hasDisk tells whether there is a disk whose metadata is known.
 func (v *volume) hasDisk() bool { return v.attached && v.state.Disk >= sm.Negotiating }
-
-// peerSizesReceived decides the size of the device (wire 7.3).
-func (e *Engine) peerSizesReceived(v *volume, p wire.Sizes) error {
-	const sector = wire.SectorSize
-	v.peer = peerSizes{disk: int64(p.DSize) * sector, user: int64(p.USize) * sector, current: int64(p.CSize) * sector, known: true}
-	switch {
-	case v.attach != nil:
-		return nil // when the disk is there
-	case !v.hasDisk():
-		return e.disklessSize(v)
-	}
-	return e.agreeSize(v)
-}
-
-// agreeSize fits the size of the device to both disks.
-func (e *Engine) agreeSize(v *volume) error {
-	worth := v.state.Disk
-	if worth == sm.Negotiating {
-		worth = v.restored
-	}
-	user := v.cfg.Disk.Size
-	if v.peer.user != 0 && (user == 0 || v.peer.user < user) {
-		user = v.peer.user
-	}
-	size := metadata.EffectiveSize(v.layout.DataLimit, v.peer.disk, v.super.LastAgreedSize, user)
-	if size < v.size && worth >= sm.Outdated && (!v.state.Conn.Established() || v.state.PeerDisk < sm.Inconsistent) {
-		return mismatchf("volume %d: the peer's disk has room for %d bytes, %d are in use here: give the peer a disk that is large enough",
-			v.number, v.peer.disk, v.size)
-	}
-	if size != v.size && v.state.Conn.Established() && v.state.PeerDisk >= sm.Inconsistent && v.state.Disk != sm.Negotiating {
-		return mismatchf("volume %d: the peer has changed the size to %d bytes while connected, which is not served yet: connect again", v.number, size)
-	}
-	if size != v.size {
-		v.bm.Resize(size, true)
-		e.resizeVolume(v, size)
-		e.writeSuper(v, changedPages, func(e *Engine, err Errno) {
-			if err != OK {
-				e.metaFailed(v, err)
-			}
-		})
-	}
-	if v.state.Conn.Established() && v.peer.current != v.size {
-		e.sendSizes(v)
-	}
-	return nil
-}
-
-// disklessSize takes the size of the peer's device over.
-func (e *Engine) disklessSize(v *volume) error {
-	size := v.peer.current
-	if size == 0 {
-		size = v.peer.user
-	}
-	if size == 0 {
-		size = v.peer.disk
-	}
-	if size == 0 || size == v.size || v.size != 0 && v.peer.disk == 0 {
-		return nil
-	}
-	if size < v.size && v.state.Role == sm.Primary {
-		return mismatchf("volume %d: the peer's device of %d bytes is smaller than the %d in use here", v.number, size, v.size)
-	}
-	e.resizeVolume(v, size)
-	return nil
-}
-
-func (e *Engine) resizeVolume(v *volume, size int64) {
-	if size != v.size {
-		v.size = size
-		e.emit(ResizeDevice{v.number, size})
-	}
-}
 
 // sendUUIDs sends P_UUIDS, if there is a disk.
 func (e *Engine) sendUUIDs(v *volume, skip bool) {

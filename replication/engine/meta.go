@@ -279,7 +279,9 @@ func (v *volume) fillSuper() {
 	if v.fullSync {
 		s.Flags |= metadata.FullSync
 	}
-	s.LastAgreedSize = v.size
+	if s.LastAgreedSize = v.size; v.attach != nil {
+		s.LastAgreedSize = v.attach.size // not used yet
+	}
 	s.Current, s.Bitmap, s.History = v.uuids.Current, v.uuids.Bitmap, v.uuids.History
 	s.ALExtents = uint32(v.al.Slots())
 	if v.state.Conn.Established() {

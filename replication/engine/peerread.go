@@ -22,6 +22,9 @@ func (e *Engine) peerRead(v *volume, kind peerKind, p wire.BlockReq) error {
 	if n <= 0 || n%wire.SectorSize != 0 || n > wire.MaxRequest || !v.inside(p.Offset(), n) {
 		return protocolErrorf("read of %d bytes at %d is outside of the device of %d bytes", n, p.Offset(), v.size)
 	}
+	if err := v.aligned(p.Offset(), n); err != nil {
+		return err
+	}
 	if !v.attached || !v.state.ReadsLocally() {
 		e.refuseRead(v, kind, p.Offset(), n, p.BlockID)
 		return nil

@@ -116,6 +116,9 @@ func (e *Engine) peerZero(v *volume, t wire.TrimBlock) error {
 	if n == 0 || n%wire.SectorSize != 0 || n > wire.MaxTrim || !v.inside(t.Offset(), n) {
 		return protocolErrorf("discard of %d bytes at %d is outside of the device of %d bytes", n, t.Offset(), v.size)
 	}
+	if err := v.aligned(t.Offset(), n); err != nil {
+		return err
+	}
 	p := e.joinPeerEpoch(v, applyZero, t.BlockData, n)
 	if !v.usable() {
 		e.refuseWrite(p)

@@ -172,6 +172,11 @@ func (e *Engine) blockHead(r *receiver, body []byte) error {
 	if !v.inside(p.Offset(), int64(n)) {
 		return protocolErrorf("%v of %d bytes at %d is outside of the device of %d bytes", r.h.Cmd, n, p.Offset(), v.size)
 	}
+	if r.h.Cmd == wire.CmdData {
+		if err := v.aligned(p.Offset(), int64(n)); err != nil {
+			return err
+		}
+	}
 	r.inBlock = true
 	r.block = block{left: n, fixed: p}
 	if r.h.Cmd == wire.CmdDataReply {

@@ -27,6 +27,8 @@ type volume struct {
 	peer      peerSizes
 
 	size          int64 // bytes exported, 0: not decided yet
+	block         int64 // logical block size of the disk in use, bytes; 512 without one
+	exported      int64 // logical block size that the users of the device know, bytes; set by a promotion
 	bm            *bitmap.Bitmap
 	al            *bitmap.ActivityLog
 	layout        metadata.Layout
@@ -77,12 +79,6 @@ type volume struct {
 	alWrites, bmWrites            int64
 	unacked                       int
 	peerDirty                     bool // writes of the peer that may be in the disk's volatile cache
-}
-
-// peerSizes is what the peer said of its disk in P_SIZES, in bytes.
-type peerSizes struct {
-	disk, user, current int64
-	known               bool
 }
 
 // usable tells whether there is a disk that reads and writes go to.

@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"fmt"
+	"math/bits"
+
+	"github.com/urbd/urbd/replication/metadata"
+	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// Logical block sizes that a disk may have, in bytes. Source: BLKSSZGET, and the page as the kernel's limit.
+const (
+	smallestBlock = 512
+	largestBlock  = 64 << 10
+)
+
+// sendSizes sends P_SIZES.
+func (e *Engine) sendSizes(v *volume) {
+	q := e.sending(DataSock)
+	if q == nil {
+		return
+	}
+	p := wire.Sizes{
+		USize: wire.SectorOf(v.cfg.Disk.Size), CSize: wire.SectorOf(v.size), MaxBioSize: wire.MaxRequest,
+		Queue: wire.QueueLimits{PhysicalBlockSize: PageSize, LogicalBlockSize: smallestBlock, DiscardEnabled: 1},
+	}
+	if v.hasDisk() {
+		p.DSize = wire.SectorOf(v.offers())
+		p.Queue.LogicalBlockSize = uint32(v.block)
+	}
+	q.packet(wire.CmdSizes, v.number, wire.SizesLen(wire.FeatureFlags(e.conn.features)))
+	if e.conn.features&featureWSame != 0 {
+		q.heads = p.Append(q.heads)
+	} else {
+		q.heads = p.AppendShort(q.heads)
+	}
+}
+
+// peerSizesReceived decides the size of the device (wire 7.3).
+func (e *Engine) peerSizesReceived(v *volume, p wire.Sizes) error {
+	const sector = wire.SectorSize
+	v.peer = peerSizes{
+		disk: int64(p.DSize) * sector, user: int64(p.USize) * sector, current: int64(p.CSize) * sector, block: v.peer.block, known: true,
+	}
+	if b := p.Queue.LogicalBlockSize; p.DSize != 0 && bits.OnesCount32(b) == 1 && b <= largestBlock {
+		v.peer.block = int64(b)
+	}
+	switch {
+	case v.attach != nil:
+		return nil // when the disk is there
+	case !v.hasDisk():
+		return e.disklessSize(v)
+	}
+	return e.agreeSize(v)
+}
+
+// offers is how much of the own disk may be used, in bytes: what the nodes have agreed on, even if the disk has
+// grown since. To grow a device that holds data is not served yet, and what is new would not be equal on both disks.
+func (v *volume) offers() int64 {
+	if v.super.LastAgreedSize > 0 && v.uuids.Current&^sm.RoleBit != sm.JustCreated {
+		return min(v.layout.DataLimit, v.super.LastAgreedSize)
+	}
+	return v.layout.DataLimit
+}
+
+// sizeInUse tells whether the size of the device is known to somebody: its users, or the peer.
+func (v *volume) sizeInUse() bool {
+	return v.size != 0 && (v.state.Role == sm.Primary || v.state.Conn.Established())
+}
+
+// fitsInUse refuses a disk that the device in use is too much for. room and block are bytes.
+func (v *volume) fitsInUse(room, block int64) error {
+	switch {
+	case v.sizeInUse() && room < v.size:
+		return fmt.Errorf("the disk has room for %d bytes, and the device in use has %d: attach one that is large enough", room, v.size)
+	case v.state.Role == sm.Primary && block > v.exported:
+		return fmt.Errorf("the disk has logical blocks of %d bytes, and the users of the device write in units of %d: make this node Secondary first",
+			block, v.exported)
+	}
+	return nil
+}
+
+// blockSize is the logical block size that the device needs, in bytes: the larger one of both disks.
+func (v *volume) blockSize() int64 { return max(smallestBlock, v.block, v.peer.block) }
+
+// aligned refuses a request of the peer that the own disk has too large blocks for. The peer's users
+// began to write before it knew.
+func (v *volume) aligned(off, n int64) error {
+	if (off|n)&(v.block-1) == 0 {
+		return nil
+	}
+	return mismatchf("volume %d: the peer wrote or read %d bytes at %d, and this disk has logical blocks of %d: make the peer Secondary, connect, "+
+		"and make it Primary again, which gives its device the larger blocks", v.number, n, off, v.block)
+}
+
+// agreeSize fits the size of the device to both disks.
+func (e *Engine) agreeSize(v *volume) error {
+	worth := v.state.Disk
+	if worth == sm.Negotiating {
+		worth = v.restored
+	}
+	user := v.cfg.Disk.Size
+	if v.peer.user != 0 && (user == 0 || v.peer.user < user) {
+		user = v.peer.user
+	}
+	size := metadata.EffectiveSize(v.offers(), v.peer.disk, v.super.LastAgreedSize, user)
+	if size < v.size && worth >= sm.Outdated && (!v.state.Conn.Established() || v.state.PeerDisk < sm.Inconsistent) {
+		return mismatchf("volume %d: the peer's disk has room for %d bytes, %d are in use here: give the peer a disk that is large enough",
+			v.number, v.peer.disk, v.size)
+	}
+	if size != v.size && v.state.Conn.Established() && v.state.PeerDisk >= sm.Inconsistent && v.state.Disk != sm.Negotiating {
+		return mismatchf("volume %d: the peer has changed the size to %d bytes while connected, which is not served yet: connect again", v.number, size)
+	}
+	if block := v.blockSize(); size%block != 0 {
+		return mismatchf("volume %d: its %d bytes are no multiple of %d, the logical block size of one of the disks: write size %ds; into the disk section of both",
+			v.number, size, block, size/block*block/wire.SectorSize)
+	}
+	if size != v.size {
+		v.bm.Resize(size, true)
+		e.resizeVolume(v, size)
+		e.writeSuper(v, changedPages, func(e *Engine, err Errno) {
+			if err != OK {
+				e.metaFailed(v, err)
+			}
+		})
+	}
+	if v.state.Conn.Established() && v.peer.current != v.size {
+		e.sendSizes(v)
+	}
+	return nil
+}
+
+// disklessSize takes the size of the peer's device over.
+func (e *Engine) disklessSize(v *volume) error {
+	size := v.peer.current
+	if size == 0 {
+		size = v.peer.user
+	}
+	if size == 0 {
+		size = v.peer.disk
+	}
+	if size == 0 || size == v.size || v.size != 0 && v.peer.disk == 0 {
+		return nil
+	}
+	if size < v.size && v.state.Role == sm.Primary {
+		return mismatchf("volume %d: the peer's device of %d bytes is smaller than the %d in use here", v.number, size, v.size)
+	}
+	e.resizeVolume(v, size)
+	return nil
+}
+
+func (e *Engine) resizeVolume(v *volume, size int64) {
+	if size != v.size {
+		v.size = size
+		e.emit(ResizeDevice{v.number, size})
+	}
+}
+
+// peerSizes is what the peer said of its disk in P_SIZES, in bytes.
+type peerSizes struct {
+	disk, user, current int64
+	block               int64 // logical block size; 0: never heard. It outlives the connection
+	known               bool
+}

@@ -1,0 +1,181 @@
+package engine
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urbd/urbd/replication/wire"
+)
+
+// inSync is a pair of equal disks, a Primary.
+func inSync(t *testing.T, size int64, change func(*node)) *pair {
+	t.Helper()
+	p := newPair(t, size, NetOptions{})
+	if change != nil {
+		change(p.a)
+		change(p.b)
+	}
+	p.up()
+	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
+	p.must(p.a, Promote{})
+	p.settle(time.Second)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+	return p
+}
+
+// newDisk gives a node another disk with fresh metadata.
+func (p *pair) newDisk(n *node, size int64) { n.disk = newPair(p.t, size, NetOptions{}).a.disk }
+
+// resizes are the sizes that the device of a node got, in bytes; they are forgotten then.
+func (n *node) resizes() (sizes []int64) {
+	for _, ev := range n.events {
+		if r, ok := ev.(ResizeDevice); ok {
+			sizes = append(sizes, r.Size)
+		}
+	}
+	n.events = nil
+	return sizes
+}
+
+// TestAttachKeepsTheSizeInUse: a disk that is too small for the device of a Primary is refused before
+// anything has changed; a larger one changes nothing in between.
+func TestAttachKeepsTheSizeInUse(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		size     int64
+		alone    bool // without the peer
+		refused  string
+		upToDate bool
+	}{
+		{"small", 4 << 20, false, "room for", false},
+		{"small, alone", 4 << 20, true, "room for", false},
+		{"large, alone", 12 << 20, true, "this node is Primary on data", false},
+		{"large", 12 << 20, false, "", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := inSync(t, 8<<20, nil)
+			v := p.a.e.vols[0]
+			was := v.size
+			p.must(p.a, Detach{})
+			if tt.alone {
+				p.must(p.b, Disconnect{Force: true})
+			}
+			p.newDisk(p.a, tt.size)
+			p.a.resizes()
+			err := p.do(p.a, Attach{BackingSize: tt.size, MetaSize: tt.size})
+			p.settle(5 * time.Second)
+			if tt.refused == "" && err != nil || tt.refused != "" && (err == nil || !strings.Contains(err.Error(), tt.refused)) {
+				t.Errorf("attach: %v, want %q", err, tt.refused)
+			}
+			if got := p.a.resizes(); len(got) > 0 || v.size != was {
+				t.Errorf("the device of %d bytes was resized to %v, and has %d", was, got, v.size)
+			}
+			if tt.upToDate {
+				p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+				p.equal()
+			}
+		})
+	}
+}
+
+// TestGrownDisksKeepTheSize: both disks have become larger while the nodes were down. What is new is not equal on both.
+func TestGrownDisksKeepTheSize(t *testing.T) {
+	p := inSync(t, 8<<20, func(n *node) { n.e.vols[0].cfg.Disk.Size = 4 << 20 })
+	for i := 4 << 20; i < 7<<20; i++ {
+		p.b.disk[i] = 0xbb
+	}
+	p.must(p.a, Demote{})
+	for _, n := range []*node{p.a, p.b} {
+		p.must(n, Down{})
+		n.e.vols[0].cfg.Disk.Size = 0
+	}
+	p.up()
+	p.settle(time.Minute)
+	for _, n := range []*node{p.a, p.b} {
+		p.want(n, "Secondary/Secondary Connected UpToDate/UpToDate")
+		if size := n.e.vols[0].size; size != 4<<20 {
+			t.Errorf("%s: %d bytes", n.name, size)
+		}
+	}
+	p.equal()
+}
+
+// TestBlockSizes: the device gets the larger blocks of both disks; what was begun with smaller ones is refused by
+// name when it cannot be written.
+func TestBlockSizes(t *testing.T) {
+	attach := func(p *pair, n *node, block int64) error {
+		size := int64(len(n.disk))
+		return p.do(n, Attach{BackingSize: size, MetaSize: size, BlockSize: block})
+	}
+	p := newPair(t, 8<<20, NetOptions{})
+	if err := errors.Join(attach(p, p.a, 512), attach(p, p.b, 4096)); err != nil {
+		t.Fatal(err)
+	}
+	p.must(p.a, Promote{Force: true}) // before the nodes have met
+	p.must(p.a, Connect{})
+	p.must(p.b, Connect{})
+	p.settle(5 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+	p.write(p.a, 4096, make([]byte, 8192))
+	p.settle(time.Second)
+	for _, n := range []*node{p.a, p.b} {
+		if got := n.e.Status().Volumes[0].BlockSize; got != 4096 {
+			t.Errorf("%s: blocks of %d bytes", n.name, got)
+		}
+	}
+	r := &Request{Op: OpWrite, Off: 512, Len: 512, Data: make([]byte, 512)}
+	p.a.e.Submit(p.now, r)
+	p.settle(time.Second)
+	if !p.a.done[r] || r.Err != OK {
+		t.Errorf("a write of 512 bytes: done %v, errno %d", p.a.done[r], r.Err)
+	}
+	p.want(p.b, "Secondary/Unknown StandAlone UpToDate/DUnknown")
+	if story := p.story(); !strings.Contains(story, "this disk has logical blocks of 4096") {
+		t.Errorf("the refusal says nothing of the blocks\n%s", story)
+	}
+	if v := p.a.e.vols[0]; v.outOfSync() != 4096 {
+		t.Errorf("%d bytes out of sync", v.outOfSync())
+	}
+	// A disk with larger blocks is not for the users that began without.
+	q := inSync(t, 8<<20, nil)
+	q.must(q.a, Detach{})
+	if err := attach(q, q.a, 4096); err == nil || !strings.Contains(err.Error(), "logical blocks of 4096") {
+		t.Errorf("attach of larger blocks: %v", err)
+	}
+	q.must(q.a, Demote{})
+	if err := attach(q, q.a, 4096); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOddSizeAndLargeBlocks: a size that ends within a block of one of the disks is refused, with what to write.
+func TestOddSizeAndLargeBlocks(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.a.e.vols[0].cfg.Disk.Size, p.b.e.vols[0].cfg.Disk.Size = 4<<20+512, 4<<20+512
+	for n, block := range map[*node]int64{p.a: 512, p.b: 4096} {
+		p.must(n, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20, BlockSize: block})
+		p.must(n, Connect{})
+	}
+	p.settle(time.Second)
+	for _, n := range []*node{p.a, p.b} {
+		p.want(n, "Secondary/Unknown StandAlone Inconsistent/DUnknown")
+	}
+	if !strings.Contains(p.story(), "size 8192s;") {
+		t.Errorf("no word of what to configure\n%s", p.story())
+	}
+}
+
+// TestStrangeBlockSize: what the peer says of its blocks is not believed blindly.
+func TestStrangeBlockSize(t *testing.T) {
+	p := inSync(t, 8<<20, nil)
+	v := p.a.e.vols[0]
+	for _, block := range []uint32{0, 3, 1 << 31, 1<<32 - 1} {
+		size := wire.SectorOf(v.size)
+		err := p.a.e.peerSizesReceived(v, wire.Sizes{DSize: size, CSize: size, Queue: wire.QueueLimits{LogicalBlockSize: block}})
+		if err != nil || v.blockSize() != 512 {
+			t.Errorf("%d: %v, blocks of %d bytes", block, err, v.blockSize())
+		}
+	}
+}
