@@ -28,7 +28,7 @@ func (l *Lab) Stop(ctx context.Context) error {
 }
 
 // Compare compares the replicated part of both nodes' disks, byte by byte, and
-// returns how many bytes are equal. The nodes must be off.
+// returns how many bytes are equal. The nodes must be off, or have flushed everything and write nothing.
 func (l *Lab) Compare() (int64, error) {
 	total := int64(0)
 	for v := range l.Options.Volumes {

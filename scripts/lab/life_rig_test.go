@@ -16,11 +16,13 @@ func TestLife(t *testing.T) {
 		b := newBench(t, Options{Kernel: k, Size: 320 << 20})
 		b.ok(b.Up(b.ctx))
 		b.ok(b.Sync(b.ctx, b.Alpha))
-		b.fileSystems()
-		b.pulledCable()
-		b.resyncUnderLoad()
-		b.secondaryDies()
-		b.primaryDies()
+		for _, scenario := range []struct {
+			play    func()
+			primary *vm.Node // afterwards
+		}{{b.fileSystems, b.Alpha}, {b.pulledCable, b.Alpha}, {b.resyncUnderLoad, b.Alpha}, {b.secondaryDies, b.Alpha}, {b.primaryDies, b.Beta}} {
+			scenario.play()
+			b.equalNow(scenario.primary)
+		}
 		b.equalDisks()
 	})
 }
