@@ -1,9 +1,7 @@
 package replication
 
 import (
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -14,78 +12,8 @@ import (
 	"github.com/urbd/urbd/replication/metadata"
 )
 
-// CreateOptions are the choices of CreateMD.
-type CreateOptions struct {
-	Force bool // overwrite metadata or data that is found there
-}
-
-// A FoundError says that CreateMD found something worth asking about. With
-// CreateOptions.Force it is overwritten.
-type FoundError struct {
-	Device string
-	What   string // "metadata of DRBD 8.4", "an ext4 file system of 1073741824 bytes"
-}
-
-func (e *FoundError) Error() string {
-	return fmt.Sprintf("%s holds %s; --force overwrites it", e.Device, e.What)
-}
-
-// CreateMD writes fresh metadata for v, whose device must not be in use. It
-// refuses with a *FoundError when there is metadata or a known file system
-// already, and for good when a file system reaches into the place of internal
-// metadata. Source: docs/drbd-metadata.md 1.5.
-func CreateMD(v *config.Volume, opt CreateOptions) error {
-	o, err := openOffline(v)
-	if err != nil {
-		return err
-	}
-	defer o.close()
-	k, index := kind(v)
-	l, err := metadata.Place(k, index, o.backing.data.size, o.meta.size)
-	if err != nil {
-		return fmt.Errorf("%s: %w", o.meta.path, err)
-	}
-	if err := o.mayCreate(l, opt.Force); err != nil {
-		return err
-	}
-	writes := l.Create(metadata.New(l, rand.Uint64()))
-	for w := range writes {
-		if w.Off == l.Superblock {
-			if err := o.flush(); err != nil { // what it points to, before it
-				return err
-			}
-		}
-		if err := o.put(w); err != nil {
-			return err
-		}
-	}
-	return o.flush()
-}
-
-// mayCreate looks for what CreateMD would destroy.
-func (o *offline) mayCreate(l metadata.Layout, force bool) error {
-	fs, err := o.fileSystem()
-	if err != nil {
-		return err
-	}
-	if fs != nil && l.Kind == metadata.Internal && fs.size > l.DataLimit {
-		return fmt.Errorf("%s holds %s, internal metadata leaves it %d: shrink the file system first, enlarge the device, or use an external meta-disk",
-			o.backing.data.path, fs, l.DataLimit)
-	}
-	if force {
-		return nil
-	}
-	if sb, err := o.superblock(l.Superblock); err == nil {
-		return &FoundError{o.meta.path, fmt.Sprintf("metadata of DRBD 8.4 (current generation %016X)", sb.Current)}
-	}
-	if fs != nil {
-		return &FoundError{o.backing.data.path, fs.String()}
-	}
-	return nil
-}
-
 // WipeMD destroys the metadata of v, whose device must not be in use. Data
-// stays. Without metadata it is an error.
+// stays. Without metadata it is a *metadata.Error.
 func WipeMD(v *config.Volume) error {
 	o, err := openOffline(v)
 	if err != nil {

@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -182,59 +181,4 @@ func (o *offline) flush() error {
 		return fmt.Errorf("flush %s: %w", o.meta.path, err)
 	}
 	return nil
-}
-
-// found is a file system or the like at the start of a device.
-type found struct {
-	name string
-	size int64 // bytes that it uses; 0 if it does not tell
-}
-
-func (f *found) String() string {
-	if f.size == 0 {
-		return f.name
-	}
-	return fmt.Sprintf("%s of %d bytes", f.name, f.size)
-}
-
-// fileSystem looks for the signatures of what people keep on disks; nil if there is none.
-func (o *offline) fileSystem() (*found, error) {
-	const look = 128 << 10
-	n := min(look, o.data.size/4096*4096)
-	b, err := o.readFrom(o.data, 0, n)
-	if err != nil || len(b) < look {
-		return nil, err
-	}
-	le, be := binary.LittleEndian, binary.BigEndian
-	ext := b[1024:]
-	switch {
-	case le.Uint16(ext[56:]) == 0xEF53:
-		blocks := uint64(le.Uint32(ext[4:]))
-		if le.Uint32(ext[96:])&0x80 != 0 { // INCOMPAT_64BIT
-			blocks |= uint64(le.Uint32(ext[336:])) << 32
-		}
-		return &found{"an ext file system", sized(blocks, 1024<<(le.Uint32(ext[24:])&31))}, nil
-	case string(b[:4]) == "XFSB":
-		return &found{"an xfs file system", sized(be.Uint64(b[8:]), uint64(be.Uint32(b[4:])))}, nil
-	case string(b[0x10040:0x10048]) == "_BHRfS_M":
-		return &found{"a btrfs file system", sized(le.Uint64(b[0x10070:]), 1)}, nil
-	case string(b[512:520]) == "LABELONE":
-		return &found{"an LVM physical volume", 0}, nil
-	case string(b[:6]) == "LUKS\xba\xbe":
-		return &found{"a LUKS container", 0}, nil
-	case string(b[512:520]) == "EFI PART":
-		return &found{"a partition table (GPT)", 0}, nil
-	case string(b[4086:4096]) == "SWAPSPACE2":
-		return &found{"swap space", 0}, nil
-	}
-	return nil, nil
-}
-
-// sized multiplies what a device claims about itself; nonsense counts as unknown.
-func sized(blocks, block uint64) int64 {
-	const most = 1 << 60
-	if block == 0 || blocks > most/block {
-		return 0
-	}
-	return int64(blocks * block)
 }

@@ -2,7 +2,6 @@ package replication
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"os"
 	"strings"
@@ -15,76 +14,6 @@ import (
 
 func internal(t *testing.T, size int64) *config.Volume {
 	return &config.Volume{Disk: file(t, size), MetaDisk: config.MetaDisk{Internal: true, Index: -1}}
-}
-
-func TestCreateWipeCreate(t *testing.T) {
-	for _, v := range []*config.Volume{
-		internal(t, 64<<20),
-		{Disk: file(t, 8<<20), MetaDisk: config.MetaDisk{Device: file(t, 2<<20), Index: -1}},
-		{Disk: file(t, 8<<20), MetaDisk: config.MetaDisk{Device: file(t, 2*indexedMeta), Index: 1}},
-	} {
-		if _, err := ReadSuperblock(v); err == nil {
-			t.Error("metadata before create-md")
-		}
-		if err := CreateMD(v, CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		sb, err := ReadSuperblock(v)
-		if err != nil || sb.Current != metadata.JustCreated || sb.NeedsReplay() {
-			t.Fatalf("%+v %v", sb, err)
-		}
-		var found *FoundError
-		if err := CreateMD(v, CreateOptions{}); !errors.As(err, &found) || !strings.Contains(found.What, "metadata of DRBD") {
-			t.Errorf("create-md over metadata: %v", err)
-		}
-		if err := CreateMD(v, CreateOptions{Force: true}); err != nil {
-			t.Error(err)
-		}
-		if err := WipeMD(v); err != nil {
-			t.Error(err)
-		}
-		if err := WipeMD(v); err == nil {
-			t.Error("wiped twice")
-		}
-		if err := CreateMD(v, CreateOptions{}); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-// extHeader is as much of an ext superblock as says how large the file system is.
-func extHeader(t *testing.T, path string, blocks uint32) {
-	b := make([]byte, 1024)
-	binary.LittleEndian.PutUint16(b[56:], 0xEF53)
-	binary.LittleEndian.PutUint32(b[4:], blocks)
-	binary.LittleEndian.PutUint32(b[24:], 2) // blocks of 4096 bytes
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err == nil {
-		_, err = f.WriteAt(b, 1024)
-		err = errors.Join(err, f.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestCreateMDSparesFileSystems(t *testing.T) {
-	v := internal(t, 16<<20)
-	extHeader(t, v.Disk, 16<<20/4096)
-	var found *FoundError
-	for _, force := range []bool{false, true} {
-		err := CreateMD(v, CreateOptions{Force: force})
-		if err == nil || errors.As(err, &found) || !strings.Contains(err.Error(), "shrink the file system first") {
-			t.Errorf("force %v over a file system that needs the place: %v", force, err)
-		}
-	}
-	extHeader(t, v.Disk, 8<<20/4096)
-	if err := CreateMD(v, CreateOptions{}); !errors.As(err, &found) || found.What != "an ext file system of 8388608 bytes" {
-		t.Errorf("a file system that leaves room: %v", err)
-	}
-	if err := CreateMD(v, CreateOptions{Force: true}); err != nil {
-		t.Error(err)
-	}
 }
 
 // TestApplyAL lets a Primary crash with two hot extents.

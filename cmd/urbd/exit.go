@@ -59,6 +59,7 @@ func exitCode(err error) int {
 		running *replication.AlreadyRunningError
 		verb    *replication.VerbError
 		found   *replication.FoundError
+		unfit   *replication.UnfitError
 		unknown *unknownError
 		noConf  *noConfigError
 		meta    *metadata.Error
@@ -78,7 +79,7 @@ func exitCode(err error) int {
 		return configCode(conf.Kind)
 	case errors.As(err, &refused):
 		return refusalCode(refused)
-	case errors.As(err, &notUp), errors.As(err, &running), errors.As(err, &verb), errors.As(err, &found), errors.As(err, &unknown), errors.As(err, &noConf):
+	case errors.As(err, &notUp), errors.As(err, &running), errors.As(err, &verb), errors.As(err, &found), errors.As(err, &unfit), errors.As(err, &unknown), errors.As(err, &noConf):
 		return exitConfig
 	case errors.As(err, &meta):
 		return exitNoMetadata

@@ -72,7 +72,7 @@ func (w *world) createMD(ctx context.Context, c *cli.Context, t target, v *confi
 	create := func() error { return bounded(ctx, func() error { return replication.CreateMD(v, opt) }) }
 	err := create()
 	if found := new(replication.FoundError); errors.As(err, &found) {
-		if err := w.confirm(fmt.Sprintf("%s holds %s.\nDo you really want to overwrite it?", found.Device, found.What)); err != nil {
+		if err := w.confirm(fmt.Sprintf("%s holds %s; %s.\nDo you really want to create new metadata?", found.Device, found.What, found.Loss)); err != nil {
 			return err
 		}
 		opt.Force = true

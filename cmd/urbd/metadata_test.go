@@ -33,7 +33,7 @@ func TestMetadataOfAFile(t *testing.T) {
 	b.want("apply-al r1", 0, "r1/0: the activity log is clean, nothing to do\n", "")
 
 	b.in = "no\n"
-	b.want("create-md r1", 1, "", "Do you really want to overwrite it?\n[need to type 'yes' to confirm]")
+	b.want("create-md r1", 1, "", "it will be overwritten.\nDo you really want to create new metadata?\n[need to type 'yes' to confirm]")
 	b.in = ""
 	b.want("create-md r1", 1, "", "not confirmed, nothing was changed")
 	b.in = "yes\n"
@@ -69,7 +69,7 @@ func TestMetadataThatWasCutOff(t *testing.T) {
 	if err := os.Truncate(disk, 4096); err != nil {
 		t.Fatal(err)
 	}
-	b.want("create-md r1", 255, "", "cannot hold internal metadata")
+	b.want("create-md r1", 10, "", "4096 bytes cannot hold internal metadata (use a device of at least 1 MiB)")
 	if err := os.Remove(disk); err != nil {
 		t.Fatal(err)
 	}

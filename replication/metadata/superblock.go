@@ -144,6 +144,23 @@ func checkMagic(magic uint32) error {
 	return bad("magic", "create metadata first, or check the device and its meta-disk option", "no DRBD metadata found (0x%08X)", magic)
 }
 
+// Format names the DRBD whose superblock b[:64] begins, usable or not: "DRBD
+// 8.4", "DRBD 9", "DRBD 0.7", "DRBD 0.6"; empty if it is none.
+// Source: docs/drbd-metadata.md 1.2.
+func Format(b []byte) string {
+	switch binary.BigEndian.Uint32(b[60:]) {
+	case magicClean, magicUnclean:
+		return "DRBD 8.4"
+	case magicV09:
+		return "DRBD 9"
+	case magicV07:
+		return "DRBD 0.7"
+	case magicV06:
+		return "DRBD 0.6"
+	}
+	return ""
+}
+
 // NeedsReplay reports whether the activity log has to be read before the
 // bitmap can be trusted. Source: docs/drbd-metadata.md 1.2, annex B.1.
 func (s *Superblock) NeedsReplay() bool { return !s.Clean || s.Flags&ALClean == 0 }

@@ -3,6 +3,7 @@ package metadata
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"strings"
@@ -100,6 +101,15 @@ func TestForeignMagics(t *testing.T) {
 		var e *Error
 		if !errors.As(err, &e) || e.Field != "magic" || e.Hint == "" || !strings.Contains(e.Reason, word) {
 			t.Errorf("magic %#x: %v", magic, err)
+		}
+	}
+	for magic, want := range map[uint32]string{
+		magicV06: "DRBD 0.6", magicV07: "DRBD 0.7", magicV09: "DRBD 9", magicClean: "DRBD 8.4", magicUnclean: "DRBD 8.4", magicBase: "", 0: "",
+	} {
+		block := make([]byte, 64)
+		binary.BigEndian.PutUint32(block[60:], magic)
+		if got := Format(block); got != want {
+			t.Errorf("magic %#x is of %q, want %q", magic, got, want)
 		}
 	}
 	if _, err := DecodeSuperblock(make([]byte, BlockSize-1)); err == nil {
