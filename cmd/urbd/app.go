@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -51,6 +52,7 @@ func (w *world) app() *cli.App {
 			&cli.StringFlag{Name: "host", Usage: "act as host `NAME` of the configuration instead of uname -n"},
 			&cli.StringFlag{Name: "peer", Aliases: []string{"P"}, Usage: "the peer is host `NAME`, for a resource of more than two"},
 		},
+		Before: wholeRunDir,
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
 				return usageError(fmt.Sprintf("there is no command %q; see: urbd help", c.Args().First()))
@@ -63,6 +65,20 @@ func (w *world) app() *cli.App {
 		w.finish(cmd)
 	}
 	return app
+}
+
+// wholeRunDir makes the run directory absolute: a daemon works in another directory, and gets the path of a socket in
+// its environment.
+func wholeRunDir(c *cli.Context) error {
+	dir := runDir(c)
+	if dir == "" {
+		dir = replication.DefaultRunDir
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	return c.Set("run-dir", dir)
 }
 
 // finish gives every command what they all have.

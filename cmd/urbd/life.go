@@ -97,7 +97,7 @@ func globals(c *cli.Context) ([]string, error) {
 		if v == "" {
 			continue
 		}
-		if name == "run-dir" || name == "config" {
+		if name == "config" {
 			var err error
 			if v, err = filepath.Abs(v); err != nil {
 				return nil, err
