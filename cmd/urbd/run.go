@@ -104,9 +104,13 @@ func rememberConfig(runDir string, t target) error {
 	return os.WriteFile(configRecord(runDir, t.resource), text, 0o600) // it may hold a secret
 }
 
+// configText is what the configuration says about a resource, without the place where it says it: a line that has moved
+// changes nothing.
 func configText(t target) ([]byte, error) {
 	var text bytes.Buffer
-	err := config.Dump(&text, &config.Config{Resources: []*config.Resource{t.conf}})
+	r := *t.conf
+	r.Pos = config.Position{}
+	err := config.Dump(&text, &config.Config{Resources: []*config.Resource{&r}})
 	return text.Bytes(), err
 }
 

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/urbd/urbd/replication/config"
+)
+
+// remember writes down the configuration of a resource as its daemon does.
+func (b *bench) remember(resource string) {
+	b.t.Helper()
+	cfg, err := etc.load(b.conf)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	targets, err := configured(cfg, []string{resource}, func(r *config.Resource) (*config.Host, *config.Host, error) { return r.Local("alpha", nil) })
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := rememberConfig(b.run, targets[0]); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestAdjustSeesWhatHasChanged(t *testing.T) {
+	b := newBench(t)
+	d := &fakeControl{status: statusLine("Connected", "Established", "UpToDate", "UpToDate", "")}
+	b.listen("r1", d)
+	b.remember("r1")
+	b.want("adjust r1", 0, "", "")
+	b.write("# moved by a line\n" + twoResources)
+	b.want("adjust r1", 0, "", "")
+	t.Chdir(b.dir)
+	b.want("adjust r1 -c urbd.conf", 0, "", "")
+	b.write(strings.ReplaceAll(twoResources, "resource r1 {", "resource r1 { net { ping-int 5; }"))
+	b.want("adjust r1", 10, "", `the configuration has changed ("}" is now "net {")`)
+}
