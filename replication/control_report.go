@@ -3,9 +3,11 @@ package replication
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/urbd/urbd/replication/config"
 	"github.com/urbd/urbd/replication/engine"
 	"github.com/urbd/urbd/statemachine"
 )
@@ -45,7 +47,27 @@ func (r *Resource) describe(st engine.Status, now engine.Instant, pid int) Resou
 	}
 	out.Suspended = out.SuspendedUser || out.SuspendedNoData || out.SuspendedFencing
 	out.Connections = []ConnectionStatus{conn}
+	outdated := slices.ContainsFunc(st.Volumes, func(v engine.VolumeStatus) bool { return v.State.PeerDisk == statemachine.Outdated })
+	out.WaitSeconds = int64(waitLimit(r.cfg.Resource.Startup, r.degraded, outdated) / time.Second)
 	return out
+}
+
+// waitLimit is how long to wait for the peer; 0 is for ever. Who knows more about the peer waits shorter, never longer.
+// Source: docs/drbd-cli.md 2.11.
+func waitLimit(s config.Startup, degraded, outdated bool) time.Duration {
+	limit := s.WFCTimeout
+	most := func(d time.Duration) {
+		if d != 0 && (limit == 0 || d < limit) {
+			limit = d
+		}
+	}
+	if degraded || outdated {
+		most(s.DegrWFCTimeout)
+	}
+	if outdated {
+		most(s.OutdatedWFCTimeout)
+	}
+	return limit
 }
 
 func (s *ResourceStatus) syncing() bool {

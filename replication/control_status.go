@@ -18,6 +18,7 @@ type ResourceStatus struct {
 	Connections       []ConnectionStatus `json:"connections"`
 	PID               int                `json:"pid"`                // of the daemon
 	ConnectionSeconds float64            `json:"connection-seconds"` // since the connection state changed last
+	WaitSeconds       int64              `json:"wait-seconds"`       // how long wait-connect waits unless told otherwise; 0 for ever
 }
 
 // DeviceStatus is one volume, this node's side.

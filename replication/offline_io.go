@@ -133,6 +133,23 @@ func (o *offline) readFrom(s *store, off, n int64) ([]byte, error) {
 	return out, nil
 }
 
+// degraded says that a volume was Primary without its peer when it was used last. Metadata that cannot be read says
+// nothing; attaching says why. Source: docs/drbd-metadata.md 6.2.
+func (all openedStores) degraded(local *config.Host) bool {
+	for _, s := range all {
+		o, err := wrap(s.b)
+		if err != nil {
+			continue
+		}
+		_, sb, err := o.find(local.Volume(s.vol))
+		uring.UnmapMemory(o.mem)
+		if err == nil && sb.Flags.Has(metadata.PrimaryInd) && !sb.Flags.Has(metadata.ConnectedInd) {
+			return true
+		}
+	}
+	return false
+}
+
 // put carries out one write on the metadata device. Zeroes are left to the device if it can make them.
 func (o *offline) put(w metadata.Write) error {
 	if w.Data == nil {

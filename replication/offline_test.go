@@ -16,6 +16,56 @@ func internal(t *testing.T, size int64) *config.Volume {
 	return &config.Volume{Disk: file(t, size), MetaDisk: config.MetaDisk{Internal: true, Index: -1}}
 }
 
+// putFlags changes the flags of the superblock.
+func putFlags(t *testing.T, v *config.Volume, flags metadata.Flags) {
+	t.Helper()
+	o, err := openOffline(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.close()
+	at, sb, err := o.find(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sb.Flags = flags
+	block := make([]byte, metadata.BlockSize)
+	sb.Encode(block)
+	if err := o.put(metadata.Write{Off: at, Len: metadata.BlockSize, Data: block}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhoWasPrimaryWithoutAPeerWasDegraded(t *testing.T) {
+	v := internal(t, 8<<20)
+	degraded := func() bool {
+		b, err := openBacking(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.close()
+		return openedStores{{v.Number, b}}.degraded(&config.Host{Volumes: []config.Volume{*v}})
+	}
+	if degraded() {
+		t.Error("a disk without metadata")
+	}
+	if err := CreateMD(v, CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for flags, want := range map[metadata.Flags]bool{
+		metadata.ALClean:                            false,
+		metadata.PrimaryInd:                         true,
+		metadata.PrimaryInd | metadata.ConnectedInd: false,
+		metadata.Consistent | metadata.ConnectedInd: false,
+		metadata.PrimaryInd | metadata.WasUpToDate:  true,
+	} {
+		putFlags(t, v, flags)
+		if degraded() != want {
+			t.Errorf("%v: %v", flags, !want)
+		}
+	}
+}
+
 // TestApplyAL lets a Primary crash with two hot extents.
 func TestApplyAL(t *testing.T) {
 	const size = 64 << 20

@@ -3,6 +3,7 @@ package main
 import (
 	"io/fs"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/urbd/urbd/replication/config"
@@ -50,4 +51,16 @@ func TestConfigurationErrors(t *testing.T) {
 	b.write("resource r0 {\n  on alpha { adress 1.2.3.4:5; }\n}\n")
 	b.want("dump", 2, "", "urbd.conf:2:14: ")
 	b.want("-c /nonexistent/urbd.conf dump", 20, "", "/nonexistent/urbd.conf")
+}
+
+// TestNotesAreSaid: what has no effect is said where the configuration is looked at, and not by every verb.
+func TestNotesAreSaid(t *testing.T) {
+	b := newBench(t)
+	b.write("global { usage-count no; cmd-timeout-short 9; }\ncommon { disk { use-bmbv; } }\n" + twoResources)
+	for _, note := range []string{"1:10: usage-count: urbd counts nobody\n", "cmd-timeout-short: urbd's verbs have deadlines of their own\n", "use-bmbv: accepted and dropped"} {
+		b.want("dump r1", 0, "resource r1 {", note)
+	}
+	if got := b.urbd("role r1"); strings.Contains(got.err, "note:") {
+		t.Errorf("role: %s", got.err)
+	}
 }

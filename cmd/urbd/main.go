@@ -73,15 +73,19 @@ func (w *world) chooser(c *cli.Context) (chooser, error) {
 	}, nil
 }
 
-// load reads the configuration and says its warnings.
+// load reads the configuration and says its warnings; notes only where somebody looks at the configuration, or at a
+// start, since every verb would repeat them.
 func (w *world) load(c *cli.Context) (*config.Config, error) {
 	cfg, err := w.etc.load(c.String("config"))
 	if err != nil {
 		return nil, err
 	}
 	for _, warning := range cfg.Warnings {
-		if !warning.Note {
+		switch {
+		case !warning.Note:
 			fmt.Fprintln(w.err, "urbd: warning:", warning)
+		case c.Command.Name == "dump" || c.Command.Name == "up":
+			fmt.Fprintln(w.err, "urbd: note:", warning)
 		}
 	}
 	return cfg, nil

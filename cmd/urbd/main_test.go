@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"net"
@@ -46,7 +47,7 @@ func (f *fakeControl) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer f.mu.Unlock()
 	switch r.URL.Path {
 	case "/v1/status":
-		w.Write([]byte(f.status))
+		w.Write([]byte(cmp.Or(f.status, "{}")))
 	case "/v1/events":
 		for _, e := range f.events {
 			w.Write([]byte(e + "\n"))

@@ -14,7 +14,7 @@ import (
 
 // waitCommands wait for something that happens by itself.
 func (w *world) waitCommands() []*cli.Command {
-	limit := &cli.StringFlag{Name: "wfc-timeout", Usage: "wait at most `TIME`; 0 for ever, which is the default; the same as --timeout"}
+	limit := &cli.StringFlag{Name: "wfc-timeout", Usage: "wait at most `TIME`, 0 for ever; the same as --timeout"}
 	command := func(name, usage string, wait func(context.Context, *cli.Context, target) error) *cli.Command {
 		return &cli.Command{
 			Name: name, Usage: usage, ArgsUsage: "TARGET...", Category: "WAITING", Flags: []cli.Flag{limit},
@@ -37,7 +37,7 @@ func (w *world) waitCommands() []*cli.Command {
 		}
 	}
 	return []*cli.Command{
-		command("wait-connect", "wait until the peer is connected", w.waitConnect),
+		command("wait-connect", "wait until the peer is connected, as long as startup { } allows", w.waitConnect),
 		command("wait-sync", "wait until no resync runs, showing its progress", w.waitSync),
 	}
 }
@@ -55,8 +55,20 @@ func timedWait(limit time.Duration, action cli.ActionFunc) cli.ActionFunc {
 	}
 }
 
-// waitConnect waits for the connection, whatever the disks are like.
+// waitConnect waits for the connection, whatever the disks are like. Without a limit of the command line, the one of the
+// configuration counts that the daemon runs with.
 func (w *world) waitConnect(ctx context.Context, c *cli.Context, t target) error {
+	if !c.IsSet("timeout") && !c.IsSet("wfc-timeout") {
+		st, err := snapshot(ctx, runDir(c), t.resource)
+		if err != nil {
+			return err
+		}
+		if st.WaitSeconds > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, time.Duration(st.WaitSeconds)*time.Second)
+			defer cancel()
+		}
+	}
 	return await(ctx, runDir(c), t, connected)
 }
 

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // statusLine is a status of r0 with one volume.
@@ -33,6 +35,18 @@ func TestWaitConnect(t *testing.T) {
 			b.listen("r0", &fakeControl{events: tt.events})
 			b.want("wait-connect r0", tt.code, "", tt.says)
 		})
+	}
+}
+
+// TestWaitConnectGoesByTheConfiguration that the daemon runs with, unless the command line says something else.
+func TestWaitConnectGoesByTheConfiguration(t *testing.T) {
+	b := newBench(t)
+	b.listen("r0", &fakeControl{hold: true, status: `{"name":"r0","wait-seconds":1}`, events: []string{statusLine("Connecting", "Off", "UpToDate", "DUnknown", "")}})
+	b.want("wait-connect r0", 5, "", "waited in vain, the state is Primary Connecting Off")
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	if got := b.urbdContext(ctx, "wait-connect r0 --wfc-timeout 0"); ctx.Err() == nil {
+		t.Errorf("it has not waited for ever: %+v", got)
 	}
 }
 

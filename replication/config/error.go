@@ -78,7 +78,8 @@ func (es Errors) Unwrap() []error {
 // A Warning names something that was accepted but does not do what its author may expect.
 type Warning struct {
 	Position
-	// Note marks a remark that nobody has to act on: the option has no effect here and needs none.
+	// Note marks a remark that nobody has to act on: the option has no effect here and needs none. It is worth
+	// telling where the configuration itself is looked at, or taken up.
 	Note bool
 	Msg  string
 }

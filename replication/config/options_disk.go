@@ -9,6 +9,10 @@ const (
 	noSame      = "urbd never sends write-same requests"
 	noGranule   = "resync does not send discards yet"
 	noBVecs     = "urbd sizes its disk requests by what the disk can take"
+	noBarrier   = "urbd orders by flushes, see disk-flushes"
+	noDrain     = "urbd never drains: a write waits for an earlier one of its range, and only a FLUSH orders the others"
+	noChoice    = "urbd frees space only where the disk answers zeroes afterwards, and writes zeroes elsewhere"
+	noControl   = "there is no controller: a resync goes at c-max-rate and yields to the application; the peer is only told"
 	noTimeout   = "giving up a disk that does not answer is not served yet"
 )
 
@@ -25,18 +29,18 @@ var diskOptions = []Option{
 	number("max-bio-bvecs", count, 0, 128, 0, warn(noBVecs), func(s *settings) any { return &s.Disk.MaxBioBVecs }),
 	word("on-io-error", ioErrors, refuse("only detach is served"), func(s *settings) any { return &s.Disk.OnIOError }),
 	word("fencing", fencings, refuse(noFencing), func(s *settings) any { return &s.Disk.Fencing }),
-	flag("disk-barrier", false, served, func(s *settings) any { return &s.Disk.DiskBarrier }),
+	flag("disk-barrier", false, warn(noBarrier, "no"), func(s *settings) any { return &s.Disk.DiskBarrier }),
 	flag("disk-flushes", true, served, func(s *settings) any { return &s.Disk.DiskFlushes }),
-	flag("disk-drain", true, served, func(s *settings) any { return &s.Disk.DiskDrain }),
+	flag("disk-drain", true, warn(noDrain, "yes"), func(s *settings) any { return &s.Disk.DiskDrain }),
 	flag("md-flushes", true, served, func(s *settings) any { return &s.Disk.MDFlushes }),
 	number("resync-rate", kbytes, 1, 4194304, 250, served, func(s *settings) any { return &s.Disk.ResyncRate }),
 	text("resync-after", maxText, refuse(noOrder), func(s *settings) any { return &s.Disk.ResyncAfter }),
 	clamped(number("al-extents", extents, 67, 65534, 1237, served, func(s *settings) any { return &s.Disk.ALExtents })),
 	flag("al-updates", true, refuse(noALUpdates), func(s *settings) any { return &s.Disk.ALUpdates }),
-	flag("discard-zeroes-if-aligned", true, served, func(s *settings) any { return &s.Disk.DiscardZeroesIfAligned }),
+	flag("discard-zeroes-if-aligned", true, warn(noChoice, "yes"), func(s *settings) any { return &s.Disk.DiscardZeroesIfAligned }),
 	flag("disable-write-same", false, warn(noSame, "no"), func(s *settings) any { return &s.Disk.DisableWriteSame }),
-	number("c-plan-ahead", tenths, 0, 300, 20, served, func(s *settings) any { return &s.Disk.CPlanAhead }),
-	number("c-delay-target", tenths, 1, 100, 10, served, func(s *settings) any { return &s.Disk.CDelayTarget }),
+	number("c-plan-ahead", tenths, 0, 300, 20, warn(noControl, "0"), func(s *settings) any { return &s.Disk.CPlanAhead }),
+	number("c-delay-target", tenths, 1, 100, 10, warn(noControl), func(s *settings) any { return &s.Disk.CDelayTarget }),
 	number("c-fill-target", sectors, 0, 1048576, 100, served, func(s *settings) any { return &s.Disk.CFillTarget }),
 	number("c-max-rate", kbytes, 250, 4194304, 102400, served, func(s *settings) any { return &s.Disk.CMaxRate }),
 	number("c-min-rate", kbytes, 0, 4194304, 250, served, func(s *settings) any { return &s.Disk.CMinRate }),
