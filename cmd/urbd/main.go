@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ func main() {
 // A world is what the verbs touch beside control sockets and disks.
 type world struct {
 	in        io.Reader
+	answers   *bufio.Reader // of in, once somebody was asked
 	out, err  io.Writer
 	hostname  func() (string, error)
 	addresses func() ([]netip.Addr, error)
@@ -144,7 +146,8 @@ func needTarget(c *cli.Context) error {
 }
 
 // each runs a verb for every target. It reports every failure and returns the highest code; a code of 20
-// or more ends the run at once, since the next target would meet the same. Source: docs/drbd-cli.md 2.4.
+// or more, and the end of the time, end the run at once, since the next target would meet the same.
+// Source: docs/drbd-cli.md 2.4.
 func (w *world) each(c *cli.Context, targets []target, do func(context.Context, target) error) error {
 	worst := exitOK
 	for _, t := range targets {
@@ -157,7 +160,7 @@ func (w *world) each(c *cli.Context, targets []target, do func(context.Context, 
 		if _, said := err.(failure); !said {
 			fmt.Fprintln(w.err, "urbd:", explain(t.String(), c.Command.Name, err))
 		}
-		if code >= exitSystem && code != exitNoMetadata {
+		if code >= exitSystem && code != exitNoMetadata || c.Context.Err() != nil {
 			break
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -110,6 +111,8 @@ type bench struct {
 	conf string // configuration file
 	dir  string
 	in   string // standard input
+
+	stdin io.Reader // instead of in
 }
 
 func newBench(t *testing.T) *bench {
@@ -160,7 +163,7 @@ func (b *bench) urbdContext(ctx context.Context, line string) result {
 	b.t.Helper()
 	var out, errs bytes.Buffer
 	w := &world{
-		in: strings.NewReader(b.in), out: &out, err: &errs, etc: etc,
+		in: cmp.Or[io.Reader](b.stdin, strings.NewReader(b.in)), out: &out, err: &errs, etc: etc,
 		hostname:  func() (string, error) { return "alpha", nil },
 		addresses: func() ([]netip.Addr, error) { return nil, nil },
 	}

@@ -72,7 +72,7 @@ func (w *world) createMD(ctx context.Context, c *cli.Context, t target, v *confi
 	create := func() error { return bounded(ctx, func() error { return replication.CreateMD(v, opt) }) }
 	err := create()
 	if found := new(replication.FoundError); errors.As(err, &found) {
-		if err := w.confirm(fmt.Sprintf("%s holds %s; %s.\nDo you really want to create new metadata?", found.Device, found.What, found.Loss)); err != nil {
+		if err := w.confirm(ctx, fmt.Sprintf("%s holds %s; %s.\nDo you really want to create new metadata?", found.Device, found.What, found.Loss)); err != nil {
 			return err
 		}
 		opt.Force = true
@@ -90,7 +90,7 @@ func (w *world) wipeMD(ctx context.Context, c *cli.Context, t target, v *config.
 		return err
 	}
 	if !c.Bool("force") {
-		if err := w.confirm(fmt.Sprintf("The metadata of %s on %s will be destroyed.\nDo you really want to wipe it out?", t, metaPlace(v))); err != nil {
+		if err := w.confirm(ctx, fmt.Sprintf("The metadata of %s on %s will be destroyed.\nDo you really want to wipe it out?", t, metaPlace(v))); err != nil {
 			return err
 		}
 	}
@@ -133,16 +133,37 @@ func metaPlace(v *config.Volume) string {
 	return v.MetaDisk.Device
 }
 
-// confirm asks a question that only "yes" answers, as drbdmeta does.
-func (w *world) confirm(question string) error {
+// confirm asks a question that only "yes" answers, as drbdmeta does. It waits no longer than ctx, and leaves the reading
+// behind then; the process ends. Several questions share one reader: what is typed ahead answers the next one.
+func (w *world) confirm(ctx context.Context, question string) error {
 	fmt.Fprintf(w.err, "%s\n[need to type 'yes' to confirm] ", question)
-	answer, err := bufio.NewReader(w.in).ReadString('\n')
-	if err != nil && err != io.EOF {
-		return fmt.Errorf("read the answer: %w", err)
+	if w.answers == nil {
+		w.answers = bufio.NewReader(w.in)
 	}
-	if strings.TrimSpace(answer) != "yes" {
+	type line struct {
+		text string
+		err  error
+	}
+	answer := make(chan line, 1)
+	go func() {
+		text, err := w.answers.ReadString('\n')
+		answer <- line{text, err}
+	}()
+	select {
+	case a := <-answer:
+		if a.err != nil && a.err != io.EOF {
+			return fmt.Errorf("read the answer: %w", a.err)
+		}
+		if strings.TrimSpace(a.text) == "yes" {
+			return nil
+		}
 		fmt.Fprintln(w.err)
 		return usageError("not confirmed, nothing was changed; --force does not ask")
+	case <-ctx.Done():
+		fmt.Fprintln(w.err)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return usageError("nobody has confirmed in time, nothing was changed; --timeout waits longer, --force does not ask")
+		}
+		return usageError("interrupted before it was confirmed, nothing was changed")
 	}
-	return nil
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,6 +59,42 @@ func TestMetadataOfSeveralVolumes(t *testing.T) {
 		t.Errorf("get-gi of two volumes: %+v", got)
 	}
 }
+
+func TestOneAnswerForEveryVolume(t *testing.T) {
+	b := newBench(t)
+	b.disk("a.img", 4<<20)
+	b.disk("b.img", 4<<20)
+	b.want("create-md r0", 0, "r0/1: new metadata", "")
+	b.in = "yes\nyes\n"
+	b.want("create-md r0", 0, "r0/1: new metadata", "[need to type 'yes' to confirm]")
+	b.in = "yes\nno\n"
+	if got := b.urbd("wipe-md r0"); got.code != 1 || got.out != "r0/0: metadata wiped from "+filepath.Join(b.dir, "a.img")+" (internal)\n" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestAQuestionWaitsNoLongerThanTheCommand(t *testing.T) {
+	b := newBench(t)
+	b.disk("a.img", 4<<20)
+	b.disk("b.img", 4<<20)
+	b.want("create-md r0", 0, "r0/1: new metadata", "")
+	silent, nobody := io.Pipe()
+	defer nobody.Close()
+	b.stdin = silent
+	got := b.urbd("create-md r0 --timeout 50ms")
+	if got.code != 1 || got.out != "" || strings.Count(got.err, "type 'yes'") != 1 || !strings.Contains(got.err, "urbd: r0/0: nobody has confirmed in time, nothing was changed") {
+		t.Errorf("%+v", got)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	b.stdin = io.MultiReader(readerFunc(func([]byte) (int, error) { interrupt(); return 0, io.EOF }), silent)
+	if got := b.urbdContext(ctx, "wipe-md r0"); got.code != 1 || !strings.Contains(got.err, "interrupted before it was confirmed, nothing was changed") {
+		t.Errorf("%+v", got)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestMetadataThatWasCutOff(t *testing.T) {
 	b := newBench(t)
