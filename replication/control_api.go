@@ -124,8 +124,9 @@ type AlreadyRunningError struct {
 }
 
 func (e *AlreadyRunningError) Error() string {
-	if e.PID == 0 {
-		return fmt.Sprintf("%s is up already; stop it with: urbd down %s", e.Resource, e.Resource)
+	by := ""
+	if e.PID != 0 {
+		by = fmt.Sprintf(", served by process %d", e.PID)
 	}
-	return fmt.Sprintf("%s is up already, served by process %d; stop it with: urbd down %s", e.Resource, e.PID, e.Resource)
+	return fmt.Sprintf("%[1]s is up already%[2]s; a changed configuration is taken up by: urbd adjust %[1]s; its state is shown by: urbd status %[1]s", e.Resource, by)
 }

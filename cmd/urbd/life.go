@@ -54,12 +54,12 @@ func whole(c *cli.Context, targets []target) error {
 	return nil
 }
 
-// up starts the daemon unless it is there.
+// up starts the daemon. One that is there is left alone, which is an error: what is in the configuration now may not be
+// what it runs with.
 func (w *world) up(ctx context.Context, c *cli.Context, t target) error {
 	st, err := snapshot(ctx, runDir(c), t.resource)
 	if err == nil {
-		fmt.Fprintf(w.out, "%s: is up already, served by process %d\n", t, st.PID)
-		return nil
+		return &replication.AlreadyRunningError{Resource: t.resource, PID: st.PID}
 	}
 	if notUp := new(replication.NotRunningError); !errors.As(err, &notUp) {
 		return err

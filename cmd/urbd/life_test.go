@@ -23,6 +23,16 @@ func (b *bench) remember(resource string) {
 	}
 }
 
+func TestUpOfWhatIsUp(t *testing.T) {
+	b := newBench(t)
+	d := &fakeControl{status: `{"name":"r1","role":"Primary","pid":71}`}
+	b.listen("r1", d)
+	b.want("up r1", 10, "", "urbd: r1 is up already, served by process 71; a changed configuration is taken up by: urbd adjust r1; its state is shown by: urbd status r1\n")
+	if len(d.orders) > 0 {
+		t.Errorf("the daemon was told %v", d.orders)
+	}
+}
+
 func TestAdjustSeesWhatHasChanged(t *testing.T) {
 	b := newBench(t)
 	d := &fakeControl{status: statusLine("Connected", "Established", "UpToDate", "UpToDate", "")}

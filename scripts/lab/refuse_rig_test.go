@@ -61,7 +61,7 @@ func (b *bench) badFiles() {
 func (b *bench) commands() {
 	b.t.Log("commands out of place")
 	b.refused(b.Alpha, []string{"no-such-res"}, "status", "no-such-res")
-	b.urbd(b.Alpha, "up", Resource) // up already: nothing to do
+	b.refused(b.Alpha, []string{"up already", "urbd adjust r0"}, "up", Resource)
 	b.refused(b.Beta, []string{"Primary"}, "primary", Resource)
 	b.refused(b.Alpha, []string{"up"}, "create-md", "--force", Resource)
 	b.refused(b.Alpha, []string{"command"}, "frobnicate", Resource)
