@@ -2,6 +2,7 @@ package replication
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/urbd/urbd/replication/engine"
 	"github.com/urbd/urbd/statemachine"
@@ -11,7 +12,7 @@ import (
 // drbdadm that gives it.
 type Verb struct {
 	Verb   string `json:"verb"`             // one of the constants below
-	Volume *int   `json:"volume,omitempty"` // nil: every volume, for verbs that have a volume
+	Volume *int   `json:"volume,omitempty"` // nil: every volume; verbs for a whole resource take its only volume too
 
 	Force         bool `json:"force,omitempty"`           // detach, disconnect, primary
 	DiscardMyData bool `json:"discard-my-data,omitempty"` // connect
@@ -35,26 +36,27 @@ const (
 )
 
 // commands translates v for a resource with the given volumes. An order for
-// every volume becomes one command for each.
+// every volume becomes one command for each. The error is a *VerbError.
 func (v Verb) commands(volumes []int) ([]engine.Command, error) {
 	of, perVolume := v.translation()
 	if of == nil {
 		return nil, &VerbError{fmt.Sprintf("unknown verb %q", v.Verb)}
 	}
-	if !perVolume {
-		if v.Volume != nil {
-			return nil, &VerbError{fmt.Sprintf("%s is for the whole resource, not for one volume", v.Verb)}
+	if v.Volume != nil {
+		if !slices.Contains(volumes, *v.Volume) {
+			return nil, &VerbError{fmt.Sprintf("there is no volume %d; the volumes are %v", *v.Volume, volumes)}
 		}
+		if !perVolume && len(volumes) > 1 {
+			return nil, &VerbError{fmt.Sprintf("%s is for the whole resource, and that has the volumes %v: name the resource only", v.Verb, volumes)}
+		}
+		volumes = []int{*v.Volume}
+	}
+	if !perVolume {
 		return []engine.Command{of(0)}, nil
 	}
 	var all []engine.Command
 	for _, n := range volumes {
-		if v.Volume == nil || *v.Volume == n {
-			all = append(all, of(n))
-		}
-	}
-	if len(all) == 0 && v.Volume != nil {
-		return nil, &VerbError{fmt.Sprintf("there is no volume %d; the volumes are %v", *v.Volume, volumes)}
+		all = append(all, of(n))
 	}
 	return all, nil
 }

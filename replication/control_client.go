@@ -62,7 +62,7 @@ func (c *Client) Resource() string { return c.resource }
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Command gives an order and waits for the answer: nil, a *RefusedError, a
-// *NotRunningError, or an error that says what to do next.
+// *VerbError, a *NotRunningError, or an error that says what to do next.
 func (c *Client) Command(ctx context.Context, v Verb) error {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -157,8 +157,11 @@ func answer(resp *http.Response) error {
 	if err := json.NewDecoder(io.LimitReader(resp.Body, MaxMessage)).Decode(&f); err != nil {
 		return fmt.Errorf("control socket: answer %s that is no JSON: %w", resp.Status, err)
 	}
-	if f.Refused != "" {
+	switch {
+	case f.Refused != "":
 		return &RefusedError{f.Refused, f.Code}
+	case resp.StatusCode == http.StatusBadRequest:
+		return &VerbError{f.Error}
 	}
 	return errors.New(f.Error)
 }

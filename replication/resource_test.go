@@ -290,9 +290,9 @@ func TestControlSocket(t *testing.T) {
 	if err := peer.Command(ctx, Verb{Verb: VerbPrimary}); !errors.Is(err, statemachine.TwoPrimaries) && !errors.Is(err, statemachine.RefusedByPeer) {
 		t.Errorf("second Primary: %v", err)
 	}
-	for _, bad := range []Verb{{Verb: "explode"}, {Verb: VerbPrimary, Volume: new(int)}, {Verb: VerbDetach, Volume: ptr(7)}} {
-		var refused *RefusedError
-		if err := c.Command(ctx, bad); err == nil || errors.As(err, &refused) {
+	for _, bad := range []Verb{{Verb: "explode"}, {Verb: VerbPrimary, Volume: ptr(1)}, {Verb: VerbDetach, Volume: ptr(7)}} {
+		var wrong *VerbError
+		if err := c.Command(ctx, bad); !errors.As(err, &wrong) {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}

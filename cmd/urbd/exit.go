@@ -69,7 +69,7 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.As(err, &said):
 		return int(said)
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &verb):
 		return exitUsage
 	case errors.As(err, &wait):
 		return wait.code
@@ -79,7 +79,7 @@ func exitCode(err error) int {
 		return configCode(conf.Kind)
 	case errors.As(err, &refused):
 		return refusalCode(refused)
-	case errors.As(err, &notUp), errors.As(err, &running), errors.As(err, &verb), errors.As(err, &found), errors.As(err, &unfit), errors.As(err, &unknown), errors.As(err, &noConf):
+	case errors.As(err, &notUp), errors.As(err, &running), errors.As(err, &found), errors.As(err, &unfit), errors.As(err, &unknown), errors.As(err, &noConf):
 		return exitConfig
 	case errors.As(err, &meta):
 		return exitNoMetadata

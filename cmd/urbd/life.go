@@ -44,12 +44,18 @@ func (w *world) lifeCommands() []*cli.Command {
 	}
 }
 
-// whole refuses targets that name a volume: a daemon serves a whole resource.
+// whole takes a resource's only volume for the resource, and refuses one of several: a daemon serves a whole resource.
+// Of a target that was not looked up in the configuration the daemon knows better.
 func whole(c *cli.Context, targets []target) error {
-	for _, t := range targets {
-		if t.volume != everyVolume {
-			return usageError(fmt.Sprintf("%s is for a whole resource: urbd %s %s", c.Command.Name, c.Command.Name, t.resource))
+	for i := range targets {
+		t := &targets[i]
+		if t.volume == everyVolume || t.local == nil {
+			continue
 		}
+		if len(t.local.Volumes) > 1 {
+			return usageError(fmt.Sprintf("%s is for a whole resource, and %s has the volumes %s: urbd %[1]s %[2]s", c.Command.Name, t.resource, volumeList(t.local)))
+		}
+		t.volume = everyVolume
 	}
 	return nil
 }
@@ -123,7 +129,7 @@ func (w *world) down(ctx context.Context, c *cli.Context, t target) error {
 		return err
 	}
 	defer end.close()
-	if err := give(ctx, runDir(c), t, replication.Verb{Verb: replication.VerbDown}); err != nil {
+	if err := give(ctx, runDir(c), t, replication.Verb{Verb: replication.VerbDown, Volume: t.verbVolume()}); err != nil {
 		return err
 	}
 	return end.wait(ctx)

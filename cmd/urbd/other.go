@@ -55,12 +55,16 @@ func (w *world) dump(c *cli.Context) error {
 	if c.NArg() == 0 || c.Args().First() == "all" {
 		return config.Dump(w.out, cfg)
 	}
+	choose, err := w.chooser(c)
+	if err != nil {
+		return err
+	}
 	only := *cfg
 	only.Resources = nil
 	for _, word := range c.Args().Slice() {
-		r := cfg.Resource(word)
-		if r == nil {
-			return &unknownError{word, names(cfg)}
+		r, err := resourceOf(cfg, word, choose)
+		if err != nil {
+			return err
 		}
 		only.Resources = append(only.Resources, r)
 	}

@@ -40,10 +40,10 @@ func (w *world) daemon(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	t := targets[0]
 	if err := whole(c, targets); err != nil {
 		return err
 	}
+	t := targets[0]
 	logger, err := w.logger(c)
 	if err != nil {
 		return err

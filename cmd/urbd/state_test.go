@@ -59,6 +59,27 @@ func TestRefusalsGetTheirCodesAndTheNextStep(t *testing.T) {
 	}
 }
 
+func TestAVolumeStandsForItsResourceWhenItIsTheOnlyOne(t *testing.T) {
+	b := newBench(t)
+	const reason = "primary is for the whole resource, and that has the volumes [0 1]: name the resource only"
+	r0, r1 := &fakeControl{}, &fakeControl{status: `{"name":"r1","pid":71}`}
+	r0.reply("primary", 400, `{"error":"`+reason+`"}`)
+	b.listen("r0", r0)
+	b.listen("r1", r1)
+	b.want("primary r0/0", 1, "", "urbd: r0/0: "+reason+"\n")
+	b.want("secondary r1/0", 0, "", "")
+	b.want("connect minor-2", 0, "", "")
+	if want := []string{`{"verb":"secondary","volume":0}`, `{"verb":"connect","volume":0}`}; !slices.Equal(r1.orders, want) {
+		t.Errorf("r1 got %v, want %v", r1.orders, want)
+	}
+	b.want("up r1/0", 10, "", "r1 is up already")
+	b.want("adjust r0/0", 1, "", "adjust is for a whole resource, and r0 has the volumes 0, 1: urbd adjust r0\n")
+	b.want("dump r1/0", 0, "resource r1 {", "")
+	b.want("dump minor-1", 0, "resource r0 {", "")
+	b.want("dump elsewhere/0", 0, "resource elsewhere {", "")
+	b.want("dump r1/1", 1, "", "r1 has no volume 1; its volumes are 0\n")
+}
+
 func TestSeveralTargetsGiveTheHighestCode(t *testing.T) {
 	b := newBench(t)
 	r0, r1 := &fakeControl{}, &fakeControl{}

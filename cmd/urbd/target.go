@@ -107,9 +107,32 @@ func lookup(cfg *config.Config, word string, choose chooser) (target, error) {
 		return t, err
 	}
 	if t.volume != everyVolume && t.local.Volume(t.volume) == nil {
-		return t, usageError(fmt.Sprintf("%s has no volume %d; its volumes are %s", t.resource, t.volume, volumeList(t.local)))
+		return t, noVolume(t, t.local)
 	}
 	return t, nil
+}
+
+// resourceOf finds the resource that a word names, also through a volume of it, whichever hosts it is on.
+func resourceOf(cfg *config.Config, word string, choose chooser) (*config.Resource, error) {
+	if t, ok, err := byMinor(cfg, word, choose); ok || err != nil {
+		return t.conf, err
+	}
+	t, err := parseTarget(word)
+	if err != nil {
+		return nil, err
+	}
+	r := cfg.Resource(t.resource)
+	if r == nil {
+		return nil, &unknownError{t.resource, names(cfg)}
+	}
+	if h := &r.Hosts[0]; t.volume != everyVolume && h.Volume(t.volume) == nil { // every host has the same volumes
+		return nil, noVolume(t, h)
+	}
+	return r, nil
+}
+
+func noVolume(t target, h *config.Host) error {
+	return usageError(fmt.Sprintf("%s has no volume %d; its volumes are %s", t.resource, t.volume, volumeList(h)))
 }
 
 // byMinor finds the volume of "minor-N". A resource of that name comes first.
