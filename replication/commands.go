@@ -26,6 +26,10 @@ func (r *Resource) Do(ctx context.Context, cmd engine.Command) error {
 		return r.alone(ctx, func() error { return r.demote(ctx) })
 	case engine.Down:
 		return r.alone(ctx, func() error { return r.doDown(ctx) })
+	case engine.Connect:
+		return r.connect(ctx, cmd)
+	case engine.PauseSync:
+		return r.pauseSync(ctx, cmd)
 	}
 	return r.order(ctx, cmd)
 }
@@ -108,6 +112,36 @@ func (r *Resource) attachOpened(ctx context.Context, v *config.Volume, b *backin
 		return errors.Join(err, r.on(ctx, func(l *loop) { l.disks.giveBack(v.Number) }))
 	}
 	return fmt.Errorf("attach %s: %w", v.Disk, err)
+}
+
+// connect looks for the peer. Data that is in use cannot be given up.
+func (r *Resource) connect(ctx context.Context, cmd engine.Connect) error {
+	st, err := r.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if cmd.DiscardMyData && st.Role == statemachine.Primary {
+		return DiscardOnPrimary
+	}
+	return r.order(ctx, cmd)
+}
+
+// pauseSync sets or clears this node's reason to pause; what is so already is refused, as drbdsetup does.
+func (r *Resource) pauseSync(ctx context.Context, cmd engine.PauseSync) error {
+	st, err := r.Status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, v := range st.Volumes {
+		switch {
+		case v.Number != cmd.Vol || v.State.UserISP != cmd.On:
+		case cmd.On:
+			return PausedAlready
+		default:
+			return NotPaused
+		}
+	}
+	return r.order(ctx, cmd)
 }
 
 // promote makes this node Primary and the devices appear; without them it is no promotion.

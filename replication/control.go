@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -108,10 +109,8 @@ func (c *control) command(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	cmds, err := v.commands(c.r.volumeNumbers())
-	for _, cmd := range cmds {
-		if err == nil {
-			err = c.r.Do(ctx, cmd)
-		}
+	for _, cmd := range cmds { // what one volume refuses is no reason for another one
+		err = cmp.Or(err, c.r.Do(ctx, cmd))
 	}
 	status, body := outcome(err)
 	c.r.log.Debug("command", "verb", v.Verb, "err", err)
@@ -132,7 +131,7 @@ func outcome(err error) (status int, body any) {
 	case errors.As(err, &peer):
 		return http.StatusConflict, failure{Refused: trimRefused(err), Code: peer.Code}
 	case errors.As(err, &refusal):
-		return http.StatusConflict, failure{Refused: trimRefused(err), Code: refusal.RefusalCode()}
+		return http.StatusConflict, failure{Refused: trimRefused(err), Code: cmp.Or(refusal.RefusalCode(), failures[refusal])}
 	case errors.As(err, &busy):
 		return http.StatusConflict, failure{Refused: err.Error(), Code: statemachine.DeviceInUse.RefusalCode()}
 	case errors.As(err, &verb):

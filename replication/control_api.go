@@ -96,20 +96,44 @@ type VerbError struct{ Reason string }
 
 func (e *VerbError) Error() string { return e.Reason }
 
+// Refusals of the shell.
+const (
+	DiscardOnPrimary statemachine.Refusal = "a Primary cannot discard its data"
+	PausedAlready    statemachine.Refusal = "this node pauses the resync already"
+	NotPaused        statemachine.Refusal = "this node does not pause the resync"
+)
+
+// firstFailure is the lowest number of drbdsetup's failures. Numbers of state changes are negative.
+const firstFailure = 102
+
+// failures are the refusals that are no state changes, with drbdsetup's numbers. Source: docs/drbd-cli.md 2.4.
+var failures = map[statemachine.Refusal]int32{
+	DiscardOnPrimary:               123,
+	statemachine.AlreadyAttached:   124,
+	statemachine.AlreadyConnecting: 125,
+	PausedAlready:                  134,
+	NotPaused:                      135,
+	engine.NotStandAlone:           151,
+	statemachine.NotFresh:          151,
+}
+
 // A RefusedError is a refusal that came over the control socket: the rules do
 // not allow what was asked, and nothing has changed.
 type RefusedError struct {
 	Reason string // without "refused: "
-	Code   int32  // docs/drbd-wire.md 1; 0 when the refusal has none
+	Code   int32  // of a state change (docs/drbd-wire.md 1), or of a failure (docs/drbd-cli.md 2.4); 0 when the refusal has none
 }
 
 func (e *RefusedError) Error() string { return "refused: " + e.Reason }
+
+// Failure tells a failure of drbdsetup from a state change that was refused.
+func (e *RefusedError) Failure() bool { return e.Code >= firstFailure }
 
 // Is makes errors.Is(err, statemachine.NoUpToDateDisk) and its like hold on
 // the client's side of the control socket.
 func (e *RefusedError) Is(target error) bool {
 	r, ok := target.(statemachine.Refusal)
-	return ok && e.Code != 0 && r.RefusalCode() == e.Code
+	return ok && (e.Code < 0 && r.RefusalCode() == e.Code || e.Reason == string(r))
 }
 
 // A NotRunningError says that nobody serves the resource on this machine.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urbd/urbd/replication"
 	"github.com/urbd/urbd/replication/config"
+	"github.com/urbd/urbd/replication/engine"
 	"github.com/urbd/urbd/replication/metadata"
 	"github.com/urbd/urbd/statemachine"
 )
@@ -97,9 +98,11 @@ func configCode(kind config.Kind) int {
 	return exitSystem
 }
 
-// refusalCode is drbdsetup's exit code of a refused state change.
+// refusalCode is drbdsetup's exit code of a refusal.
 func refusalCode(r *replication.RefusedError) int {
 	switch {
+	case r.Failure():
+		return exitConfig
 	case errors.Is(r, statemachine.NoUpToDateDisk):
 		return exitNoUpToDate
 	case errors.Is(r, statemachine.LowerThanOutdated):
@@ -142,10 +145,13 @@ func prefix(subject, text string) string {
 	return subject + ": " + text
 }
 
-// refusal words a refused state change as drbdsetup does, and adds the next step.
+// refusal words a refusal as drbdsetup does, and adds the next step.
 func refusal(subject, verb string, r *replication.RefusedError) string {
 	text := "refused: " + r.Reason
-	if r.Code != 0 {
+	switch {
+	case r.Failure():
+		text = fmt.Sprintf("Failure: (%d) %s", r.Code, r.Reason)
+	case r.Code != 0:
 		text = fmt.Sprintf("State change failed: (%d) %s", r.Code, r.Reason)
 	}
 	for _, h := range hints {
@@ -172,10 +178,19 @@ var hints = []struct {
 	{statemachine.NoUpToDateDisk, "", "connect the node that has the data first: urbd connect RES"},
 	{statemachine.TwoPrimaries, "", "make the other node Secondary first: urbd secondary RES (there)"},
 	{statemachine.DeviceInUse, "", "unmount it, or end what uses it, first"},
+	{statemachine.NeedConnection, "new-current-uuid", "both nodes have to be Connected, and no resync may run: urbd wait-connect RES; urbd wait-sync RES"},
 	{statemachine.NeedConnection, "", "connect first: urbd connect RES; urbd wait-connect RES"},
 	{statemachine.NoLocalDisk, "", "attach the disk first: urbd attach TARGET"},
+	{statemachine.IsDiskless, "detach", "nothing to do"},
 	{statemachine.IsDiskless, "", "attach the disk first: urbd attach TARGET"},
 	{statemachine.AlreadyStandAlone, "", "nothing to do"},
+	{statemachine.AlreadyAttached, "", "nothing to do; another disk is attached after: urbd detach TARGET"},
+	{statemachine.AlreadyConnecting, "", "nothing to do; look at: urbd status RES"},
+	{statemachine.NotFresh, "", "only two disks that are fresh from create-md skip the first copy; others are made equal by: urbd invalidate TARGET, or urbd invalidate-remote TARGET"},
+	{engine.NotStandAlone, "", "disconnect first: urbd disconnect RES; two fresh disks that are Connected skip the first copy with --clear-bitmap"},
+	{replication.DiscardOnPrimary, "", "make this node Secondary first: urbd secondary RES"},
+	{replication.PausedAlready, "", "nothing to do; look at: urbd status RES"},
+	{replication.NotPaused, "", "nothing to do; who does is shown by: urbd status RES"},
 	{statemachine.ResyncRunning, "", "wait for it: urbd wait-sync RES"},
 	{statemachine.InTransientState, "", "repeat the command"},
 	{statemachine.ConcurrentChange, "", "repeat the command"},

@@ -50,7 +50,16 @@ func TestRefusalsGetTheirCodesAndTheNextStep(t *testing.T) {
 		{"secondary", 500, `{"error":"/dev/ublkb0 is in use by mounted on /mnt"}`, 20, "urbd: r0: /dev/ublkb0 is in use by mounted on /mnt\n"},
 		{"attach", 409, `{"refused":"the disk is worth less than Outdated","code":-16}`, 5, "(-16)"},
 		{"detach", 409, `{"refused":"need a usable local disk","code":-4}`, 16, "(-4)"},
-		{"connect", 409, `{"refused":"the connection is not StandAlone"}`, 11, "urbd: r0: refused: the connection is not StandAlone\n"},
+		{"connect", 409, `{"refused":"something new"}`, 11, "urbd: r0: refused: something new\n"},
+		{"connect", 409, `{"refused":"the connection is not StandAlone","code":125}`, 10, "urbd: r0: Failure: (125) the connection is not StandAlone; nothing to do; look at: urbd status r0\n"},
+		{"connect", 409, `{"refused":"a Primary cannot discard its data","code":123}`, 10, "(123) a Primary cannot discard its data; make this node Secondary first: urbd secondary r0\n"},
+		{"attach", 409, `{"refused":"a disk is attached","code":124}`, 10, "urbd detach r0\n"},
+		{"detach", 409, `{"refused":"there is no disk attached","code":-11}`, 11, "(-11) there is no disk attached; nothing to do\n"},
+		{"pause-sync", 409, `{"refused":"this node pauses the resync already","code":134}`, 10, "nothing to do; look at: urbd status r0\n"},
+		{"resume-sync", 409, `{"refused":"this node does not pause the resync","code":135}`, 10, "nothing to do; who does"},
+		{"new-current-uuid", 409, `{"refused":"the connection has to be StandAlone","code":151}`, 10, "disconnect first: urbd disconnect r0; two fresh disks"},
+		{"new-current-uuid", 409, `{"refused":"the data is not just created","code":151}`, 10, "only two disks that are fresh"},
+		{"new-current-uuid", 409, `{"refused":"need a connection to the peer","code":-15}`, 11, "both nodes have to be Connected, and no resync may run"},
 		{"detach", 409, `{"refused":"need access to UpToDate data","code":-2}`, 17, "connect the node that has the data first: urbd connect r0\n"},
 	} {
 		d.reply(tt.verb, tt.code, tt.body)

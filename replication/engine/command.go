@@ -241,6 +241,9 @@ func (e *Engine) quiet() bool {
 	return e.conn.apInFlight == 0
 }
 
+// NotStandAlone refuses what the peer would have to know of.
+const NotStandAlone sm.Refusal = "the connection has to be StandAlone"
+
 // newCurrentUUID starts a generation by order (wire 14.9, metadata 5.3).
 func (e *Engine) newCurrentUUID(id uint64, v *volume, clear bool) {
 	switch {
@@ -251,7 +254,7 @@ func (e *Engine) newCurrentUUID(id uint64, v *volume, clear bool) {
 	case clear && v.state.Conn.Established():
 		e.skipInitialSync(id, v)
 	case v.state.Conn != sm.StandAlone:
-		e.reply_(id, errors.New("the connection must be StandAlone, or Connected with two fresh disks and --clear-bitmap: disconnect first"))
+		e.reply_(id, NotStandAlone)
 	default:
 		v.uuids = v.uuids.NewCurrentRotated(e.newUUID(), v.state.Role == sm.Primary)
 		if clear {
