@@ -109,7 +109,7 @@ func (p *parser) sectionOf(r *resourceTree) bool {
 	switch section := Section(p.tok.text); section {
 	case "protocol":
 		if s, ok := p.option(NetSection); ok {
-			r.settings[NetSection] = replace(r.settings[NetSection], s)
+			r.settings[NetSection] = p.replace(r.settings[NetSection], s)
 		}
 	case DiskSection:
 		return p.diskSection(r)
@@ -129,17 +129,19 @@ func (p *parser) section(r *resourceTree, section Section, key token) {
 		r.blocks[section] = key.pos
 	}
 	for _, s := range p.options(section) {
-		r.settings[s.opt.Section] = replace(r.settings[s.opt.Section], s)
+		r.settings[s.opt.Section] = p.replace(r.settings[s.opt.Section], s)
 	}
 }
 
-// replace adds a setting to a list; it takes the place of an earlier one of the same option.
-func replace(list []setting, s setting) []setting {
+// replace adds a setting to a list; it takes the place of an earlier one of the same option, which 8.4 keeps as well, and
+// applies the last one last.
+func (p *parser) replace(list []setting, s setting) []setting {
 	i := slices.IndexFunc(list, func(o setting) bool { return o.opt == s.opt })
 	if i < 0 {
 		return append(list, s)
 	}
 	list[i] = s
+	p.report.warn(Warning{Position: s.pos, Msg: s.opt.Name + " is given twice, the last one wins"})
 	return list
 }
 

@@ -194,17 +194,9 @@ func (p *parser) global() {
 func (p *parser) options(section Section) []setting {
 	var out []setting
 	p.block(string(section), func() {
-		s, ok := p.option(section)
-		if !ok {
-			return
+		if s, ok := p.option(section); ok {
+			out = p.replace(out, s)
 		}
-		i := slices.IndexFunc(out, func(o setting) bool { return o.opt == s.opt })
-		if i < 0 {
-			out = append(out, s)
-			return
-		}
-		out[i] = s // 8.4 keeps both and applies the last one last
-		p.report.warn(Warning{Position: s.pos, Msg: s.opt.Name + " is given twice in one section, the last one wins"})
 	})
 	return out
 }
