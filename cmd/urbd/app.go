@@ -50,12 +50,19 @@ func (w *world) app() *cli.App {
 			&cli.StringFlag{Name: "run-dir", Usage: "control sockets are in `DIR`", Value: replication.DefaultRunDir, EnvVars: []string{"URBD_RUN_DIR"}},
 			&cli.StringFlag{Name: "log-dir", Usage: "daemons that urbd starts itself log to `DIR`", Value: "/var/log/urbd", EnvVars: []string{"URBD_LOG_DIR"}},
 			&cli.StringFlag{Name: "host", Usage: "act as host `NAME` of the configuration instead of uname -n"},
+			boolFlag("version", "print the version"),
 			&cli.StringFlag{Name: "peer", Aliases: []string{"P"}, Usage: "the peer is host `NAME`, for a resource of more than two"},
 		},
 		Before: wholeRunDir,
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
+			return usageError(fmt.Sprintf("%v; see: urbd help", err))
+		},
 		Action: func(c *cli.Context) error {
-			if c.NArg() > 0 {
+			switch {
+			case c.NArg() > 0:
 				return usageError(fmt.Sprintf("there is no command %q; see: urbd help", c.Args().First()))
+			case c.Bool("version"):
+				return w.printVersion(c)
 			}
 			return cli.ShowAppHelp(c)
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -16,7 +17,10 @@ import (
 // An option that both have belongs to the command when it stands behind it.
 // Unknown options stay with the command, which refuses them by name. Words
 // behind "--" are targets, whatever they look like. args has no program name.
-func arrange(app *cli.App, args []string) []string {
+//
+// The error is a usageError: an option at the end lacks its value, which would
+// be taken from what stands behind its new place.
+func arrange(app *cli.App, args []string) (arranged []string, err error) {
 	var global, local, words []string
 	var cmd *cli.Command
 	for len(args) > 0 {
@@ -37,8 +41,10 @@ func arrange(app *cli.App, args []string) []string {
 		}
 		n := 1
 		own, flag := owner(app, cmd, arg)
-		if flag != nil && takesValue(flag) && !strings.Contains(arg, "=") && len(args) > 1 {
-			n = 2
+		if flag != nil && takesValue(flag) && !strings.Contains(arg, "=") {
+			if n = min(2, len(args)); n == 1 {
+				err = usageError(fmt.Sprintf("%s needs a value behind it", arg))
+			}
 		}
 		if own {
 			global = append(global, args[:n]...)
@@ -55,7 +61,7 @@ func arrange(app *cli.App, args []string) []string {
 	if slices.ContainsFunc(words, isOption) {
 		out = append(out, "--")
 	}
-	return append(out, words...)
+	return append(out, words...), err
 }
 
 // isOption tells "-x" and "--xyz" from words; "-" alone is a word.

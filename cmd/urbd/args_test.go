@@ -33,12 +33,34 @@ func TestArrangeMovesOptionsToTheirPlace(t *testing.T) {
 		{"primary r0 --frobnicate", "primary --frobnicate r0"},
 		{"primary wait", "primary wait"},
 		{"frobnicate r0 primary", "frobnicate r0 primary"},
-		{"wait r0 --timeout", "wait --timeout r0"},
 		{"primary -", "primary -"},
 	} {
-		got := strings.Join(arrange(app, strings.Fields(tt.in)), " ")
-		if got != tt.want {
-			t.Errorf("arrange(%q) = %q, want %q", tt.in, got, tt.want)
+		args, err := arrange(app, strings.Fields(tt.in))
+		if got := strings.Join(args, " "); got != tt.want || err != nil {
+			t.Errorf("arrange(%q) = %q, %v, want %q", tt.in, got, err, tt.want)
 		}
 	}
+	for _, in := range []string{"wait r0 --timeout", "primary r0 -c", "-c"} {
+		if args, err := arrange(app, strings.Fields(in)); err == nil {
+			t.Errorf("arrange(%q) = %q, without an error", in, args)
+		}
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	b := newBench(t)
+	for line, says := range map[string]string{
+		"primary r0 --timeout": "urbd: --timeout needs a value behind it\n",
+		"-c":                   "urbd: -c needs a value behind it\n",
+		"--bogus":              "urbd: flag provided but not defined: -bogus; see: urbd help\n",
+		"-v":                   "urbd: flag provided but not defined: -v; see: urbd help\n",
+		"primary --bogus r0":   "urbd: primary: flag provided but not defined: -bogus; see: urbd help primary\n",
+		"help frob":            "urbd: No help topic for 'frob'",
+		"version extra":        "urbd: version takes no words",
+		"frobnicate r0":        "urbd: there is no command",
+	} {
+		b.want(line, 1, "", says)
+	}
+	b.want("--version", 0, "DRBD wire protocol 101", "")
+	b.want("version", 0, "DRBD wire protocol 101", "")
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/urbd/urbd/replication"
 	"github.com/urbd/urbd/replication/config"
 	"github.com/urbd/urbd/replication/engine"
@@ -52,6 +54,7 @@ func exitCode(err error) int {
 	var (
 		said    failure
 		usage   usageError
+		help    cli.ExitCoder // of the help command: there is no such topic
 		wait    *waitError
 		started *startError
 		conf    *config.Error
@@ -70,7 +73,7 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.As(err, &said):
 		return int(said)
-	case errors.As(err, &usage), errors.As(err, &verb):
+	case errors.As(err, &usage), errors.As(err, &help), errors.As(err, &verb):
 		return exitUsage
 	case errors.As(err, &wait):
 		return wait.code

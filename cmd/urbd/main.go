@@ -43,11 +43,14 @@ func (w *world) run(ctx context.Context, args []string) int {
 	if complete {
 		args = args[:len(args)-1]
 	}
-	args = append([]string{app.Name}, arrange(app, args)...)
-	if complete {
-		args = append(args, "--generate-bash-completion")
+	args, err := arrange(app, args)
+	args = append([]string{app.Name}, args...)
+	switch {
+	case complete: // the value that is missing is what is asked for
+		err = app.RunContext(ctx, append(args, "--generate-bash-completion"))
+	case err == nil:
+		err = app.RunContext(ctx, args)
 	}
-	err := app.RunContext(ctx, args)
 	if err == nil {
 		return exitOK
 	}

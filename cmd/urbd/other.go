@@ -27,7 +27,7 @@ func (w *world) otherCommands() []*cli.Command {
 		},
 		{
 			Name: "version", Usage: "print the version", Category: "OTHER",
-			Action: func(*cli.Context) error { _, err := fmt.Fprintln(w.out, versionText()); return err },
+			Action: w.printVersion,
 		},
 		{
 			Name: "udev", Usage: "print the names of a block device, for the udev rule", ArgsUsage: "ublkbN", Category: "OTHER", Hidden: true,
@@ -69,6 +69,14 @@ func (w *world) dump(c *cli.Context) error {
 		only.Resources = append(only.Resources, r)
 	}
 	return config.Dump(w.out, &only)
+}
+
+func (w *world) printVersion(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return usageError(fmt.Sprintf("version takes no words, and here is %q", c.Args().First()))
+	}
+	_, err := fmt.Fprintln(w.out, versionText())
+	return err
 }
 
 // versionText names the program and what it speaks.
