@@ -52,11 +52,10 @@ func superblock(ctx context.Context, v *config.Volume) (sb metadata.Superblock, 
 
 // superblockOf is what the superblock of a volume would say about the state that a status shows.
 func superblockOf(st *replication.ResourceStatus, volume int) (metadata.Superblock, error) {
-	i := slices.IndexFunc(st.Devices, func(d replication.DeviceStatus) bool { return d.Volume == volume })
-	if i < 0 {
-		return metadata.Superblock{}, usageError(fmt.Sprintf("%s is up without a volume %d", st.Name, volume))
+	if err := hasVolume(st, volume); err != nil {
+		return metadata.Superblock{}, err
 	}
-	d := &st.Devices[i]
+	d := &st.Devices[slices.IndexFunc(st.Devices, func(d replication.DeviceStatus) bool { return d.Volume == volume })]
 	if len(d.Generations) != 4 || !usable(d.DiskState) {
 		return metadata.Superblock{}, &waitError{exitNoDisk, fmt.Sprintf("there is no disk attached (%s)", d.DiskState)}
 	}

@@ -95,10 +95,14 @@ func (w *world) status(c *cli.Context) error {
 		if notUp := new(replication.NotRunningError); errors.As(err, &notUp) && c.NArg() == 0 {
 			return nil // it has gone while we looked, or its daemon has died
 		}
-		if err == nil {
-			all = append(all, only(st, t.volume))
+		if err != nil {
+			return err
 		}
-		return err
+		if err := hasVolume(&st, t.volume); err != nil {
+			return err
+		}
+		all = append(all, only(st, t.volume))
+		return nil
 	})
 	if len(all) == 0 && failed == nil && !s.json {
 		fmt.Fprintln(w.err, "urbd: no resource is up; start one with: urbd up RES")
@@ -128,6 +132,14 @@ func sockets(dir string) ([]target, error) {
 		out = append(out, target{resource: strings.TrimSuffix(filepath.Base(f), ".sock"), volume: everyVolume})
 	}
 	return out, nil
+}
+
+// hasVolume is the error of asking for a volume that the daemon does not have.
+func hasVolume(st *replication.ResourceStatus, volume int) error {
+	if volume == everyVolume || slices.ContainsFunc(st.Devices, func(d replication.DeviceStatus) bool { return d.Volume == volume }) {
+		return nil
+	}
+	return usageError(fmt.Sprintf("%s is up without a volume %d", st.Name, volume))
 }
 
 // only leaves one volume of a status, or all for everyVolume.

@@ -26,6 +26,8 @@ func TestStatusAsksEverySocket(t *testing.T) {
 	b.want("status r0 --color=always", 0, "\x1b[32mPrimary", "")
 	b.want("status r0 --color=sometimes", 1, "", "write auto, always or never")
 	b.want("status r1", 10, "", "r1 is not up")
+	b.want("status r0/7", 1, "", "urbd: r0 is up without a volume 7\n")
+	b.want("status r0/0", 0, "disk:UpToDate", "")
 }
 
 func TestStatusJSON(t *testing.T) {
@@ -65,6 +67,8 @@ func TestStatusWatchPrintsEveryChange(t *testing.T) {
 	if got.code != 0 || got.err != "urbd: r0: is down\n" {
 		t.Errorf("code %d, err: %s", got.code, got.err)
 	}
+	b.want("status --watch r0/7", 1, "", "r0 is up without a volume 7\n")
+	b.want("wait-connect r0/7", 1, "", "r0 is up without a volume 7\n")
 	b.listen("r1", &fakeControl{hold: true, events: []string{`{"name":"r1","role":"Secondary"}`}})
 	b.want("status --watch r1 --timeout 100ms", 20, "r1 role:Secondary", "has not ended in time")
 }

@@ -108,6 +108,9 @@ func await(ctx context.Context, runDir string, t target, done func(*replication.
 			}
 			return err
 		}
+		if err := hasVolume(&st, t.volume); err != nil {
+			return err
+		}
 		st = only(st, t.volume)
 		last = summary(&st)
 		if ok, err := done(&st); ok || err != nil {

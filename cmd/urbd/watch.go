@@ -110,6 +110,9 @@ func follow(ctx context.Context, runDir string, targets []target) <-chan news {
 			}
 			defer client.Close()
 			for st, err := range client.Watch(ctx) {
+				if err == nil {
+					err = hasVolume(&st, t.volume)
+				}
 				if !send(news{status: st, err: err}) {
 					return
 				}

@@ -58,6 +58,9 @@ func (w *world) role(ctx context.Context, c *cli.Context, t target) error {
 
 func (w *world) cstate(ctx context.Context, c *cli.Context, t target) error {
 	st, err := snapshot(ctx, runDir(c), t.resource)
+	if err == nil {
+		err = hasVolume(&st, t.volume)
+	}
 	if err != nil {
 		return err
 	}
@@ -79,6 +82,9 @@ func (w *world) dstate(ctx context.Context, c *cli.Context, t target) error {
 		}
 		fmt.Fprintf(w.out, "%v/DUnknown\n", sb.Flags.Offline())
 		return nil
+	}
+	if err == nil {
+		err = hasVolume(&st, t.volume)
 	}
 	if err != nil {
 		return err
