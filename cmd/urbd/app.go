@@ -91,6 +91,8 @@ func wholeRunDir(c *cli.Context) error {
 // finish gives every command what they all have.
 func (w *world) finish(cmd *cli.Command) {
 	cmd.HideHelpCommand = true
+	action := cmd.Action
+	cmd.Action = func(c *cli.Context) error { return w.report("", cmd.Name, action(c)) }
 	cmd.OnUsageError = func(c *cli.Context, err error, _ bool) error {
 		return usageError(fmt.Sprintf("%s: %v; see: urbd help %s", cmd.Name, err, cmd.Name))
 	}

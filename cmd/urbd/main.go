@@ -51,13 +51,16 @@ func (w *world) run(ctx context.Context, args []string) int {
 	case err == nil:
 		err = app.RunContext(ctx, args)
 	}
-	if err == nil {
-		return exitOK
+	return exitCode(w.report("", "", err))
+}
+
+// report says an error that has not been said, and leaves its exit code.
+func (w *world) report(subject, verb string, err error) error {
+	if _, said := err.(failure); err == nil || said {
+		return err
 	}
-	if _, said := err.(failure); !said {
-		fmt.Fprintln(w.err, "urbd:", explain("", "", err))
-	}
-	return exitCode(err)
+	fmt.Fprintln(w.err, "urbd:", explain(subject, verb, err))
+	return failure(exitCode(err))
 }
 
 // chooser finds this host's section of a resource, by --host or uname -n, and the peer's, by --peer.
@@ -158,11 +161,8 @@ func (w *world) each(c *cli.Context, targets []target, do func(context.Context, 
 		if err == nil {
 			continue
 		}
-		code := exitCode(err)
+		code := exitCode(w.report(t.String(), c.Command.Name, err))
 		worst = max(worst, code)
-		if _, said := err.(failure); !said {
-			fmt.Fprintln(w.err, "urbd:", explain(t.String(), c.Command.Name, err))
-		}
 		if code >= exitSystem && code != exitNoMetadata || c.Context.Err() != nil {
 			break
 		}

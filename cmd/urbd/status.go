@@ -105,13 +105,15 @@ func (w *world) status(c *cli.Context) error {
 		return nil
 	})
 	if len(all) == 0 && failed == nil && !s.json {
-		fmt.Fprintln(w.err, "urbd: no resource is up; start one with: urbd up RES")
+		fmt.Fprintln(w.err, "urbd:", nothingUp)
 	}
 	if err := s.show(all); err != nil {
 		return err
 	}
 	return failed
 }
+
+const nothingUp = "no resource is up; start one with: urbd up RES"
 
 // served are the targets of the command line, or every resource with a control socket.
 func (w *world) served(c *cli.Context) ([]target, error) {

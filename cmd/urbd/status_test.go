@@ -12,6 +12,7 @@ import (
 func TestStatusAsksEverySocket(t *testing.T) {
 	b := newBench(t)
 	b.want("status", 0, "", "no resource is up")
+	b.want("status --watch", 10, "", "urbd: no resource is up; start one with: urbd up RES\n")
 	b.listen("r0", &fakeControl{status: `{"name":"r0","role":"Primary","devices":[{"volume":0,"disk-state":"UpToDate"}]}`})
 	b.listen("other", &fakeControl{status: `{"name":"other","role":"Secondary","devices":[]}`})
 	if err := os.WriteFile(replication.SocketPath(b.run, "dead"), nil, 0o600); err != nil {
@@ -70,7 +71,7 @@ func TestStatusWatchPrintsEveryChange(t *testing.T) {
 	b.want("status --watch r0/7", 1, "", "r0 is up without a volume 7\n")
 	b.want("wait-connect r0/7", 1, "", "r0 is up without a volume 7\n")
 	b.listen("r1", &fakeControl{hold: true, events: []string{`{"name":"r1","role":"Secondary"}`}})
-	b.want("status --watch r1 --timeout 100ms", 20, "r1 role:Secondary", "has not ended in time")
+	b.want("status --watch r1 --timeout 100ms", 20, "r1 role:Secondary", "urbd: status has not ended in time")
 }
 
 func TestWords(t *testing.T) {

@@ -32,7 +32,7 @@ func (w *world) watch(c *cli.Context) error {
 		return err
 	}
 	if len(targets) == 0 {
-		return &replication.NotRunningError{Resource: "RES"}
+		return &waitError{exitConfig, nothingUp}
 	}
 	latest := map[string]replication.ResourceStatus{}
 	left := len(targets)
