@@ -54,7 +54,7 @@ func TestInstallElsewhere(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for file, line := range map[string]string{
-		"etc/systemd/system/urbd@.service":    "ExecStart=/opt/urbd/sbin/urbd run %I",
+		"etc/systemd/system/urbd@.service":    "ExecStart=/opt/urbd/sbin/urbd run %i",
 		"etc/udev/rules.d/65-urbd.rules":      `IMPORT{program}="/opt/urbd/sbin/urbd udev $kernel"`,
 		"opt/urbd/share/doc/urbd/example.res": "resource r0 {",
 	} {

@@ -108,11 +108,3 @@ func TestSpawnEndsADaemonThatDoesNotComeUp(t *testing.T) {
 		t.Errorf("spawn = %v", err)
 	}
 }
-
-func TestUnitEscape(t *testing.T) {
-	for in, want := range map[string]string{"r0": "r0", "my-res": `my\x2dres`, ".a.b": `\x2ea.b`, "a_b:c": "a_b:c"} {
-		if got := unitEscape(in); got != want {
-			t.Errorf("unitEscape(%q) = %q, want %q", in, got, want)
-		}
-	}
-}

@@ -27,9 +27,10 @@ func systemdServes() bool {
 	return false
 }
 
-// systemdStart starts the unit of a resource; it returns when the daemon has said that it serves.
+// systemdStart starts the unit of a resource, whose name needs no escaping; it returns when the daemon has said that it
+// serves.
 func systemdStart(ctx context.Context, resource string) error {
-	unit := "urbd@" + unitEscape(resource) + ".service"
+	unit := "urbd@" + resource + ".service"
 	out, err := exec.CommandContext(ctx, "systemctl", "start", unit).CombinedOutput()
 	if err == nil {
 		return nil
@@ -66,20 +67,4 @@ func systemdOutcome(ctx context.Context, unit string) (status string, code int) 
 		}
 	}
 	return status, code
-}
-
-// unitEscape writes a resource name as the instance of a unit, as systemd-escape does. The unit takes it
-// back with %I.
-func unitEscape(name string) string {
-	var b strings.Builder
-	for i := range len(name) {
-		c := name[i]
-		plain := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == ':' || c == '_' || c == '.' && i > 0
-		if plain {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, `\x%02x`, c)
-		}
-	}
-	return b.String()
 }

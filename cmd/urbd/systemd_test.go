@@ -31,7 +31,7 @@ func TestSystemdStartHandsOnWhatTheUnitSaid(t *testing.T) {
 func TestSystemdStartNamesTheJournalOfAUnitThatSaidNothing(t *testing.T) {
 	fakeSystemctl(t, `StatusText=\nExecMainStatus=0\n`)
 	err := systemdStart(t.Context(), "my-res")
-	if exitCode(err) != exitSystem || !strings.Contains(err.Error(), `journalctl -u urbd@my\x2dres.service`) || !strings.Contains(err.Error(), "failed.") {
+	if exitCode(err) != exitSystem || !strings.Contains(err.Error(), `journalctl -u urbd@my-res.service`) || !strings.Contains(err.Error(), "failed.") {
 		t.Errorf("systemdStart = %v, exit code %d", err, exitCode(err))
 	}
 }
