@@ -89,6 +89,22 @@ type store struct {
 // and the lock of a file both belong to the open file: they last until
 // the last I/O in flight on it has ended, even when the process has died before.
 func openStore(path string, p part) (*store, error) {
+	s, err := findStore(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.open(p); err != nil {
+		return nil, err
+	}
+	if err := s.measure(); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// findStore looks what path is before it is opened: opening a pipe waits for its other end.
+func findStore(path string) (*store, error) {
 	st, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -99,13 +115,6 @@ func openStore(path string, p part) (*store, error) {
 	s := &store{path: path, fd: -1, device: st.Mode()&os.ModeDevice != 0 && st.Mode()&os.ModeCharDevice == 0}
 	if !s.device && !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is %s; a block device or a regular file is needed", path, describe(st.Mode()))
-	}
-	if err := s.open(p); err != nil {
-		return nil, err
-	}
-	if err := s.measure(); err != nil {
-		s.close()
-		return nil, err
 	}
 	return s, nil
 }
@@ -178,7 +187,7 @@ func (s *store) openError(err error) error {
 	case unix.EBUSY:
 		return &BusyError{s.path, holderOf(s.path)}
 	case unix.EACCES, unix.EPERM:
-		return fmt.Errorf("%s cannot be opened for writing: %w; run as root", s.path, err)
+		return fmt.Errorf("%s cannot be opened: %w", s.path, err)
 	case unix.EROFS:
 		return fmt.Errorf("%s is read-only: %w", s.path, err)
 	case unix.ENXIO, unix.ENOMEDIUM, unix.ENODEV:

@@ -60,20 +60,17 @@ func (o *offline) close() {
 
 // peekStore opens path for reading, whoever else has it.
 func peekStore(path string) (*store, error) {
-	fd, err := retryOpen(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_DIRECT)
-	if err == unix.EINVAL {
-		fd, err = retryOpen(path, unix.O_RDONLY|unix.O_CLOEXEC)
+	s, err := findStore(path)
+	if err != nil {
+		return nil, err
 	}
-	s := &store{path: path, fd: fd}
+	s.fd, err = retryOpen(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_DIRECT)
+	if err == unix.EINVAL {
+		s.fd, err = retryOpen(path, unix.O_RDONLY|unix.O_CLOEXEC)
+	}
 	if err != nil {
 		return nil, s.openError(err)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		s.close()
-		return nil, fmt.Errorf("size of %s: %w", path, err)
-	}
-	s.device = st.Mode&unix.S_IFMT == unix.S_IFBLK
 	if err := s.measure(); err != nil {
 		s.close()
 		return nil, err

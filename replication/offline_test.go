@@ -6,6 +6,9 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/urbd/urbd/bitmap"
 	"github.com/urbd/urbd/replication/config"
@@ -63,6 +66,27 @@ func TestWhoWasPrimaryWithoutAPeerWasDegraded(t *testing.T) {
 		if degraded() != want {
 			t.Errorf("%v: %v", flags, !want)
 		}
+	}
+}
+
+// TestWhatIsNoDisk: opening a pipe would wait for somebody who writes into it.
+func TestWhatIsNoDisk(t *testing.T) {
+	pipe := t.TempDir() + "/pipe"
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan error, 1)
+	go func() {
+		_, err := ReadSuperblock(&config.Volume{Disk: pipe, MetaDisk: config.MetaDisk{Internal: true, Index: -1}})
+		said <- err
+	}()
+	select {
+	case err := <-said:
+		if err == nil || !strings.Contains(err.Error(), "is a named pipe; a block device or a regular file is needed") {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for somebody to write into the pipe")
 	}
 }
 
