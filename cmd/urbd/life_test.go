@@ -14,7 +14,7 @@ func (b *bench) remember(resource string) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	targets, err := configured(cfg, []string{resource}, func(r *config.Resource) (*config.Host, *config.Host, error) { return r.Local("alpha", nil) })
+	targets, _, err := configured(cfg, []string{resource}, func(r *config.Resource) (*config.Host, *config.Host, error) { return r.Local("alpha", nil) })
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -99,7 +99,8 @@ func (w *world) load(c *cli.Context) (*config.Config, error) {
 	return cfg, nil
 }
 
-// targets are the targets of the command line, looked up in the configuration.
+// targets are the targets of the command line, looked up in the configuration. That "all" is nothing is worth a warning: a
+// misspelled name of the host looks like that.
 func (w *world) targets(c *cli.Context) ([]target, error) {
 	if c.NArg() == 0 {
 		return nil, needTarget(c)
@@ -112,7 +113,14 @@ func (w *world) targets(c *cli.Context) ([]target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return configured(cfg, c.Args().Slice(), choose)
+	out, leftOut, err := configured(cfg, c.Args().Slice(), choose)
+	if err == nil && len(out) == 0 {
+		fmt.Fprintf(w.err, "urbd: warning: of %d resources in the configuration none is for this host\n", len(leftOut))
+		for _, err := range leftOut {
+			fmt.Fprintln(w.err, "urbd: warning:", err)
+		}
+	}
+	return out, err
 }
 
 // running are the targets of the command line for a verb that only talks to daemons: it has to work

@@ -119,6 +119,13 @@ func TestADaemonThatIsNotThere(t *testing.T) {
 	b.want("role r0", 10, "", "not up")
 }
 
+func TestAllIsNothing(t *testing.T) {
+	b := newBench(t)
+	b.want("role all --host omega", 0, "", "urbd: warning: of 3 resources in the configuration none is for this host\nurbd: warning: "+b.conf+":2:10: resource r0 has no section for this machine")
+	b.write("")
+	b.want("up all", 0, "", "urbd: warning: of 0 resources in the configuration none is for this host\n")
+}
+
 func TestOrdersWorkWithABrokenConfiguration(t *testing.T) {
 	b := newBench(t)
 	d := &fakeControl{}

@@ -71,25 +71,27 @@ func parseTarget(word string) (target, error) {
 type chooser func(*config.Resource) (local, peer *config.Host, err error)
 
 // configured looks words up in the configuration. "all" leaves out resources
-// that have no section for this host; one that was named must have it.
-func configured(cfg *config.Config, words []string, choose chooser) ([]target, error) {
-	var out []target
+// that have no section for this host, and says why; one that was named must have
+// it.
+func configured(cfg *config.Config, words []string, choose chooser) (out []target, leftOut []error, err error) {
 	for _, w := range words {
 		if w == "all" {
 			for _, r := range cfg.Resources {
 				if local, peer, err := choose(r); err == nil {
 					out = append(out, target{r.Name, everyVolume, r, local, peer})
+				} else {
+					leftOut = append(leftOut, err)
 				}
 			}
 			continue
 		}
 		t, err := lookup(cfg, w, choose)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		out = append(out, t)
 	}
-	return out, nil
+	return out, leftOut, nil
 }
 
 func lookup(cfg *config.Config, word string, choose chooser) (target, error) {
