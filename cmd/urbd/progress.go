@@ -25,7 +25,7 @@ func resyncOf(st *replication.ResourceStatus) resync {
 	for _, conn := range st.Connections {
 		for _, d := range conn.PeerDevices {
 			s := d.SyncDetails
-			if s == nil {
+			if s == nil || d.ReplicationState == "Established" { // the last word about one that has ended
 				continue
 			}
 			if r.state == "" {

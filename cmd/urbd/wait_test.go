@@ -64,6 +64,7 @@ func TestWaitSync(t *testing.T) {
 		{"nothing to do", []string{done}, 0, ""},
 		{"runs", []string{sync(100), sync(95), sync(50), sync(49), done}, 0,
 			"r0: SyncSource 0% 2.5 MiB/s, 0:01:05 left\nr0: SyncSource 50% 2.5 MiB/s, 0:01:05 left\nr0: in sync\n"},
+		{"has ended", []string{statusLine("Connected", "Established", "UpToDate", "UpToDate", details(0))}, 0, ""},
 		{"is cut and goes on", []string{sync(60), statusLine("Connecting", "Off", "UpToDate", "DUnknown", ""), sync(10), done}, 0,
 			"r0: SyncSource 40% 2.5 MiB/s, 0:01:05 left\nr0: SyncSource 90% 2.5 MiB/s, 0:01:05 left\nr0: in sync\n"},
 		{"never starts", []string{statusLine("Connected", "Established", "Inconsistent", "Inconsistent", "")}, 5, "choose the source with: urbd primary --force r0"},
