@@ -12,6 +12,7 @@ import (
 
 	"github.com/urbd/urbd/replication"
 	"github.com/urbd/urbd/replication/config"
+	"github.com/urbd/urbd/replication/metadata"
 )
 
 // metadataCommands work on disks that no daemon has.
@@ -86,7 +87,12 @@ func (w *world) createMD(ctx context.Context, c *cli.Context, t target, v *confi
 }
 
 func (w *world) wipeMD(ctx context.Context, c *cli.Context, t target, v *config.Volume) error {
-	if err := bounded(ctx, func() error { _, err := replication.ReadSuperblock(v); return err }); err != nil {
+	_, err := superblock(ctx, v)
+	if none := new(metadata.Error); errors.As(err, &none) && none.Absent() {
+		fmt.Fprintf(w.out, "%s: there is no metadata to wipe on %s\n", t, metaPlace(v))
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	if !c.Bool("force") {

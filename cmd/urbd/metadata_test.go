@@ -45,7 +45,7 @@ func TestMetadataOfAFile(t *testing.T) {
 
 	b.want("wipe-md r1", 1, "", "[need to type 'yes' to confirm]")
 	b.want("wipe-md --force r1", 0, "r1/0: metadata wiped from "+disk, "")
-	b.want("wipe-md --force r1", 255, "", "no DRBD metadata found")
+	b.want("wipe-md r1", 0, "r1/0: there is no metadata to wipe on "+disk, "")
 	b.want("dump-md r1", 255, "", "no DRBD metadata found")
 }
 

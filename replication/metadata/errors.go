@@ -7,7 +7,12 @@ type Error struct {
 	Field  string // the field or area at fault, in DRBD's spelling
 	Reason string
 	Hint   string // what a person can do, or empty
+
+	absent bool
 }
+
+// Absent says that there is no metadata at all, of no format.
+func (e *Error) Absent() bool { return e.absent }
 
 func (e *Error) Error() string {
 	s := "metadata: " + e.Field + ": " + e.Reason

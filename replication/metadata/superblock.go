@@ -1,6 +1,9 @@
 package metadata
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 const (
 	// BlockSize is the size of the superblock and of a block of the activity log.
@@ -141,7 +144,10 @@ func checkMagic(magic uint32) error {
 	case magicV09:
 		return bad("magic", "this device belongs to DRBD 9; convert it with drbdmeta, or create new metadata", "metadata of DRBD 9 (0x%08X)", magic)
 	}
-	return bad("magic", "create metadata first, or check the device and its meta-disk option", "no DRBD metadata found (0x%08X)", magic)
+	return &Error{
+		Field: "magic", Reason: fmt.Sprintf("no DRBD metadata found (0x%08X)", magic),
+		Hint: "create metadata first, or check the device and its meta-disk option", absent: true,
+	}
 }
 
 // Format names the DRBD whose superblock b[:64] begins, usable or not: "DRBD

@@ -99,7 +99,7 @@ func TestForeignMagics(t *testing.T) {
 		block[60], block[61], block[62], block[63] = byte(magic>>24), byte(magic>>16), byte(magic>>8), byte(magic)
 		_, err := DecodeSuperblock(block)
 		var e *Error
-		if !errors.As(err, &e) || e.Field != "magic" || e.Hint == "" || !strings.Contains(e.Reason, word) {
+		if !errors.As(err, &e) || e.Field != "magic" || e.Hint == "" || !strings.Contains(e.Reason, word) || e.Absent() != (word == "no DRBD") {
 			t.Errorf("magic %#x: %v", magic, err)
 		}
 	}
