@@ -1,11 +1,21 @@
 package main
 
 import (
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/urfave/cli/v2"
 )
+
+func TestAHangUpDoesNotEndTheDaemon(t *testing.T) {
+	t.Cleanup(func() { signal.Reset(syscall.SIGHUP) })
+	newBench(t).want("run r9", 10, "", `there is no resource "r9"`)
+	if !signal.Ignored(syscall.SIGHUP) {
+		t.Error("the daemon ends with SIGHUP")
+	}
+}
 
 func TestTheRunDirectoryIsAbsolute(t *testing.T) {
 	dir := t.TempDir()

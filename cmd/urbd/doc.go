@@ -12,5 +12,8 @@
 // printed (status, JSON, progress), which exit code a failure gets (exit.go), how a daemon is started
 // (spawn.go, systemd.go), and how a block device gets its names. Everything else is the packages' business.
 //
+// Signals: the first SIGINT or SIGTERM ends a verb, and a daemon in order; the second ends what does not end by itself. A
+// daemon ignores SIGHUP.
+//
 // Sources: docs/drbd-cli.md 2 (verbs, exit codes, layouts), docs/drbd-metadata.md 10 (text formats).
 package main

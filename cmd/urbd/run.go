@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/urfave/cli/v2"
@@ -19,8 +21,10 @@ import (
 	"github.com/urbd/urbd/ublk"
 )
 
-// serve is `urbd run RES`: the daemon. Whoever started it learns by sd_notify that it serves, or why it cannot.
+// serve is `urbd run RES`: the daemon. Whoever started it learns by sd_notify that it serves, or why it cannot. A hang-up of
+// the terminal does not end it, since its disk is in use, and there is nothing to read again.
 func (w *world) serve(c *cli.Context) error {
+	signal.Ignore(syscall.SIGHUP)
 	err := w.daemon(c)
 	if err != nil {
 		text := explain(c.Args().First(), "run", err)
