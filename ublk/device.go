@@ -47,7 +47,6 @@ type Device struct {
 
 	mu      sync.Mutex // leaf: guards what follows
 	size    int64      // bytes; cfg.Size in force
-	disk    uapi.Devt  // known from Start on
 	phase   phase
 	char    int // the character device; -1 when closed
 	serving *session

@@ -78,7 +78,7 @@ func TestQuiesceHandsOver(t *testing.T) {
 				if a, b := next.Config(), d.Config(); a.Geometry != b.Geometry || a.Mode != b.Mode || a.Recovery != b.Recovery {
 					t.Errorf("recovered as %+v instead of %+v", a, b)
 				}
-				*d = Device{cfg: next.cfg, size: next.size, info: next.info, disk: next.disk, control: next.control, phase: next.phase, char: next.char}
+				*d = Device{cfg: next.cfg, size: next.size, info: next.info, control: next.control, phase: next.phase, char: next.char}
 				o = newOwner(t, d)
 				o.serve(d, h)
 			}
@@ -114,7 +114,7 @@ func TestRingClosedUnderLiveDevice(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			*d = Device{cfg: next.cfg, size: next.size, info: next.info, disk: next.disk, control: next.control, phase: next.phase, char: next.char}
+			*d = Device{cfg: next.cfg, size: next.size, info: next.info, control: next.control, phase: next.phase, char: next.char}
 			newOwner(t, d).serve(d, h)
 			waitTurns(t, turns, 20)
 		})

@@ -45,35 +45,41 @@ func (e *BusyError) Error() string {
 // Unwrap returns ErrBusy.
 func (e *BusyError) Unwrap() error { return ErrBusy }
 
-// Holders looks for users of the disk: mounts, swap, block devices on top, and processes that have it open, this process left
-// out. Processes that the caller may not look into are not found.
-func (d *Device) Holders() ([]Holder, error) {
-	d.mu.Lock()
-	disk := d.disk
-	d.mu.Unlock()
-	return findHolders(unix.Mkdev(disk.DiskMajor, disk.DiskMinor), d.Path())
+// Holders looks for users of the disk, as the function does.
+func (d *Device) Holders() ([]Holder, error) { return Holders(d.ID()) }
+
+// Holders looks for users of /dev/ublkbN and its partitions, whoever serves it, also nobody: mounts of this mount
+// namespace, swap, block devices on top, and processes that have it open, this process left out. Processes that the
+// caller may not look into are not found. A disk that is not there has no users. Source of the numbers: sysfs.
+func Holders(id int) ([]Holder, error) {
+	return findHolders("/sys/block", filepath.Base(BlockPath(id)))
 }
 
-// findHolders looks for users of a disk and of its partitions.
-func findHolders(dev uint64, path string) ([]Holder, error) {
-	devs := map[string]bool{devName(dev): true}
-	parts, err := filepath.Glob("/sys/block/" + filepath.Base(path) + "/*/dev")
+// findHolders looks for users of a disk that sysfs describes in the directory block/name.
+func findHolders(block, name string) ([]Holder, error) {
+	devs := make(map[string]bool) // numbers of the disk and its partitions, as sysfs and mountinfo write them
+	dir := filepath.Join(block, name)
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		_, err = os.Stat(block) // without sysfs nothing is known
+		return nil, err
+	}
+	parts, err := filepath.Glob(dir + "/*/dev")
 	errs := []error{err}
-	for _, p := range parts {
+	for _, p := range append(parts, dir+"/dev") {
 		b, err := os.ReadFile(p)
 		errs = append(errs, err)
 		devs[strings.TrimSpace(string(b))] = true
 	}
 	var all []Holder
-	for _, find := range []func(map[string]bool, string) ([]Holder, error){mountHolders, swapHolders, stackHolders, processHolders} {
-		h, err := find(devs, path)
+	for _, find := range []func(devs map[string]bool, dir string) ([]Holder, error){mountHolders, swapHolders, stackHolders, processHolders} {
+		h, err := find(devs, dir)
 		all = append(all, h...)
 		errs = append(errs, err)
 	}
 	return all, errors.Join(errs...)
 }
 
-// devName is a device number as sysfs and mountinfo write it.
+// devName is a device number as sysfs writes it.
 func devName(dev uint64) string { return fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)) }
 
 // mountHolders reads this mount namespace. The third field is the device of the file system.
@@ -86,7 +92,8 @@ func mountHolders(devs map[string]bool, _ string) ([]Holder, error) {
 	})
 }
 
-func swapHolders(_ map[string]bool, path string) ([]Holder, error) {
+func swapHolders(_ map[string]bool, dir string) ([]Holder, error) {
+	path := "/dev/" + filepath.Base(dir)
 	return scan("/proc/swaps", func(f []string) (Holder, bool) {
 		return Holder{What: "swap"}, len(f) > 0 && (f[0] == path || strings.HasPrefix(f[0], path+"p"))
 	})
@@ -117,9 +124,9 @@ func unescape(s string) string {
 }
 
 // stackHolders finds device-mapper and the like.
-func stackHolders(_ map[string]bool, path string) ([]Holder, error) {
-	above, err := filepath.Glob("/sys/block/" + filepath.Base(path) + "/holders/*")
-	parts, perr := filepath.Glob("/sys/block/" + filepath.Base(path) + "/*/holders/*")
+func stackHolders(_ map[string]bool, dir string) ([]Holder, error) {
+	above, err := filepath.Glob(dir + "/holders/*")
+	parts, perr := filepath.Glob(dir + "/*/holders/*")
 	var all []Holder
 	for _, p := range append(above, parts...) {
 		all = append(all, Holder{What: "block device " + filepath.Base(p)})

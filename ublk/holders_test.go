@@ -4,27 +4,58 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// The device below the root directory, if it has one, is found to be mounted there.
-func TestMountsAreFound(t *testing.T) {
+// sysfs is a directory that describes disks as /sys/block does; files are paths below it and what they hold.
+func sysfs(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// A disk and its partitions are found to be mounted and built upon. The number of the file system below /proc stands for the
+// disk's, because that one is mounted everywhere.
+func TestHoldersByNumber(t *testing.T) {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc", &st); err != nil {
 		t.Fatal(err)
 	}
-	held, err := findHolders(st.Dev, "/dev/none")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, h := range held {
-		if h.What == "mounted on /proc" {
-			return
+	dev := devName(st.Dev) + "\n"
+	mounted, above := Holder{What: "mounted on /proc"}, Holder{What: "block device dm-0"}
+	for _, c := range []struct {
+		files map[string]string
+		want  Holder
+	}{
+		{map[string]string{"ublkb0/dev": dev}, mounted},
+		{map[string]string{"ublkb0/dev": "0:0\n", "ublkb0/ublkb0p1/dev": dev}, mounted},
+		{map[string]string{"ublkb0/dev": "0:0\n", "ublkb0/holders/dm-0": ""}, above},
+		{map[string]string{"ublkb0/dev": "0:0\n", "ublkb0/ublkb0p1/holders/dm-0": ""}, above},
+	} {
+		held, err := findHolders(sysfs(t, c.files), "ublkb0")
+		if err != nil || !slices.Contains(held, c.want) {
+			t.Errorf("%v: %v, %v", c.files, held, err)
 		}
 	}
-	t.Errorf("/proc is not found among %v", held)
+	if held, err := findHolders(sysfs(t, map[string]string{"ublkb0/dev": dev}), "ublkb1"); err != nil || held != nil {
+		t.Errorf("a disk that is not there: %v, %v", held, err)
+	}
+	if _, err := findHolders("/nowhere", "ublkb0"); err == nil {
+		t.Error("nobody is found where nobody was looked for")
+	}
 }
 
 // A child that inherits a descriptor of a device is found. A character device serves where the host has no block device.

@@ -45,7 +45,8 @@ func (d *Device) Start(ctx context.Context) error {
 		return d.fail("start", err)
 	}
 	d.setPhase(phaseLive)
-	return d.fail("start", d.afterStart(ctx))
+	d.keepPagesStable()
+	return nil
 }
 
 func (d *Device) readyToStart() (*session, phase, error) {
@@ -67,19 +68,15 @@ func (d *Device) readyToStart() (*session, phase, error) {
 	return d.serving, d.phase, nil
 }
 
-// afterStart finds the disk's number and asks the page cache to leave pages alone while zero copy reads them.
-func (d *Device) afterStart(ctx context.Context) error {
-	p, err := d.getParams(ctx)
-	if err != nil {
-		return err
+// keepPagesStable asks the page cache to leave pages alone while zero copy reads them. The disk is there and may be in
+// use: that this fails is no reason to take it away again, and a handler that reads a page once is right without it.
+func (d *Device) keepPagesStable() {
+	if d.Mode() != ModeZeroCopy {
+		return
 	}
-	d.mu.Lock()
-	d.disk = p.Devt
-	d.mu.Unlock()
-	if d.Mode() == ModeZeroCopy {
-		return d.Tune("stable_writes", "1")
+	if err := d.Tune("stable_writes", "1"); err != nil {
+		d.cfg.Logger.Error("pages may change while they are written", "device", d.Path(), "err", err)
 	}
-	return nil
 }
 
 // Tune writes a setting of the disk's queue (/sys/block/ublkbN/queue), such as "scheduler". The disk must be started.

@@ -35,7 +35,7 @@ func Recover(ctx context.Context, id int, cfg Config) (*Device, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fail(err)
 	}
-	d := &Device{cfg: cfg, size: cfg.Size, info: info, disk: p.Devt, control: make(chan struct{}, 1), char: -1}
+	d := &Device{cfg: cfg, size: cfg.Size, info: info, control: make(chan struct{}, 1), char: -1}
 	if err := startRecovery(ctx, id); err != nil {
 		return nil, fail(err)
 	}
