@@ -13,12 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runLock makes the process the only one that serves a resource. The lock
-// belongs to the open file, so it ends with the process, however that ends.
-type runLock struct{ f *os.File }
-
-// lockResource takes RUNDIR/RES.lock. Held by another process, it is an *AlreadyRunningError.
-func lockResource(runDir, resource string) (*runLock, error) {
+// Lock makes the caller the only one who serves a resource, or removes what its daemon left behind: it takes
+// RUNDIR/RES.lock. Held by somebody else, it is an *AlreadyRunningError. The lock belongs to an open file, so it ends with
+// release or with the process, however that ends.
+func Lock(runDir, resource string) (release func() error, err error) {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return nil, fmt.Errorf("run directory: %w", err)
 	}
@@ -39,11 +37,8 @@ func lockResource(runDir, resource string) (*runLock, error) {
 	}
 	f.Truncate(0)
 	fmt.Fprintf(f, "%d\n", os.Getpid()) // for the message above only
-	return &runLock{f}, nil
+	return f.Close, nil                 // the file stays: removing it would let two processes lock two files of the same name
 }
-
-// The file stays: removing it would let two processes lock two files of the same name.
-func (l *runLock) release() { l.f.Close() }
 
 // gcPercent keeps the small heap of the edges small; the hot path does not allocate.
 const gcPercent = 50

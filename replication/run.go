@@ -19,11 +19,11 @@ import (
 // returns nil), the context ends (then it shuts down cleanly within
 // Config.ShutdownTimeout, telling the peer, and returns nil), or something it cannot live without fails.
 func (r *Resource) Run(ctx context.Context) error {
-	lock, err := lockResource(r.cfg.RunDir, r.name())
+	release, err := Lock(r.cfg.RunDir, r.name())
 	if err != nil {
 		return err
 	}
-	defer lock.release()
+	defer release()
 	if err := r.checkAddress(ctx); err != nil {
 		return err
 	}

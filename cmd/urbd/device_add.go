@@ -23,14 +23,14 @@ const (
 // ublkDevices makes the devices of volumes with package ublk. It implements replication.Devices.
 type ublkDevices struct {
 	host   string // of the resource: two nodes may live on one machine
-	names  deviceNames
+	left   leftovers
 	logger *slog.Logger
 }
 
 // Add reserves the minor, after what a dead predecessor of ours left behind was adopted (cfg.Recover) or removed.
 func (u *ublkDevices) Add(ctx context.Context, cfg replication.DeviceConfig) (replication.Device, error) {
 	owner := ownerTag(u.host, cfg.Resource, cfg.Volume)
-	d := &device{volume: cfg.Volume, resource: cfg.Resource, names: u.names, logger: u.logger}
+	d := &device{volume: cfg.Volume, resource: cfg.Resource, names: u.left.names, logger: u.logger}
 	stale, err := u.clear(ctx, cfg, owner)
 	if err != nil {
 		return nil, err
@@ -72,10 +72,10 @@ func ownerTag(host, resource string, volume int) uint64 {
 	return h.Sum64() | 1 // 0 means nobody
 }
 
-// clear removes the volume's devices that nobody serves any more. adopt says that the one with our minor is
-// left, because its users wait for a server and it can be taken over.
+// clear removes the volume's devices that nobody serves any more, unless they are in use. adopt says that the one with our
+// minor is left, because its users wait for a server and it can be taken over.
 func (u *ublkDevices) clear(ctx context.Context, cfg replication.DeviceConfig, owner uint64) (adopt bool, err error) {
-	found, err := ublk.List(ctx, func(i *ublk.Info) bool { return i.Owner == owner })
+	found, err := u.left.driver.list(ctx, func(i *ublk.Info) bool { return i.Owner == owner })
 	if err != nil {
 		return false, err
 	}
@@ -87,10 +87,10 @@ func (u *ublkDevices) clear(ctx context.Context, cfg replication.DeviceConfig, o
 			adopt = true
 		default:
 			u.logger.Warn("removing a block device that a dead daemon left behind", "device", ublk.BlockPath(i.ID), "state", i.State.String())
-			if err := ublk.Remove(ctx, i.ID); err != nil {
-				return false, fmt.Errorf("remove what a dead daemon left behind: %w", err)
+			again := fmt.Sprintf("end that, or give volume %d minor %d again", cfg.Volume, i.ID)
+			if err := u.left.drop(ctx, i.ID, again); err != nil {
+				return false, err
 			}
-			u.names.remove(i.ID)
 		}
 	}
 	return adopt, nil

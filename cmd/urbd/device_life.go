@@ -4,15 +4,9 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/urbd/urbd/replication"
 	"github.com/urbd/urbd/ublk"
-)
-
-const (
-	patience     = 3 * time.Second // for udev and its like, which look at every device for a moment
-	patienceStep = 50 * time.Millisecond
 )
 
 // Start makes the block device appear, with its names. One that was adopted is there: only its size may be new.
@@ -103,7 +97,7 @@ func (d *device) Stop(ctx context.Context) error {
 			return &replication.BusyError{Device: d.Path(), Holder: holders(held)}
 		}
 	}
-	err := d.tryStop(ctx)
+	err := patiently(ctx, func() error { return d.dev.TryStop(ctx) })
 	if busy := new(ublk.BusyError); errors.As(err, &busy) {
 		return &replication.BusyError{Device: d.Path(), Holder: holders(busy.Holders)}
 	}
@@ -114,37 +108,6 @@ func (d *device) Stop(ctx context.Context) error {
 	d.adoption.forget()
 	d.names.remove(d.dev.ID())
 	return nil
-}
-
-// tryStop has some patience with processes: udev looks at a device after every change, and is gone a moment later.
-func (d *device) tryStop(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	limit := time.After(patience)
-	for {
-		err := d.dev.TryStop(ctx)
-		busy := new(ublk.BusyError)
-		if !errors.As(err, &busy) || lasting(busy) {
-			return err
-		}
-		select {
-		case <-limit:
-			return err
-		case <-ctx.Done():
-			return err
-		case <-time.After(patienceStep):
-		}
-	}
-}
-
-// lasting says that a holder will not go by itself: a mount, swap, a device on top.
-func lasting(busy *ublk.BusyError) bool {
-	for _, h := range busy.Holders {
-		if h.PID == 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // holders names the users of a device as the end of "in use by ...".

@@ -117,14 +117,38 @@ func globals(c *cli.Context) ([]string, error) {
 // down ends the daemon and waits for its end. A resource that is not up is down; what a daemon that died left
 // behind is removed.
 func (w *world) down(ctx context.Context, c *cli.Context, t target) error {
-	st, err := snapshot(ctx, runDir(c), t.resource)
-	if notUp := new(replication.NotRunningError); errors.As(err, &notUp) {
-		return sweep(ctx, runDir(c), t)
+	for {
+		st, err := snapshot(ctx, runDir(c), t.resource)
+		if notUp := new(replication.NotRunningError); errors.As(err, &notUp) {
+			err = w.clean(ctx, c, t)
+		} else if err == nil {
+			err = w.end(ctx, c, t, st.PID)
+		}
+		other := new(replication.AlreadyRunningError)
+		if !errors.As(err, &other) {
+			return err
+		}
+		select { // a daemon that begins will answer, one that ends will let go of the lock
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("process %d does not begin or end to serve: %w", other.PID, ctx.Err())
+		}
 	}
+}
+
+// clean removes what is left of a daemon that has died.
+func (w *world) clean(ctx context.Context, c *cli.Context, t target) error {
+	release, err := replication.Lock(runDir(c), t.resource)
 	if err != nil {
 		return err
 	}
-	end, err := watchProcess(st.PID)
+	defer release()
+	return left(runDir(c)).sweep(ctx, t)
+}
+
+// end has a running daemon end.
+func (w *world) end(ctx context.Context, c *cli.Context, t target, pid int) error {
+	end, err := watchProcess(pid)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,11 +13,9 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/urbd/urbd/replication"
 	"github.com/urbd/urbd/replication/config"
-	"github.com/urbd/urbd/ublk"
 )
 
 // serve is `urbd run RES`: the daemon. Whoever started it learns by sd_notify that it serves, or why it cannot. A hang-up of
@@ -57,7 +54,9 @@ func (w *world) daemon(c *cli.Context) error {
 	}
 	r, err := replication.New(replication.Config{
 		Resource: t.conf, Local: t.local, Peer: t.peer, Logger: logger, RunDir: runDir(c), Recover: true,
-		Devices: &ublkDevices{t.local.Name(), deviceNames{"/dev", runDir(c)}, logger.With("resource", t.resource)},
+		Devices: &ublkDevices{
+			host: t.local.Name(), left: left(runDir(c)), logger: logger.With("resource", t.resource),
+		},
 		Ready: func() {
 			if err := rememberConfig(runDir(c), t); err != nil {
 				logger.Warn("urbd adjust will not see what changes in the configuration", "err", err)
@@ -153,48 +152,4 @@ func firstChange(then, now string) string {
 		return fmt.Sprintf("%q is now %q", old, fresh)
 	}
 	return ""
-}
-
-// sweep removes what a daemon that died left behind, unless somebody uses it.
-func sweep(ctx context.Context, runDir string, t target) error {
-	found, err := ublk.List(ctx, func(i *ublk.Info) bool { return i.Orphan && owns(t, i) })
-	if errors.Is(err, ublk.ErrNoModule) || errors.Is(err, ublk.ErrNoControl) || errors.Is(err, ublk.ErrPermission) {
-		return nil // without the driver, or the right to talk to it, nothing is left behind that we could remove
-	}
-	if err != nil {
-		return err
-	}
-	names := deviceNames{"/dev", runDir}
-	for _, i := range found {
-		if inUse(ublk.BlockPath(i.ID)) {
-			return &replication.BusyError{Device: ublk.BlockPath(i.ID), Holder: "a mount or another exclusive user, and its daemon has died; unmount it, or start the daemon again with: urbd up " + t.resource}
-		}
-		if err := ublk.Remove(ctx, i.ID); err != nil {
-			return err
-		}
-		names.remove(i.ID)
-	}
-	return nil
-}
-
-// owns says that a device is one of the target's.
-func owns(t target, i *ublk.Info) bool {
-	if t.local == nil {
-		return false
-	}
-	for _, v := range t.volumes() {
-		if i.Owner == ownerTag(t.local.Name(), t.resource, v.Number) {
-			return true
-		}
-	}
-	return false
-}
-
-// inUse says that somebody has claimed a block device: a mount, a device on top.
-func inUse(path string) bool {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err == nil {
-		unix.Close(fd)
-	}
-	return err == unix.EBUSY
 }
