@@ -33,7 +33,7 @@ type Device interface {
 	// Serve puts the device's fetches on the loop's ring. From then on requests come by calls of submit on
 	// the loop's thread; each belongs to the replication until Complete.
 	Serve(ring *uring.Ring, submit func(*engine.Request)) error
-	// Start makes the block device appear with size bytes.
+	// Start makes the block device appear with size bytes. After an error it is not there.
 	Start(ctx context.Context, size int64) error
 	// Complete answers a request; its Err holds the result. Called on the loop's thread.
 	Complete(r *engine.Request)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 
@@ -17,7 +18,7 @@ type device struct {
 	volume   int
 	names    deviceNames
 	logger   *slog.Logger
-	dev      *ublk.Device
+	dev      blockDevice
 	adopted  bool     // Add found it with users that wait for a server
 	adoption adoption // how far they are
 
@@ -25,6 +26,21 @@ type device struct {
 	submit func(*engine.Request)
 	slots  []slot      // by tag; the loop's
 	served atomic.Bool // the fetches are on the ring
+}
+
+// A blockDevice is what is needed of a *ublk.Device; tests have one without a kernel.
+type blockDevice interface {
+	ID() int
+	Path() string
+	Config() ublk.Config
+	Holders() ([]ublk.Holder, error)
+	Serve(*uring.Ring, ublk.Handler) error
+	Start(context.Context) error
+	Tune(name, value string) error
+	Resize(ctx context.Context, size int64) error
+	TryStop(context.Context) error
+	Abandon(context.Context) error
+	Delete(context.Context) error
 }
 
 // A slot is one request in both languages.

@@ -46,7 +46,7 @@ func (u *ublkDevices) Add(ctx context.Context, cfg replication.DeviceConfig) (re
 		return nil, u.addError(ctx, cfg, err)
 	}
 	d.slots = make([]slot, d.dev.Config().Depth)
-	u.logger.Info("block device reserved", "device", d.Path(), "volume", cfg.Volume, "mode", d.dev.Mode(), "adopted", d.adopted)
+	u.logger.Info("block device reserved", "device", d.Path(), "volume", cfg.Volume, "mode", d.dev.Config().Mode, "adopted", d.adopted)
 	return d, nil
 }
 

@@ -107,9 +107,7 @@ func (d *device) letGo() {
 	defer cancel()
 	err := d.dev.Start(ctx)
 	if err == nil {
-		if nerr := d.appeared(); nerr != nil { // no reason to keep its users waiting
-			d.logger.Error("the block device is served again without its name", "device", d.Path(), "err", nerr)
-		}
+		d.appeared()
 	}
 	for {
 		size := d.adoption.end(err)

@@ -31,7 +31,8 @@ func (d *device) Start(ctx context.Context, size int64) error {
 		d.names.remove(d.dev.ID())
 		return err
 	}
-	return d.appeared()
+	d.appeared()
+	return nil
 }
 
 func (d *device) fit(ctx context.Context, size int64) error {
@@ -41,18 +42,22 @@ func (d *device) fit(ctx context.Context, size int64) error {
 	return d.dev.Resize(ctx, size)
 }
 
-// appeared sets what can be set only on a block device that is there.
-func (d *device) appeared() error {
+// appeared does what can be done only when the block device is there. That is no reason to say that it is not: this node
+// would be made Secondary again under its users.
+func (d *device) appeared() {
 	// Write-back throttling expects an answer in 2 ms, which a peer on a network does not give.
 	for name, value := range map[string]string{"scheduler": "none", "wbt_lat_usec": "0"} {
 		if err := d.dev.Tune(name, value); err != nil {
 			d.logger.Debug("queue setting", "device", d.Path(), "err", err)
 		}
 	}
-	if err := d.names.announce(d.dev.ID(), d.resource, d.volume); err != nil {
-		return err
+	err := d.names.announce(d.dev.ID(), d.resource, d.volume)
+	if err == nil {
+		err = d.names.link(d.dev.ID(), d.resource, d.volume)
 	}
-	return d.names.link(d.dev.ID(), d.resource, d.volume)
+	if err != nil {
+		d.logger.Error("the block device is there without its name", "device", d.Path(), "err", err)
+	}
 }
 
 // fetch puts the fetches on the ring again after a Stop, which ended them. It runs on the loop's thread for that.
