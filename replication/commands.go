@@ -88,28 +88,38 @@ func (r *Resource) open(ctx context.Context, v *config.Volume) (*backing, error)
 	}
 }
 
-// attachOpened hands an open backing store over.
+// attachOpened hands an open backing store over. From then on it is the loop's, also when nobody waits for the answer any
+// more.
 func (r *Resource) attachOpened(ctx context.Context, v *config.Volume, b *backing) error {
 	if !b.data.direct || !b.meta.direct {
 		r.log.Warn("the file system of the backing store has no direct I/O: data goes through the page cache", "device", b.data.path)
-	}
-	var failed error
-	err := r.on(ctx, func(l *loop) { failed = l.disks.add(v.Number, b) })
-	if err = errors.Join(err, failed); err != nil {
-		b.close()
-		return err
 	}
 	cmd := engine.Attach{
 		Vol: v.Number, BackingSize: b.data.size, MetaSize: b.meta.size,
 		Flush: b.data.flush, MetaFlush: b.meta.flush, DeviceUUID: random(),
 	}
-	err = r.order(ctx, cmd)
-	if err == nil {
-		return nil
+	answer := make(chan error, 1)
+	var failed error
+	err := r.on(ctx, func(l *loop) {
+		if failed = l.disks.add(v.Number, b); failed != nil {
+			return
+		}
+		l.command(cmd, func(err error) {
+			var refused statemachine.Refusal
+			if errors.As(err, &refused) { // the engine has not even begun; otherwise it gives the store back itself
+				l.disks.giveBack(v.Number)
+			}
+			answer <- err
+		})
+	})
+	if err = errors.Join(err, failed); err != nil {
+		b.close()
+		return err
 	}
+	err = r.answered(ctx, answer)
 	var refused statemachine.Refusal
-	if errors.As(err, &refused) { // the engine has not even begun; otherwise it gives the store back itself
-		return errors.Join(err, r.on(ctx, func(l *loop) { l.disks.giveBack(v.Number) }))
+	if err == nil || errors.As(err, &refused) {
+		return err
 	}
 	return fmt.Errorf("attach %s: %w", v.Disk, err)
 }

@@ -36,7 +36,7 @@ type loop struct {
 	done    []engine.DiskIO // could not be started: to be reported when the engine may be called
 	events  []engine.Event  // the same, of the current turn
 	nextID  uint64
-	replies map[uint64]chan<- error
+	replies map[uint64]func(error) // each is called once
 
 	// tell hands events to the supervisor; it must not block.
 	tell    func(engine.Event)
@@ -124,9 +124,9 @@ func (l *loop) event(ev engine.Event) {
 	case engine.CloseConnection:
 		l.conn.close(ev.Linger)
 	case engine.Reply:
-		if ch, ok := l.replies[ev.ID]; ok {
+		if reply, ok := l.replies[ev.ID]; ok {
 			delete(l.replies, ev.ID)
-			ch <- ev.Err // has room for its one answer
+			reply(ev.Err)
 		}
 	case engine.CloseBacking:
 		l.disks.giveBack(ev.Vol)
@@ -138,19 +138,19 @@ func (l *loop) event(ev engine.Event) {
 // submit takes a request of the application from a device.
 func (l *loop) submit(r *engine.Request) { l.engine.Submit(l.now(), r) }
 
-// command gives the engine an order; answer gets its one reply.
-func (l *loop) command(cmd engine.Command, answer chan<- error) {
+// command gives the engine an order; reply is called with the answer, on the loop's thread, and must not wait.
+func (l *loop) command(cmd engine.Command, reply func(error)) {
 	l.nextID++
-	l.replies[l.nextID] = answer
+	l.replies[l.nextID] = reply
 	l.engine.Command(l.now(), l.nextID, cmd)
 }
 
 // stop ends run and answers what is still open.
 func (l *loop) stop(why error) {
 	l.stopped = true
-	for id, ch := range l.replies {
+	for id, reply := range l.replies {
 		delete(l.replies, id)
-		ch <- why
+		reply(why)
 	}
 }
 

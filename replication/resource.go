@@ -101,24 +101,36 @@ func (r *Resource) serving() *loop {
 	return r.loop
 }
 
-// on runs f on the loop's thread and waits for it.
+// on runs f on the loop's thread and waits for it. After an error f has not run, and never will: what it uses is the
+// caller's again.
 func (r *Resource) on(ctx context.Context, f func(*loop)) error {
 	l := r.serving()
 	if l == nil {
 		return r.errNotRunning()
 	}
+	var taken atomic.Bool // by the loop, to run f, or by the caller, to give up
 	ran := make(chan struct{})
-	if err := l.post(ctx, func() { defer close(ran); f(l) }); err != nil {
+	if err := l.post(ctx, func() {
+		if !taken.Swap(true) {
+			f(l)
+			close(ran)
+		}
+	}); err != nil {
 		return r.errNotRunning()
 	}
+	var err error
 	select {
 	case <-ran:
-		return nil
 	case <-r.dead:
-		return r.errNotRunning()
+		err = r.errNotRunning()
 	case <-ctx.Done():
-		return fmt.Errorf("%s does not answer: %w", r.name(), ctx.Err())
+		err = fmt.Errorf("%s does not answer: %w", r.name(), ctx.Err())
 	}
+	if !taken.Swap(true) {
+		return err
+	}
+	<-ran // it runs, or has run
+	return nil
 }
 
 // Status is a snapshot. It is safe from any goroutine.
@@ -134,9 +146,14 @@ func (r *Resource) Status(ctx context.Context) (engine.Status, error) {
 // order gives the engine one command and waits for its reply.
 func (r *Resource) order(ctx context.Context, cmd engine.Command) error {
 	answer := make(chan error, 1)
-	if err := r.on(ctx, func(l *loop) { l.command(cmd, answer) }); err != nil {
+	if err := r.on(ctx, func(l *loop) { l.command(cmd, func(err error) { answer <- err }) }); err != nil {
 		return err
 	}
+	return r.answered(ctx, answer)
+}
+
+// answered waits for the reply to an order.
+func (r *Resource) answered(ctx context.Context, answer <-chan error) error {
 	select {
 	case err := <-answer:
 		return err

@@ -113,7 +113,7 @@ func (r *Resource) startLoop() (<-chan error, error) {
 
 // newLoop is called on the loop's thread.
 func (r *Resource) newLoop() (*loop, error) {
-	l := &loop{began: time.Now(), replies: make(map[uint64]chan<- error), volumes: make(map[int]Device), tell: r.events.put}
+	l := &loop{began: time.Now(), replies: make(map[uint64]func(error)), volumes: make(map[int]Device), tell: r.events.put}
 	var err error
 	l.ring, err = uring.New(uring.Config{Entries: ringEntries, Slots: ringSlots, Files: ringFiles + 2*len(r.cfg.Local.Volumes), Buffers: ringBuffers})
 	if err != nil {
