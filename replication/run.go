@@ -289,15 +289,18 @@ func (r *Resource) handle(ctx context.Context, ev engine.Event) {
 	case engine.ResizeDevice:
 		for _, d := range r.devices {
 			if d.vol.Number == ev.Vol {
-				go r.resize(ctx, d, ev.Size)
+				d.wanted.Store(ev.Size)
+				go r.resize(ctx, d)
 			}
 		}
 	}
 	// StartDevice: the promotion that caused it starts all devices itself.
 }
 
-func (r *Resource) resize(ctx context.Context, d *volumeDevice, size int64) {
-	if err := d.resize(ctx, size); err != nil {
+func (r *Resource) resize(ctx context.Context, d *volumeDevice) {
+	ctx, cancel := context.WithTimeout(ctx, resizeLimit)
+	defer cancel()
+	if err := d.resize(ctx); err != nil {
 		r.log.Error("the block device keeps its old size", "device", r.label(d.vol.Number), "err", err)
 	}
 }

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/urbd/urbd/replication/config"
 )
+
+// resizeLimit bounds how long a block device may take to get another size.
+const resizeLimit = 30 * time.Second
 
 // volumeDevice is the block device of one volume through its life: added,
 // started while this node is Primary, stopped, deleted.
@@ -15,24 +19,63 @@ type volumeDevice struct {
 	vol    *config.Volume
 	device Device
 
-	mu      sync.Mutex // held over calls of device: they come one at a time
-	started bool
-	adopted bool  // found running, left by a predecessor
-	size    int64 // bytes, of the started device
+	turn chan struct{} // held over calls of device: they come one at a time
+	size int64         // bytes, of the device when it was started last; the turn's
+
+	started atomic.Bool  // changes in the turn
+	wanted  atomic.Int64 // bytes, for resize
+	adopted bool         // found running, left by a predecessor
+}
+
+func newVolumeDevice(v *config.Volume, dev Device) *volumeDevice {
+	d := &volumeDevice{vol: v, device: dev, turn: make(chan struct{}, 1)}
+	if a, ok := dev.(Adopter); ok && a.Adopted() {
+		d.adopted = true
+		d.started.Store(true)
+	}
+	return d
+}
+
+// alone runs f when no other call of the device is under way.
+func (d *volumeDevice) alone(ctx context.Context, f func() error) error {
+	select {
+	case d.turn <- struct{}{}:
+		defer func() { <-d.turn }()
+		return f()
+	case <-ctx.Done():
+		return fmt.Errorf("%s is still being changed: %w", d.device.Path(), ctx.Err())
+	}
 }
 
 // start makes the device appear with size bytes, or gives it that size.
 func (d *volumeDevice) start(ctx context.Context, size int64) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	return d.alone(ctx, func() error { return d.fit(ctx, size) })
+}
+
+// restart is start with the size that it had.
+func (d *volumeDevice) restart(ctx context.Context) error {
+	return d.alone(ctx, func() error { return d.fit(ctx, d.size) })
+}
+
+// resize follows the size that is wanted last while the device is there.
+func (d *volumeDevice) resize(ctx context.Context) error {
+	return d.alone(ctx, func() error {
+		if !d.started.Load() {
+			return nil
+		}
+		return d.fit(ctx, d.wanted.Load())
+	})
+}
+
+func (d *volumeDevice) fit(ctx context.Context, size int64) error {
 	switch {
 	case size <= 0:
 		return nil // the size comes with the first disk or the peer
-	case !d.started:
+	case !d.started.Load():
 		if err := d.device.Start(ctx, size); err != nil {
 			return fmt.Errorf("%s: %w", d.device.Path(), err)
 		}
-		d.started = true
+		d.started.Store(true)
 	case d.size != size:
 		if err := d.device.Resize(ctx, size); err != nil {
 			return fmt.Errorf("%s: resize to %d bytes: %w", d.device.Path(), size, err)
@@ -42,42 +85,27 @@ func (d *volumeDevice) start(ctx context.Context, size int64) error {
 	return nil
 }
 
-// resize follows the size of the volume while the device is there.
-func (d *volumeDevice) resize(ctx context.Context, size int64) error {
-	d.mu.Lock()
-	started := d.started
-	d.mu.Unlock()
-	if !started {
-		return nil
-	}
-	return d.start(ctx, size)
-}
-
 // stop makes the device go away; a *BusyError while it is held.
 func (d *volumeDevice) stop(ctx context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.started {
+	return d.alone(ctx, func() error {
+		if !d.started.Load() {
+			return nil
+		}
+		if err := d.device.Stop(ctx); err != nil {
+			return err
+		}
+		d.started.Store(false)
 		return nil
-	}
-	if err := d.device.Stop(ctx); err != nil {
-		return err
-	}
-	d.started = false
-	return nil
+	})
 }
 
 func (d *volumeDevice) delete(ctx context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.device.Delete(ctx)
+	return d.alone(ctx, func() error { return d.device.Delete(ctx) })
 }
 
-// path is where the device is, "" while it is not there.
+// path is where the device is, "" while it is not there. It does not wait for a call that is under way.
 func (d *volumeDevice) path() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.started {
+	if !d.started.Load() {
 		return ""
 	}
 	return d.device.Path()
@@ -96,11 +124,7 @@ func (r *Resource) addDevices(ctx context.Context, blockSizes map[int]int) error
 		if err != nil {
 			return errors.Join(fmt.Errorf("block device of volume %d: %w", v.Number, err), r.deleteDevices(ctx))
 		}
-		d := &volumeDevice{vol: v, device: dev}
-		if a, ok := dev.(Adopter); ok && a.Adopted() {
-			d.adopted, d.started = true, true
-		}
-		r.devices = append(r.devices, d)
+		r.devices = append(r.devices, newVolumeDevice(v, dev))
 	}
 	return nil
 }
@@ -139,9 +163,7 @@ func (r *Resource) stopDevices(ctx context.Context) error {
 			continue
 		}
 		for _, before := range r.devices[:i] {
-			if before.size > 0 {
-				err = errors.Join(err, before.start(ctx, before.size))
-			}
+			err = errors.Join(err, before.restart(ctx))
 		}
 		return err
 	}

@@ -1,0 +1,106 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/urbd/urbd/replication/config"
+	"github.com/urbd/urbd/replication/engine"
+)
+
+// slowDevice takes its time to stop and to change its size.
+type slowDevice struct {
+	*FakeDevice
+	begun, goOn chan struct{}
+}
+
+func newSlowDevice(f *FakeDevice) *slowDevice {
+	return &slowDevice{f, make(chan struct{}, 1), make(chan struct{})}
+}
+
+func (s *slowDevice) wait(ctx context.Context) error {
+	s.begun <- struct{}{}
+	select {
+	case <-s.goOn:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *slowDevice) Stop(ctx context.Context) error {
+	if err := s.wait(ctx); err != nil {
+		return err
+	}
+	return s.FakeDevice.Stop(ctx)
+}
+
+func (s *slowDevice) Resize(ctx context.Context, size int64) error {
+	if err := s.wait(ctx); err != nil {
+		return err
+	}
+	return s.FakeDevice.Resize(ctx, size)
+}
+
+// While a device is being stopped, status says how things are.
+func TestStatusDoesNotWaitForADevice(t *testing.T) {
+	n := newNodes(t, nil)[0]
+	n.up()
+	slow := newSlowDevice(n.devices.Volume(0))
+	n.res.devices[0].device = slow
+	n.must(engine.Promote{Force: true})
+	ended := make(chan error)
+	go func() { ended <- n.do(engine.Demote{}) }()
+	<-slow.begun
+	c, err := Dial(n.cfg.RunDir, "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	st, err := c.Status(ctx)
+	if err != nil || st.Role != "Primary" || st.Devices[0].Path != "/dev/fake0" {
+		t.Errorf("%+v, %v", st, err)
+	}
+	close(slow.goOn)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// A device that does not take its new size keeps no later command waiting for ever, and the last size counts.
+func TestResizeIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := newSlowDevice(&FakeDevice{})
+		d := newVolumeDevice(&config.Volume{}, slow)
+		if err := d.start(t.Context(), 4096); err != nil {
+			t.Fatal(err)
+		}
+		r, err := New(Config{Resource: &config.Resource{Name: "r0"}, Local: &config.Host{}, Peer: &config.Host{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.devices = []*volumeDevice{d}
+		r.handle(t.Context(), engine.ResizeDevice{Size: 8192})
+		<-slow.begun
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := d.stop(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("stop meanwhile: %v", err)
+		}
+		time.Sleep(resizeLimit) // of the bubble's clock
+		synctest.Wait()
+		close(slow.goOn)
+		r.handle(t.Context(), engine.ResizeDevice{Size: 12288})
+		r.handle(t.Context(), engine.ResizeDevice{Size: 16384})
+		<-slow.begun
+		synctest.Wait()
+		if size := slow.Size(); size != 16384 {
+			t.Errorf("the device has %d bytes", size)
+		}
+	})
+}
