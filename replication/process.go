@@ -56,10 +56,3 @@ func harden(log *slog.Logger) {
 	warn("its memory cannot be locked", unix.Mlockall(unix.MCL_CURRENT|unix.MCL_FUTURE|unix.MCL_ONFAULT))
 	warn("it may be killed when memory is short", os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0))
 }
-
-// flusher marks the calling thread as one that writes memory out: its allocations must not wait for I/O.
-func flusher(log *slog.Logger) {
-	if err := unix.Prctl(unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0); err != nil {
-		log.Warn("under memory pressure this daemon may stall: it is not an I/O flusher", "err", err)
-	}
-}

@@ -95,9 +95,6 @@ func (r *Resource) startLoop() (<-chan error, error) {
 	ready, ended := make(chan error, 1), make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and its flags with it
-		if !r.cfg.tame {
-			flusher(r.log)
-		}
 		l, err := r.newLoop()
 		ready <- err
 		if err != nil {

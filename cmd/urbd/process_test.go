@@ -5,9 +5,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // program is urbd as a process of its own: the test binary under its name.
@@ -39,6 +42,21 @@ func TestTheProgramEndsWithTheExitCode(t *testing.T) {
 		if got := cmd.ProcessState.ExitCode(); got != code {
 			t.Errorf("urbd %s ended with %d, want %d: %s", line, got, code, out)
 		}
+	}
+}
+
+// A daemon that may not become an I/O flusher says so before it does anything else.
+func TestTheDaemonSaysWhenItMayStall(t *testing.T) {
+	b := newBench(t)
+	runtime.LockOSThread() // not unlocked: the thread ends with this test, and what it has given up with it
+	want := "level=WARN msg=\"under memory pressure this daemon may stall\" err=\"ublk: mark this process as an I/O flusher"
+	if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_RESOURCE, 0, 0, 0); err != nil {
+		want = "the daemon needs root"
+	}
+	cmd := exec.Command(b.program(), "--run-dir", b.run, "-c", b.conf, "--host", "alpha", "run", "r0")
+	out, _ := cmd.CombinedOutput()
+	if !strings.Contains(string(out), want) {
+		t.Errorf("%q is not in: %s", want, out)
 	}
 }
 

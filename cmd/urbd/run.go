@@ -16,6 +16,7 @@ import (
 
 	"github.com/urbd/urbd/replication"
 	"github.com/urbd/urbd/replication/config"
+	"github.com/urbd/urbd/ublk"
 )
 
 // serve is `urbd run RES`: the daemon. Whoever started it learns by sd_notify that it serves, or why it cannot. A hang-up of
@@ -51,6 +52,9 @@ func (w *world) daemon(c *cli.Context) error {
 	}
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("the daemon needs root, and you are user %d: sudo urbd run %s", os.Geteuid(), t)
+	}
+	if err := ublk.ProtectProcess(); err != nil {
+		logger.Warn("under memory pressure this daemon may stall", "err", err)
 	}
 	r, err := replication.New(replication.Config{
 		Resource: t.conf, Local: t.local, Peer: t.peer, Logger: logger, RunDir: runDir(c), Recover: true,
