@@ -15,6 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// A gate is the way to the driver.
+type gate struct {
+	send  func(ctx context.Context, op uint32, cmd uapi.CtrlCmd, payload unsafe.Pointer, size uintptr) (int32, error)
+	open  func(id int) (fd int, err error) // of the character device; the driver has only one open at a time
+	class string                           // where sysfs lists the character devices
+}
+
+// host is the way to the kernel's driver. Tests put one of their own in its place.
+var host = gate{send: control, open: openChar, class: "/sys/class/ublk-char"}
+
+func charPath(id int) string { return fmt.Sprintf("/dev/ublkc%d", id) }
+
+func openChar(id int) (int, error) { return unix.Open(charPath(id), unix.O_RDWR|unix.O_CLOEXEC, 0) }
+
 const controlPath = "/dev/ublk-control"
 
 // grace is how long a control command that was told to end may take before the driver counts as stuck.
@@ -137,13 +151,13 @@ func openControl() (int, error) {
 
 // devCommand is a command about device id that has one number as its argument.
 func devCommand(ctx context.Context, op uint32, id int, data uint64) error {
-	_, err := control(ctx, op, uapi.CtrlCmd{DevID: uint32(id), QueueID: uapi.NoQueue, Data: data}, nil, 0)
+	_, err := host.send(ctx, op, uapi.CtrlCmd{DevID: uint32(id), QueueID: uapi.NoQueue, Data: data}, nil, 0)
 	return err
 }
 
 // devExchange is a command about device id with a payload that goes both ways.
 func devExchange[T any](ctx context.Context, op uint32, id uint32, payload *T) error {
 	cmd := uapi.CtrlCmd{DevID: id, QueueID: uapi.NoQueue}
-	_, err := control(ctx, op, cmd, unsafe.Pointer(payload), unsafe.Sizeof(*payload))
+	_, err := host.send(ctx, op, cmd, unsafe.Pointer(payload), unsafe.Sizeof(*payload))
 	return err
 }

@@ -75,8 +75,6 @@ func (d *Device) Path() string { return BlockPath(d.ID()) }
 // BlockPath is the block device with a number.
 func BlockPath(id int) string { return fmt.Sprintf("/dev/ublkb%d", id) }
 
-func charPath(id int) string { return fmt.Sprintf("/dev/ublkc%d", id) }
-
 // Mode is how requests carry data; never ModeAuto.
 func (d *Device) Mode() Mode { return modeOf(Features(d.info.Flags)) }
 
@@ -229,21 +227,25 @@ func getParams(ctx context.Context, id int) (uapi.Params, error) {
 func (d *Device) openChar(ctx context.Context) error {
 	limit := time.Now().Add(10 * time.Second)
 	for {
-		fd, err := unix.Open(charPath(d.ID()), unix.O_RDWR|unix.O_CLOEXEC, 0)
+		fd, err := host.open(d.ID())
 		if err == nil {
 			d.mu.Lock()
 			d.char = fd
 			d.mu.Unlock()
 			return nil
 		}
-		again := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINTR)
-		if !again || time.Now().After(limit) {
+		if !momentary(err) || time.Now().After(limit) {
 			return fmt.Errorf("open %s: %w", charPath(d.ID()), err)
 		}
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
 			return fmt.Errorf("open %s: %w", charPath(d.ID()), err)
 		}
 	}
+}
+
+// momentary says that a character device that could not be opened may be openable a moment later.
+func momentary(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINTR)
 }
 
 // closeChar closes the character device; no queue may be served.

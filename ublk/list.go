@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urbd/urbd/ublk/internal/uapi"
 
@@ -60,6 +61,15 @@ type Info struct {
 
 // Lookup describes the device with a number. The error is ErrNotExist when there is none.
 func Lookup(ctx context.Context, id int) (Info, error) {
+	i, err := describe(ctx, id)
+	if err == nil {
+		i.Orphan, err = orphan(ctx, &i)
+	}
+	return i, err
+}
+
+// describe finds everything but Orphan.
+func describe(ctx context.Context, id int) (Info, error) {
 	raw, err := devInfo(ctx, id)
 	if err != nil {
 		return Info{}, &OpError{Op: "look up", Device: BlockPath(id), Err: err}
@@ -69,35 +79,44 @@ func Lookup(ctx context.Context, id int) (Info, error) {
 		return Info{}, &OpError{Op: "look up", Device: BlockPath(id), Err: err}
 	}
 	f := Features(raw.Flags)
-	i := Info{
+	return Info{
 		ID: id, State: State(raw.State), Server: int(raw.PID), Owner: raw.OwnerTag, Features: f, Mode: modeOf(f),
 		Recovery: recoveryOf(f), Queues: int(raw.Queues), Depth: int(raw.Depth), MaxIO: int(raw.MaxIOBytes), Geometry: geometryOf(&p),
-	}
-	i.Orphan = orphan(&i)
-	return i, nil
+	}, nil
 }
+
+// lookLimit is how long something else may have a character device open in order to look at it, or because it is dying.
+const lookLimit = 3 * time.Second
 
 // orphan looks whether somebody is there. A device that was added and not started says nothing about its process, but its
-// character device can be opened only once.
-func orphan(i *Info) bool {
+// character device can be opened only once. One that cannot be opened for another reason may have a server.
+func orphan(ctx context.Context, i *Info) (bool, error) {
 	switch i.State {
 	case StateQuiesced, StateFailIO:
-		return true
+		return true, nil
 	case StateLive:
-		return i.Server <= 0 || errors.Is(unix.Kill(i.Server, 0), unix.ESRCH)
+		return i.Server <= 0 || errors.Is(unix.Kill(i.Server, 0), unix.ESRCH), nil
 	}
-	fd, err := unix.Open(charPath(i.ID), unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err == nil {
-		unix.Close(fd)
+	limit := time.Now().Add(lookLimit)
+	for {
+		fd, err := host.open(i.ID)
+		if err == nil {
+			return true, unix.Close(fd)
+		}
+		if !momentary(err) || time.Now().After(limit) {
+			return false, nil
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return false, &OpError{Op: "look up", Device: BlockPath(i.ID), Err: err}
+		}
 	}
-	return !errors.Is(err, unix.EBUSY)
 }
 
-// List describes all devices of the host, by number; match (nil for all) chooses, for example by Owner. A device that goes away
-// meanwhile is left out.
+// List describes all devices of the host, by number; match (nil for all) chooses, for example by Owner. Orphan is not known yet
+// when match is asked: finding it out opens the character device, which nobody does to a device that he does not mean. A device
+// that goes away meanwhile is left out.
 func List(ctx context.Context, match func(*Info) bool) ([]Info, error) {
-	const class = "/sys/class/ublk-char"
-	entries, err := os.ReadDir(class)
+	entries, err := os.ReadDir(host.class)
 	if errors.Is(err, fs.ErrNotExist) {
 		_, err := features(ctx) // there is no class without the module
 		return nil, err
@@ -111,16 +130,20 @@ func List(ctx context.Context, match func(*Info) bool) ([]Info, error) {
 		if err != nil {
 			continue
 		}
-		i, err := Lookup(ctx, id)
+		i, err := describe(ctx, id)
+		if err == nil && match != nil && !match(&i) {
+			continue
+		}
+		if err == nil {
+			i.Orphan, err = orphan(ctx, &i)
+		}
 		if errors.Is(err, ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if match == nil || match(&i) {
-			all = append(all, i)
-		}
+		all = append(all, i)
 	}
 	slices.SortFunc(all, func(a, b Info) int { return a.ID - b.ID })
 	return all, nil
@@ -141,16 +164,19 @@ func Remove(ctx context.Context, id int) error {
 	return nil
 }
 
-// Clean removes every orphan that match chooses, and returns their numbers. Orphans that wait for Recover are
+// Clean removes every orphan that match chooses (as List), and returns their numbers. Orphans that wait for Recover are
 // orphans too: choose by Owner and State.
 func Clean(ctx context.Context, match func(*Info) bool) ([]int, error) {
-	found, err := List(ctx, func(i *Info) bool { return i.Orphan && match(i) })
+	found, err := List(ctx, match)
 	if err != nil {
 		return nil, err
 	}
 	var done []int
 	var errs []error
 	for _, i := range found {
+		if !i.Orphan {
+			continue
+		}
 		if err := Remove(ctx, i.ID); err != nil {
 			errs = append(errs, err)
 			continue
