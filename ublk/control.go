@@ -22,8 +22,8 @@ type gate struct {
 	class string                           // where sysfs lists the character devices
 }
 
-// host is the way to the kernel's driver. Tests put one of their own in its place.
-var host = gate{send: control, open: openChar, class: "/sys/class/ublk-char"}
+// driver is the way to the kernel's driver. Tests put one of their own in its place.
+var driver = gate{send: control, open: openChar, class: "/sys/class/ublk-char"}
 
 func charPath(id int) string { return fmt.Sprintf("/dev/ublkc%d", id) }
 
@@ -151,13 +151,13 @@ func openControl() (int, error) {
 
 // devCommand is a command about device id that has one number as its argument.
 func devCommand(ctx context.Context, op uint32, id int, data uint64) error {
-	_, err := host.send(ctx, op, uapi.CtrlCmd{DevID: uint32(id), QueueID: uapi.NoQueue, Data: data}, nil, 0)
+	_, err := driver.send(ctx, op, uapi.CtrlCmd{DevID: uint32(id), QueueID: uapi.NoQueue, Data: data}, nil, 0)
 	return err
 }
 
 // devExchange is a command about device id with a payload that goes both ways.
 func devExchange[T any](ctx context.Context, op uint32, id uint32, payload *T) error {
 	cmd := uapi.CtrlCmd{DevID: id, QueueID: uapi.NoQueue}
-	_, err := host.send(ctx, op, cmd, unsafe.Pointer(payload), unsafe.Sizeof(*payload))
+	_, err := driver.send(ctx, op, cmd, unsafe.Pointer(payload), unsafe.Sizeof(*payload))
 	return err
 }

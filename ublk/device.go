@@ -25,10 +25,11 @@ const (
 	phaseRecover              // found without server; the disk is there, its requests wait
 	phaseLive                 // served
 	phaseStopped              // the disk has gone, the driver still has the device
+	phaseAway                 // in the middle of a Stop: the driver has deleted it and not added it again
 )
 
 func (p phase) String() string {
-	return [...]string{"deleted", "added", "recovering", "live", "stopped"}[p]
+	return [...]string{"deleted", "added", "recovering", "live", "stopped", "not added again"}[p]
 }
 
 // A Device is one ublk device of this process.
@@ -156,7 +157,7 @@ func (d *Device) add(ctx context.Context, host Features) error {
 	}
 	if err != nil {
 		// The caller's deadline may be what ended it; the device must not stay.
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		undo, cancel := anyway(ctx)
 		defer cancel()
 		return d.fail("add", errors.Join(err, devCommand(undo, uapi.CmdDelDev, d.ID(), 0)))
 	}
@@ -227,7 +228,7 @@ func getParams(ctx context.Context, id int) (uapi.Params, error) {
 func (d *Device) openChar(ctx context.Context) error {
 	limit := time.Now().Add(10 * time.Second)
 	for {
-		fd, err := host.open(d.ID())
+		fd, err := driver.open(d.ID())
 		if err == nil {
 			d.mu.Lock()
 			d.char = fd
@@ -283,6 +284,11 @@ func (d *Device) lock(ctx context.Context) error {
 }
 
 func (d *Device) unlock() { <-d.control }
+
+// anyway is ctx without its end, for what must not be left half done; it has a limit of its own.
+func anyway(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+}
 
 // pause waits for the next look at something that the kernel does not announce.
 func pause(ctx context.Context, t time.Duration) error {

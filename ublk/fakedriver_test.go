@@ -35,9 +35,9 @@ type fakeDevice struct {
 // fakeHost puts a fake in the driver's place until the test ends.
 func fakeHost(t *testing.T) *fakeDriver {
 	f := &fakeDriver{t: t, devs: make(map[uint32]*fakeDevice)}
-	real := host
-	host = gate{send: f.send, open: f.open, class: t.TempDir()}
-	t.Cleanup(func() { host = real })
+	real := driver
+	driver = gate{send: f.send, open: f.open, class: t.TempDir()}
+	t.Cleanup(func() { driver = real })
 	return f
 }
 
@@ -63,7 +63,7 @@ func (f *fakeDriver) add(info uapi.DevInfo) {
 }
 
 func (f *fakeDriver) node(id uint32) {
-	if err := os.WriteFile(filepath.Join(host.class, fmt.Sprintf("ublkc%d", id)), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(driver.class, fmt.Sprintf("ublkc%d", id)), nil, 0o600); err != nil {
 		f.t.Error(err)
 	}
 }

@@ -99,7 +99,7 @@ func orphan(ctx context.Context, i *Info) (bool, error) {
 	}
 	limit := time.Now().Add(lookLimit)
 	for {
-		fd, err := host.open(i.ID)
+		fd, err := driver.open(i.ID)
 		if err == nil {
 			return true, unix.Close(fd)
 		}
@@ -116,7 +116,7 @@ func orphan(ctx context.Context, i *Info) (bool, error) {
 // when match is asked: finding it out opens the character device, which nobody does to a device that he does not mean. A device
 // that goes away meanwhile is left out.
 func List(ctx context.Context, match func(*Info) bool) ([]Info, error) {
-	entries, err := os.ReadDir(host.class)
+	entries, err := os.ReadDir(driver.class)
 	if errors.Is(err, fs.ErrNotExist) {
 		_, err := features(ctx) // there is no class without the module
 		return nil, err

@@ -63,7 +63,7 @@ func TestOrphansAreKnownForSure(t *testing.T) {
 	t.Run("without its node", func(t *testing.T) {
 		f := fakeHost(t)
 		f.add(added(3, 1))
-		host.open = func(int) (int, error) { return -1, unix.ENODEV }
+		driver.open = func(int) (int, error) { return -1, unix.ENODEV }
 		if i, err := Lookup(t.Context(), 3); err != nil || i.Orphan {
 			t.Errorf("orphan: %v, %v", i.Orphan, err)
 		}

@@ -14,7 +14,8 @@ import (
 // go on waiting and the handler must go on completing. Afterwards the device is as Create left it: the number stays
 // ours, and Serve and Start bring the disk back. (The driver cannot start a stopped device again; this deletes and
 // adds it.) While somebody still holds the dead disk open that cannot be finished: at ctx's end the error is
-// ErrBusy, and Stop or Delete can be tried again.
+// ErrBusy. Once the driver has deleted the device, ctx does not end Stop any more. After an error Stop, which goes on where
+// it was, or Delete can be tried again.
 func (d *Device) Stop(ctx context.Context) error {
 	if err := d.lock(ctx); err != nil {
 		return d.fail("stop", err)
@@ -31,12 +32,17 @@ func (d *Device) stop(ctx context.Context, cmd uint32) error {
 	if d.idle() {
 		return nil
 	}
-	if err := d.endDisk(ctx, cmd); err != nil {
-		return err
+	if d.getPhase() != phaseAway {
+		if err := d.endDisk(ctx, cmd); err != nil {
+			return err
+		}
+		if err := d.del(ctx); err != nil {
+			return err
+		}
+		d.setPhase(phaseAway)
 	}
-	if err := d.del(ctx); err != nil {
-		return err
-	}
+	ctx, cancel := anyway(ctx)
+	defer cancel()
 	host, err := features(ctx)
 	if err != nil {
 		return err
@@ -99,7 +105,6 @@ func (d *Device) del(ctx context.Context) error {
 	err := devCommand(ctx, uapi.CmdDelDev, d.ID(), 0)
 	switch {
 	case err == nil, errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENOENT):
-		d.setPhase(phaseGone)
 		return nil
 	case ctx.Err() != nil && !errors.Is(err, ErrStuck):
 		return fmt.Errorf("%w: something still holds the stopped disk open: %w", ErrBusy, ctx.Err())
@@ -154,17 +159,24 @@ func (d *Device) Delete(ctx context.Context) error {
 		return d.fail("delete", err)
 	}
 	defer d.unlock()
-	if d.getPhase() == phaseGone {
-		return nil
+	err := d.delete(ctx)
+	if err == nil {
+		d.setPhase(phaseGone)
 	}
-	var err error
+	return d.fail("delete", err)
+}
+
+func (d *Device) delete(ctx context.Context) (err error) {
+	if p := d.getPhase(); p == phaseGone || p == phaseAway {
+		return nil // the driver does not have it
+	}
 	if d.idle() {
 		err = d.closeChar()
 	} else {
 		err = d.endDisk(ctx, uapi.CmdStopDev)
 	}
-	if err == nil {
-		err = d.del(ctx)
+	if err != nil {
+		return err
 	}
-	return d.fail("delete", err)
+	return d.del(ctx)
 }
