@@ -2,6 +2,7 @@ package ublk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -10,8 +11,9 @@ import (
 
 // Start makes the disk appear, or lets the waiting requests of a recovered one go. Every queue must have been
 // served, and the rings' owners must be waiting: the kernel reads the partition table through the handler before
-// Start returns. It must not be called on the thread of a ring. When it fails, the device is as before, and Start or
-// Delete can follow.
+// Start returns. It must not be called on the thread of a ring. When it fails, the disk is not there, and Start can be tried
+// again or Delete follow. There are two exceptions: after ErrServerFailed a tag is lost, so Stop or Delete comes first; and
+// after ErrStuck the driver may still do what it was told.
 func (d *Device) Start(ctx context.Context) error {
 	if err := d.lock(ctx); err != nil {
 		return d.fail("start", err)
@@ -35,8 +37,8 @@ func (d *Device) Start(ctx context.Context) error {
 		}
 	}()
 	if err := devCommand(ctx, cmd, d.ID(), uint64(os.Getpid())); err != nil {
-		if c := context.Cause(ctx); c != nil {
-			err = c
+		if why := context.Cause(ctx); why != nil && !errors.Is(err, why) {
+			err = fmt.Errorf("%w (%w)", why, err) // how it ended counts as well: it may be ErrStuck
 		}
 		return d.fail("start", err)
 	}

@@ -119,12 +119,17 @@ func (d *Device) TryStop(ctx context.Context) error {
 		return d.fail("stop", err)
 	}
 	defer d.unlock()
-	if d.getPhase() != phaseLive {
+	there, err := d.diskIsThere(ctx)
+	if err != nil {
+		return d.fail("stop", err)
+	}
+	if !there {
 		return d.fail("stop", d.stop(ctx, uapi.CmdStopDev))
 	}
+	before := d.getPhase()
 	if Features(d.info.Flags).Has(FeatureSafeStop) {
 		err := d.stop(ctx, uapi.CmdTryStopDev)
-		if errors.Is(err, unix.EBUSY) && d.getPhase() == phaseLive {
+		if errors.Is(err, unix.EBUSY) && d.getPhase() == before {
 			err = d.busy()
 		}
 		return d.fail("stop", err)
@@ -146,6 +151,22 @@ func (d *Device) TryStop(ctx context.Context) error {
 		return d.fail("stop", err)
 	}
 	return d.fail("stop", d.stop(ctx, uapi.CmdStopDev))
+}
+
+// diskIsThere says whether somebody can use the disk. A Start that has not ended in time may have ended since.
+func (d *Device) diskIsThere(ctx context.Context) (bool, error) {
+	switch p := d.getPhase(); {
+	case p == phaseLive, p == phaseRecover:
+		return true, nil
+	case p != phaseAdded || d.idle():
+		return false, nil
+	}
+	info, err := devInfo(ctx, d.ID())
+	if err != nil || info.State == uapi.StateDead {
+		return false, err
+	}
+	d.setPhase(phaseLive)
+	return true, nil
 }
 
 func (d *Device) busy() error {

@@ -3,6 +3,7 @@ package ublk
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -96,5 +97,31 @@ func TestStopGoesOnWhereItWas(t *testing.T) {
 	}
 	if err := d.Stop(t.Context()); !errors.Is(err, ErrState) {
 		t.Errorf("stopping a deleted device: %v", err)
+	}
+}
+
+// A Start that the driver does not answer says so, whatever made it end, and TryStop does not take its word for the disk.
+func TestAfterAStuckStart(t *testing.T) {
+	f := fakeHost(t)
+	d := f.device(t)
+	f.before = func(ctx context.Context, op uint32) error {
+		if op != uapi.CmdStartDev {
+			return nil
+		}
+		d.serving.fail(d, ErrServerFailed)
+		<-ctx.Done()
+		f.devs[3].info.State = uapi.StateLive // late, but done
+		return fmt.Errorf("%w: %w", ErrStuck, ctx.Err())
+	}
+	if err := d.Start(t.Context()); !errors.Is(err, ErrStuck) || !errors.Is(err, ErrServerFailed) {
+		t.Errorf("start: %v", err)
+	}
+	sent := f.during(func() {
+		if err := d.TryStop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	if slices.Contains(sent, uapi.CmdStopDev) || !slices.Contains(sent, uapi.CmdTryStopDev) {
+		t.Errorf("a disk that may be in use is stopped: %#x", sent)
 	}
 }
