@@ -61,10 +61,14 @@ type session struct {
 	ended  chan struct{} // closed when left is 0
 	failed chan struct{} // closed at the first failure
 	err    error         // why failed
+	report chan error    // gets err; closed with ended
 }
 
 func newSession(queues int) *session {
-	return &session{queues: make([]*queue, queues), left: queues, ended: make(chan struct{}), failed: make(chan struct{})}
+	return &session{
+		queues: make([]*queue, queues), left: queues,
+		ended: make(chan struct{}), failed: make(chan struct{}), report: make(chan error, 1),
+	}
 }
 
 // ID is N of /dev/ublkbN.

@@ -186,11 +186,12 @@ func (q *queue) dead() {
 
 // end lets go of everything that holds the device, so that it can be deleted.
 func (q *queue) end() {
-	err := q.release()
-	if err != nil {
-		q.ses.fail(q.dev, fmt.Errorf("queue %d: %w", q.id, err))
+	if err := q.release(); err != nil {
+		q.dev.cfg.Logger.Warn("what a queue had is not given back", "device", q.dev.Path(), "queue", q.id, "err", err)
 	}
-	q.ses.queueEnded(q.dev)
+	q.dev.mu.Lock()
+	q.ses.queueEnded()
+	q.dev.mu.Unlock()
 }
 
 func (q *queue) release() error {
@@ -209,19 +210,25 @@ func (q *queue) release() error {
 	return errors.Join(errs...)
 }
 
+// fail takes note of the first failure.
 func (s *session) fail(d *Device, err error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if s.err == nil {
+	first := s.err == nil
+	if first {
 		s.err = err
 		close(s.failed)
+		s.report <- err
+	}
+	d.mu.Unlock()
+	if first {
+		d.cfg.Logger.Error("the device cannot be served any more", "device", d.Path(), "err", err)
 	}
 }
 
-func (s *session) queueEnded(d *Device) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// queueEnded is called with the device's mu held.
+func (s *session) queueEnded() {
 	if s.left--; s.left == 0 {
 		close(s.ended)
+		close(s.report)
 	}
 }

@@ -46,7 +46,13 @@ func ListenAndServe(ctx context.Context, d *Device, handler func(queue int, ring
 // Close stops the disk, ends the threads and closes their rings. The device is as Create left it; Delete follows. Its error
 // includes what went wrong while serving.
 func (s *Server) Close(ctx context.Context) error {
+	failed := s.dev.Failed()
 	err := s.dev.Stop(ctx)
+	select {
+	case why := <-failed: // nothing when it has just ended
+		s.note(why)
+	default:
+	}
 	s.once.Do(func() { close(s.end) })
 	s.wg.Wait()
 	s.mu.Lock()

@@ -56,6 +56,19 @@ func (d *Device) ServeQueue(i int, ring *uring.Ring, h Handler) error {
 	return nil
 }
 
+// Failed tells whoever owns a served device that it cannot be served any more: the kernel has refused a command of a queue, so a
+// request may stay unanswered for ever. The channel gets the reason, an ErrServerFailed, once, and is closed when this time
+// of being served is over; another Serve has another channel. It is nil while no queue is served. The owner can Stop the
+// device, or end the process: what a crash leaves, the next server recovers.
+func (d *Device) Failed() <-chan error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.serving == nil {
+		return nil
+	}
+	return d.serving.report
+}
+
 // RingConfig is what serving the device on one ring needs of it, at least. The owner adds what else it does there.
 func (d *Device) RingConfig() uring.Config {
 	tags := d.cfg.Queues * d.cfg.Depth

@@ -79,9 +79,7 @@ func (d *Device) awaitQueues(ctx context.Context) error {
 		ses.over = true
 		for _, q := range ses.queues {
 			if q == nil { // never served: nothing to wait for
-				if ses.left--; ses.left == 0 {
-					close(ses.ended)
-				}
+				ses.queueEnded()
 			}
 		}
 	}

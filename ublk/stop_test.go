@@ -32,9 +32,9 @@ func (f *fakeDriver) device(t *testing.T) *Device {
 // serve makes a device a served one, until it is stopped.
 func (f *fakeDriver) serve(d *Device) {
 	ses := newSession(1)
-	ses.queues[0] = &queue{dev: d, ses: ses}
+	ses.queues[0] = &queue{dev: d, ses: ses, alive: 1, auto: -1, base: -1}
 	d.serving = ses
-	f.stop = sync.OnceFunc(func() { ses.queueEnded(d) })
+	f.stop = sync.OnceFunc(ses.queues[0].end)
 }
 
 // during are the commands that do sends.

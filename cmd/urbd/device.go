@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 
@@ -18,6 +19,7 @@ type device struct {
 	volume   int
 	names    deviceNames
 	logger   *slog.Logger
+	failed   func(error) // ends the daemon
 	dev      blockDevice
 	adopted  bool     // Add found it with users that wait for a server
 	adoption adoption // how far they are
@@ -35,6 +37,7 @@ type blockDevice interface {
 	Config() ublk.Config
 	Holders() ([]ublk.Holder, error)
 	Serve(*uring.Ring, ublk.Handler) error
+	Failed() <-chan error
 	Start(context.Context) error
 	Tune(name, value string) error
 	Resize(ctx context.Context, size int64) error
@@ -64,11 +67,19 @@ func (d *device) Serve(ring *uring.Ring, submit func(*engine.Request)) error {
 			return err
 		}
 		d.served.Store(true)
+		go d.watch(d.dev.Failed())
 	}
 	if d.adoption.begin() {
 		go d.letGo()
 	}
 	return nil
+}
+
+// watch tells the daemon when the device cannot be served any more. It ends when this time of being served does.
+func (d *device) watch(failed <-chan error) {
+	for err := range failed {
+		d.failed(fmt.Errorf("%s cannot be served any more: %w", d.Path(), err))
+	}
 }
 
 // engineOp is an operation of the block layer in the engine's words.

@@ -25,12 +25,13 @@ type ublkDevices struct {
 	host   string // of the resource: two nodes may live on one machine
 	left   leftovers
 	logger *slog.Logger
+	failed func(error) // is told when a device cannot be served any more
 }
 
 // Add reserves the minor, after what a dead predecessor of ours left behind was adopted (cfg.Recover) or removed.
 func (u *ublkDevices) Add(ctx context.Context, cfg replication.DeviceConfig) (replication.Device, error) {
 	owner := ownerTag(u.host, cfg.Resource, cfg.Volume)
-	d := &device{volume: cfg.Volume, resource: cfg.Resource, names: u.left.names, logger: u.logger}
+	d := &device{volume: cfg.Volume, resource: cfg.Resource, names: u.left.names, logger: u.logger, failed: u.failed}
 	stale, err := u.clear(ctx, cfg, owner)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 type fakeBlock struct {
 	size    int64
 	started bool
+	failed  chan error
 }
 
 func (f *fakeBlock) ID() int      { return 5 }
@@ -25,6 +27,7 @@ func (f *fakeBlock) Config() ublk.Config {
 }
 func (f *fakeBlock) Holders() ([]ublk.Holder, error)            { return nil, nil }
 func (f *fakeBlock) Serve(*uring.Ring, ublk.Handler) error      { return nil }
+func (f *fakeBlock) Failed() <-chan error                       { return f.failed }
 func (f *fakeBlock) Start(context.Context) error                { f.started = true; return nil }
 func (f *fakeBlock) Tune(string, string) error                  { return nil }
 func (f *fakeBlock) Resize(_ context.Context, size int64) error { f.size = size; return nil }
@@ -34,7 +37,8 @@ func (f *fakeBlock) Delete(context.Context) error               { return nil }
 
 // newFakeDevice is a served device with its names below a directory.
 func newFakeDevice(t *testing.T) (*device, *fakeBlock, *strings.Builder) {
-	block, log := new(fakeBlock), new(strings.Builder)
+	block, log := &fakeBlock{failed: make(chan error, 1)}, new(strings.Builder)
+	t.Cleanup(func() { close(block.failed) })
 	dir := t.TempDir()
 	d := &device{
 		resource: "r0", names: deviceNames{filepath.Join(dir, "dev"), filepath.Join(dir, "run")}, dev: block,
@@ -74,5 +78,16 @@ func TestStartWithoutAName(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "the block device is there without its name") {
 		t.Errorf("nobody is told: %s", log)
+	}
+}
+
+// A daemon whose device has failed ends, and says which.
+func TestAFailedDeviceIsTold(t *testing.T) {
+	d, block, _ := newFakeDevice(t)
+	told := make(chan error)
+	d.failed = func(err error) { told <- err }
+	block.failed <- ublk.ErrServerFailed
+	if err := <-told; !errors.Is(err, ublk.ErrServerFailed) || !strings.HasPrefix(err.Error(), "/dev/ublkb5 cannot be served") {
+		t.Error(err)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,10 +57,12 @@ func (w *world) daemon(c *cli.Context) error {
 	if err := ublk.ProtectProcess(); err != nil {
 		logger.Warn("under memory pressure this daemon may stall", "err", err)
 	}
+	ctx, fail := context.WithCancelCause(c.Context)
+	defer fail(nil)
 	r, err := replication.New(replication.Config{
 		Resource: t.conf, Local: t.local, Peer: t.peer, Logger: logger, RunDir: runDir(c), Recover: true,
 		Devices: &ublkDevices{
-			host: t.local.Name(), left: left(runDir(c)), logger: logger.With("resource", t.resource),
+			host: t.local.Name(), left: left(runDir(c)), logger: logger.With("resource", t.resource), failed: fail,
 		},
 		Ready: func() {
 			if err := rememberConfig(runDir(c), t); err != nil {
@@ -72,10 +75,13 @@ func (w *world) daemon(c *cli.Context) error {
 		return err
 	}
 	defer os.Remove(configRecord(runDir(c), t.resource))
-	if err := r.Run(c.Context); err != nil {
+	if err := r.Run(ctx); err != nil {
 		return err
 	}
 	notify(daemon.SdNotifyStopping)
+	if c.Context.Err() == nil {
+		return context.Cause(ctx) // a device has failed: a fresh daemon takes over what this one could not end
+	}
 	return nil
 }
 

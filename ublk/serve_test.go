@@ -1,0 +1,42 @@
+package ublk
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// The kernel refuses a command of a started device: its owner is told, once, and the log says it.
+func TestAFailureWhileServingIsTold(t *testing.T) {
+	f := fakeHost(t)
+	d := f.device(t)
+	log := new(strings.Builder)
+	d.cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
+	q := d.serving.queues[0]
+	q.alive = 2
+	if err := d.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	failed := d.Failed()
+	q.Complete(0, -int32(unix.EINVAL), 0)
+	if err := <-failed; !errors.Is(err, ErrServerFailed) || !errors.Is(err, unix.EINVAL) {
+		t.Errorf("told: %v", err)
+	}
+	if n := strings.Count(log.String(), "level=ERROR"); n != 1 || !strings.Contains(log.String(), "queue 0 tag 0") {
+		t.Errorf("the log has %d errors: %s", n, log)
+	}
+	q.Complete(1, -int32(unix.EINVAL), 0) // the queue ends
+	if err, open := <-failed; open {
+		t.Errorf("told again: %v", err)
+	}
+	if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
+		t.Errorf("the log has %d errors: %s", n, log)
+	}
+	f.stop = nil
+	if err := d.Stop(t.Context()); err != nil || d.Failed() != nil {
+		t.Errorf("after Stop: %v", err)
+	}
+}
