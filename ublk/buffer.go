@@ -3,6 +3,7 @@ package ublk
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/urbd/urbd/ublk/uring"
 )
@@ -13,12 +14,13 @@ type pool struct {
 	mem  []byte
 	size int
 	slot int      // of the ring's buffer table
-	free []uint32 // indices
 	bufs []Buffer // handles, by index
-
 	ring *uring.Ring
-	kept int  // buffers that their requests have left behind
-	over bool // the queue has ended
+
+	mu   sync.Mutex // leaf: guards what follows; contended only after Abandon
+	free []uint32   // indices
+	kept int        // buffers that somebody has without a request of the driver's
+	over bool       // the queue has ended
 }
 
 // A Buffer is memory of a request that outlives it (Request.Keep). Its holder gives it back with Release on the ring's
@@ -57,6 +59,8 @@ func (p *pool) bytes(i uint32, n int) []byte {
 
 // take swaps the buffer of a request for a free one.
 func (p *pool) take(r *Request) (*Buffer, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	last := len(p.free) - 1
 	if last < 0 {
 		return nil, false
@@ -68,13 +72,38 @@ func (p *pool) take(r *Request) (*Buffer, bool) {
 	return b, true
 }
 
-// end gives the memory back to the kernel, once nobody keeps any of it.
+// keep counts n buffers that the handler has of an abandoned queue.
+func (p *pool) keep(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kept += n
+}
+
+// end gives the memory back to the kernel, once nobody has any of it.
 func (p *pool) end() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.over = true
-	if p.kept > 0 {
+	return p.unmap()
+}
+
+// release takes back one buffer that somebody had.
+func (p *pool) release(free ...uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, free...)
+	p.kept--
+	// An error leaves the pages pinned until the ring is closed; there is nobody to tell.
+	_ = p.unmap()
+}
+
+func (p *pool) unmap() error {
+	if !p.over || p.kept > 0 {
 		return nil
 	}
-	return errors.Join(p.ring.RemoveBuffer(p.slot), uring.UnmapMemory(p.mem))
+	mem := p.mem
+	p.mem = nil
+	return errors.Join(p.ring.RemoveBuffer(p.slot), uring.UnmapMemory(mem))
 }
 
 // Bytes is the data.
@@ -85,11 +114,4 @@ func (b *Buffer) Slot() int { return b.pool.slot }
 
 // Release gives the memory back to its queue. Call it once, on the ring's thread. The device may have been stopped
 // meanwhile.
-func (b *Buffer) Release() {
-	p := b.pool
-	p.free = append(p.free, b.index)
-	if p.kept--; p.kept == 0 && p.over {
-		// An error leaves the pages pinned until the ring is closed; there is nobody to tell.
-		_ = p.end()
-	}
-}
+func (b *Buffer) Release() { b.pool.release(b.index) }

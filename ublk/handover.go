@@ -38,7 +38,8 @@ func (d *Device) Quiesce(ctx context.Context) error {
 }
 
 // Abandon leaves the disk as a crash would, to be recovered as Config.Recovery says: requests with the handler stay
-// unanswered. The rings that served the device must have been closed (else ErrState). This Device is gone afterwards.
+// unanswered. What the handler does with them does no harm: their Bytes stay until it completes them, and CopyOut and CopyIn
+// fail with ErrState. The rings that served the device must have been closed (else ErrState). This Device is gone afterwards.
 func (d *Device) Abandon(ctx context.Context) error {
 	if err := d.lock(ctx); err != nil {
 		return d.fail("abandon", err)
@@ -54,9 +55,8 @@ func (d *Device) Abandon(ctx context.Context) error {
 			}
 		}
 		for _, q := range ses.queues {
-			if q != nil && q.alive > 0 { // the ring's thread is done with it: what is alive is with the handler
-				q.alive = 0
-				q.end()
+			if q != nil && q.alive > 0 {
+				q.abandon()
 			}
 		}
 	}
@@ -65,4 +65,19 @@ func (d *Device) Abandon(ctx context.Context) error {
 	}
 	d.setPhase(phaseGone)
 	return d.fail("abandon", d.closeChar())
+}
+
+// abandon ends a queue whose ring is closed, so that what is alive of it is with the handler, or was answered too late.
+func (q *queue) abandon() {
+	q.remote.Lock()
+	q.remote.over = true
+	if q.pool != nil {
+		q.pool.keep(q.alive - len(q.remote.answers))
+	}
+	q.remote.Unlock()
+	q.copying.Lock() // the descriptor's number will be another file's
+	q.char = -1
+	q.copying.Unlock()
+	q.alive = 0
+	q.end()
 }

@@ -23,7 +23,9 @@ type queue struct {
 	ring    *uring.Ring
 	handler Handler
 
-	char  int        // descriptor of the character device
+	copying sync.RWMutex // leaf: guards char while it is used for a copy
+
+	char  int        // descriptor of the character device; -1 when the queue has been abandoned
 	file  uring.File // the same for the ring
 	descs []byte     // mapped, written by the driver
 	reqs  []Request
@@ -36,6 +38,7 @@ type queue struct {
 	remote struct {
 		sync.Mutex // leaf
 		answers    []answer
+		over       bool // abandoned: answers are for nobody
 	}
 	spare  []answer // swapped with remote.answers
 	signal *uring.Signal
@@ -151,6 +154,10 @@ func (q *queue) answer(r *Request, errno unix.Errno) {
 		panic(fmt.Sprintf("ublk: request of queue %d tag %d is completed twice", q.id, r.tag))
 	}
 	r.held = false
+	if q.ring.Closed() {
+		q.answerLater(r, errno)
+		return
+	}
 	if r.extra {
 		r.extra = false
 		q.ring.Prep(q.pages(uapi.IOUnregisterBuf, r), nil, 0)
@@ -158,12 +165,20 @@ func (q *queue) answer(r *Request, errno unix.Errno) {
 	q.fetch(uapi.IOCommitAndFetch, r.tag, r.result(errno))
 }
 
-// answerLater queues an answer from another goroutine. There is room for one per tag.
+// answerLater queues an answer from another goroutine. There is room for one per tag. When the queue has been abandoned, it
+// only gives up the request's memory.
 func (q *queue) answerLater(r *Request, errno unix.Errno) {
 	q.remote.Lock()
-	q.remote.answers = append(q.remote.answers, answer{r, errno})
+	over := q.remote.over
+	if !over {
+		q.remote.answers = append(q.remote.answers, answer{r, errno})
+	}
 	q.remote.Unlock()
-	q.signal.Raise()
+	if !over {
+		q.signal.Raise()
+	} else if q.pool != nil {
+		q.pool.release()
+	}
 }
 
 func (q *queue) answerRemote() {

@@ -124,6 +124,11 @@ func (r *Request) copy(op Op, p []byte, off int64) error {
 		}
 		return nil
 	}
+	r.q.copying.RLock()
+	defer r.q.copying.RUnlock()
+	if r.q.char < 0 {
+		return fmt.Errorf("copy data of the request: %w: abandoned", ErrState)
+	}
 	pos := uapi.DataOffset(int(r.q.id), int(r.tag)) + off
 	for len(p) > 0 {
 		var n int
