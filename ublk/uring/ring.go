@@ -2,6 +2,7 @@ package uring
 
 import (
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -37,6 +38,7 @@ type Ring struct {
 
 	slots   slots
 	busy    int   // waits in a row that ended soon
+	oneProc bool  // GOMAXPROCS is 1: a wait must not keep the only processor
 	backlog []cqe // taken out of a full completion queue in the middle of a turn
 	refused []Token
 
@@ -87,6 +89,7 @@ func New(cfg Config) (*Ring, error) {
 		return nil, ErrTooOld
 	}
 	r := &Ring{fd: fd, enterFD: fd, flags: p.Flags, size: p.SQEntries, slots: newSlots(cfg.Slots)}
+	r.oneProc = runtime.GOMAXPROCS(0) == 1
 	if p.Features&featNoIOWait != 0 {
 		r.noIOWait = enterNoIOWait
 	}

@@ -318,3 +318,37 @@ func BenchmarkNop(b *testing.B) {
 		}
 	}
 }
+
+// On one processor a busy ring leaves it to the others while it waits.
+func TestABusyRingSharesItsProcessor(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var turns atomic.Int64 // of a goroutine that always wants to run
+	var over atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !over.Load() {
+			turns.Add(1)
+			runtime.Gosched()
+		}
+	}()
+	each(t, Config{}, func(t *testing.T, r *Ring) {
+		const waits = 50
+		shared := 0
+		for range waits {
+			r.Prep(Timeout(2*time.Millisecond), CompleterFunc(func(uint64, int32, uint32) {}), 0)
+			before := turns.Load()
+			if _, err := r.Wait(noDeadline); err != nil {
+				t.Fatal(err)
+			}
+			if turns.Load() > before {
+				shared++
+			}
+		}
+		if shared < waits/2 {
+			t.Errorf("another goroutine could run in %d of %d waits", shared, waits)
+		}
+	})
+	over.Store(true)
+	<-done
+}

@@ -63,7 +63,8 @@ func (r *Ring) enterWait(deadline time.Time) error {
 const (
 	// briefWait is how long a wait may look like computing to the Go runtime. What
 	// completes within it costs no hand-over of the processor and no wake-up of the runtime's
-	// monitor; stopping the world is late by as much at most.
+	// monitor; stopping the world is late by as much at most. Nobody else runs on that processor
+	// meanwhile, so a program that has only one (GOMAXPROCS when the ring is made) waits otherwise.
 	briefWait = 3 * time.Millisecond
 	// busyWaits in a row, each ended within idleWait, make a ring busy: only then waits are brief
 	// at first, because a monitor that sees a thread compute looks at it again and again.
@@ -76,7 +77,7 @@ func (r *Ring) enterPaced(want uint32, left time.Duration) unix.Errno {
 	if want == 0 {
 		return r.enter(want, left)
 	}
-	if r.busy >= busyWaits && (left < 0 || left > briefWait) {
+	if !r.oneProc && r.busy >= busyWaits && (left < 0 || left > briefWait) {
 		if errno := r.enterBriefly(want); errno != unix.ETIME {
 			return errno
 		}
