@@ -132,6 +132,10 @@ func (r *Resource) watchLinksOnce(ctx context.Context) error {
 		return err
 	}
 	for {
+		// At once as well: what changed before the subscription, or was lost with the last one, is not told again.
+		if err := r.carried(); err != nil {
+			r.on(ctx, func(l *loop) { l.conn.trouble(engine.NetworkFailure, err) })
+		}
 		open := true
 		select {
 		case _, open = <-links:
@@ -144,9 +148,6 @@ func (r *Resource) watchLinksOnce(ctx context.Context) error {
 		}
 		if !open {
 			return errors.New("netlink: the subscription has ended")
-		}
-		if err := r.carried(); err != nil {
-			r.on(ctx, func(l *loop) { l.conn.trouble(engine.NetworkFailure, err) })
 		}
 	}
 }
@@ -199,7 +200,8 @@ func (r *Resource) carried() error {
 	case attrs.RawFlags&unix.IFF_RUNNING == 0:
 		return fmt.Errorf("the link %s has no carrier", attrs.Name)
 	}
-	if _, err := netlink.RouteGet(net.IP(peer.AsSlice())); errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
+	from := &netlink.RouteGetOptions{SrcAddr: net.IP(local.AsSlice())} // policy routing looks at it
+	if _, err := netlink.RouteGetWithOptions(net.IP(peer.AsSlice()), from); errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
 		return fmt.Errorf("there is no route to %s", peer)
 	}
 	return nil

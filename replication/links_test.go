@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -17,19 +18,28 @@ import (
 
 const inNamespace = "URBD_TEST_NETWORK_NAMESPACE"
 
-// TestLinkGoesDown runs itself in a network namespace of its own, where it may make and break links.
+// ownNetwork runs the test that calls it once more, in a network namespace of its own, where it may make and break
+// links. It is true there, and false when that is over.
+func ownNetwork(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(inNamespace) != "" {
+		return true
+	}
+	if os.Getuid() != 0 {
+		t.Skip("a network namespace needs root")
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), inNamespace+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return false
+}
+
 func TestLinkGoesDown(t *testing.T) {
-	if os.Getenv(inNamespace) == "" {
-		if os.Getuid() != 0 {
-			t.Skip("a network namespace needs root")
-		}
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLinkGoesDown$", "-test.v")
-		cmd.Env = append(os.Environ(), inNamespace+"=1")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "--- PASS: TestLinkGoesDown") {
-			t.Fatalf("%v\n%s", err, out)
-		}
+	if !ownNetwork(t) {
 		return
 	}
 	links := [2]netlink.Link{addLink(t, "v0", "10.9.0.1/24"), addLink(t, "v1", "10.9.1.1/24")}
@@ -70,6 +80,42 @@ func TestLinkGoesDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	nodes[1].await("Connected again", up)
+}
+
+// The way to the peer may depend on the address that one comes from.
+func TestPolicyRouting(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	link := addLink(t, "v0", "10.9.0.1/24")
+	_, far, _ := net.ParseCIDR("10.9.7.0/24")
+	_, own, _ := net.ParseCIDR("10.9.0.1/32")
+	rule := netlink.NewRule()
+	rule.Src, rule.Table = own, 100
+	err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: far, Gw: net.IPv4(10, 9, 0, 254), Table: 100})
+	if err == nil {
+		err = netlink.RuleAdd(rule)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(Config{
+		Resource: &config.Resource{Name: "r0"},
+		Local:    &config.Host{Address: netip.MustParseAddrPort("10.9.0.1:7789")},
+		Peer:     &config.Host{Address: netip.MustParseAddrPort("10.9.7.1:7789")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.carried(); err != nil {
+		t.Errorf("with a rule for the source: %v", err)
+	}
+	if err := netlink.RuleDel(rule); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.carried(); err == nil || !strings.Contains(err.Error(), "no route to 10.9.7.1") {
+		t.Errorf("without it: %v", err)
+	}
 }
 
 // addLink makes one end of a pair with an address; the other end gives it a carrier.
