@@ -63,6 +63,8 @@
 //
 // # Limits
 //
-// Linux 6.8 or newer, privileged devices; tested on 6.12 and 7.x. Not served: zoned devices, integrity data, the
-// batch commands, unprivileged devices, shared-memory zero copy. Source of the rules: docs/ublk.md.
+// Linux 6.8 or newer, tested on 6.12 and 7.x. ErrTooOld refuses a driver that does not tell its features, which is one of
+// before 6.5; no feature tells 6.8 from what lies between, so that is not refused and may work. Devices are privileged. Not
+// served: zoned devices, integrity data, the batch commands, unprivileged devices, shared-memory zero copy. Source of the
+// rules: docs/ublk.md.
 package ublk

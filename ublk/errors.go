@@ -16,7 +16,7 @@ var (
 	ErrNoModule     = errors.New("the kernel module ublk_drv is not loaded (modprobe ublk_drv; some distributions keep it in an extra package)")
 	ErrNoControl    = errors.New("there is no /dev/ublk-control although ublk_drv is loaded (is devtmpfs mounted on /dev?)")
 	ErrPermission   = errors.New("no permission for ublk devices (root, or CAP_SYS_ADMIN, is needed)")
-	ErrTooOld       = errors.New("the ublk driver of this kernel is too old (Linux 6.8 is needed)")
+	ErrTooOld       = errors.New("the ublk driver of this kernel is too old (it is of before Linux 6.5; 6.8 is needed)")
 	ErrStuck        = errors.New("the ublk driver does not answer; its control lock may be wedged, which only a reboot cures")
 	ErrUnsupported  = errors.New("not supported by this kernel's ublk driver")
 	ErrBusy         = errors.New("the device is in use")

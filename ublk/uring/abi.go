@@ -30,10 +30,7 @@ const (
 
 // Bits of params.Features.
 const (
-	featSingleMmap = 1 << 0
-	featNoDrop     = 1 << 1
-	featExtArg     = 1 << 8
-	featNoIOWait   = 1 << 17
+	featNoIOWait = 1 << 17
 )
 
 // Operations of io_uring_register.

@@ -15,7 +15,7 @@ func (r *Ring) Cancel(t Token) {
 	r.Prep(Op{Code: OpAsyncCancel, FD: -1, Addr: uint64(t)}, nil, 0)
 }
 
-// CancelFile cancels every operation on f, as Cancel does. It needs Linux 5.19.
+// CancelFile cancels every operation on f, as Cancel does.
 func (r *Ring) CancelFile(f File) {
 	flags := cancelAll | cancelFD
 	if f.fixed {
@@ -24,7 +24,7 @@ func (r *Ring) CancelFile(f File) {
 	r.Prep(Op{Code: OpAsyncCancel, FD: f.n, OpFlags: flags}, nil, 0)
 }
 
-// CancelAll cancels every operation, the ring's own included, as Cancel does. It needs Linux 5.19.
+// CancelAll cancels every operation, the ring's own included, as Cancel does.
 func (r *Ring) CancelAll() {
 	r.Prep(cancelEverything, nil, 0)
 }

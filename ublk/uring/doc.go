@@ -32,6 +32,6 @@
 //
 // # Limits
 //
-// Linux 5.11 or newer; the flags of newer kernels are tried and left out one step at a time. An
+// Linux 5.19 or newer, which New finds out by trying; the flags of newer kernels are left out one step at a time. An
 // operation may not ask the kernel to skip its completion.
 package uring

@@ -20,7 +20,7 @@ type Config struct {
 	Mailbox     int // functions that Post holds; 0 means 1024
 
 	SQE128 bool // 128-byte entries, for commands with more than 16 bytes of payload
-	Plain  bool // none of the optional flags, as on an old kernel; for tests
+	Plain  bool // no flags but those of sizes; for tests
 }
 
 // A Ring is one io_uring. See the package comment for who may call what.
@@ -79,14 +79,9 @@ type scratch struct {
 // kernel's error.
 func New(cfg Config) (*Ring, error) {
 	cfg.fill()
-	fd, p, err := setup(cfg)
+	fd, p, err := setup(cfg, steps)
 	if err != nil {
 		return nil, err
-	}
-	const need = featSingleMmap | featNoDrop | featExtArg
-	if p.Features&need != need {
-		unix.Close(fd)
-		return nil, ErrTooOld
 	}
 	r := &Ring{fd: fd, enterFD: fd, flags: p.Flags, size: p.SQEntries, slots: newSlots(cfg.Slots)}
 	r.oneProc = runtime.GOMAXPROCS(0) == 1

@@ -352,3 +352,18 @@ func TestABusyRingSharesItsProcessor(t *testing.T) {
 	over.Store(true)
 	<-done
 }
+
+// A kernel that knows none of the flags is too old, and not asked for a ring that could not be closed.
+func TestAnOldKernelIsRefused(t *testing.T) {
+	const unknown = 1 << 31
+	cfg := Config{}
+	cfg.fill()
+	if fd, _, err := setup(cfg, []uint32{unknown, unknown | setupCoopTaskrun}); !errors.Is(err, ErrTooOld) {
+		t.Errorf("ring %d, %v", fd, err)
+	}
+	fd, p, err := setup(cfg, []uint32{unknown, setupSubmitAll})
+	if err != nil || p.Flags&setupSubmitAll == 0 {
+		t.Fatalf("with a flag that it knows: %#x, %v", p.Flags, err)
+	}
+	unix.Close(fd)
+}

@@ -15,38 +15,37 @@ import (
 var (
 	ErrMissing  = errors.New("this kernel has no io_uring")
 	ErrDisabled = errors.New("io_uring is switched off for this process (sysctl kernel.io_uring_disabled or a seccomp filter)")
-	ErrTooOld   = errors.New("io_uring of this kernel is too old (5.11 is needed)")
+	ErrTooOld   = errors.New("io_uring of this kernel is too old (5.19 is needed)")
 )
 
-// steps are the flags that are tried, best first; a kernel answers EINVAL to a flag it does not know.
+// steps are the flags that are tried, best first; a kernel answers EINVAL to a flag it does not know. One without
+// COOP_TASKRUN is older than 5.19 and cannot cancel everything either, which Close needs (docs/ublk.md 4.1).
 var steps = []uint32{
 	setupSubmitAll | setupSingleIssuer | setupDeferTaskrun | setupNoSQArray,
 	setupSubmitAll | setupSingleIssuer | setupDeferTaskrun,
 	setupSubmitAll | setupCoopTaskrun,
-	0,
 }
 
-// setup creates the kernel's ring with the best flags it takes, from step first on.
-func setup(cfg Config) (fd int, p params, err error) {
+// setup creates the kernel's ring with the first of the flags it takes.
+func setup(cfg Config, steps []uint32) (fd int, p params, err error) {
 	base := uint32(setupClamp | setupCQSize)
 	if cfg.SQE128 {
 		base |= setupSQE128
 	}
-	first := 0
 	if cfg.Plain {
-		first = len(steps) - 1
+		steps = []uint32{0}
 	}
-	for _, flags := range steps[first:] {
+	for _, flags := range steps {
 		p = params{Flags: base | flags, CQEntries: uint32(cfg.Completions)}
 		n, _, errno := unix.Syscall(sysSetup, uintptr(cfg.Entries), uintptr(unsafe.Pointer(&p)), 0)
 		if errno == 0 {
 			return int(n), p, nil
 		}
-		if err = setupError(errno); errno != unix.EINVAL {
-			break
+		if errno != unix.EINVAL {
+			return -1, p, setupError(errno)
 		}
 	}
-	return -1, p, err
+	return -1, p, fmt.Errorf("%w: %w", ErrTooOld, unix.EINVAL)
 }
 
 func setupError(errno unix.Errno) error {
