@@ -77,6 +77,28 @@ func modes(t *testing.T) []ublk.Mode {
 	return all
 }
 
+// ModeAuto becomes what Probe says, and the device works as that.
+func TestModeAuto(t *testing.T) {
+	h, err := ublk.Probe(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ublk.ModeCopy
+	if h.ZeroCopy() {
+		want = ublk.ModeZeroCopy
+	}
+	d, err := ublk.Create(bounded(t), ublk.Config{ID: ublk.AnyID, Mode: ublk.ModeAuto, Geometry: ublk.Geometry{Size: 1 << 20}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := d.Mode(); got != want || d.Config().Mode != want {
+		t.Errorf("ModeAuto is %v and %v, and Probe says %v", got, d.Config().Mode, want)
+	}
+	if err := d.Delete(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestMemoryDevice(t *testing.T) {
 	ublktest.Run(t, ublktest.Subject{
 		Modes: modes(t), Discard: true,
@@ -162,7 +184,11 @@ func serve(arg string) error {
 		ID: job.ID, Depth: 16, MaxIO: 64 << 10, Mode: job.Mode, Recovery: ublk.RecoverReissue, Owner: testOwner,
 		Geometry: ublk.Geometry{Size: 16 << 20, Volatile: true},
 	}
-	f, err := os.OpenFile(job.File, os.O_RDWR|unix.O_DIRECT, 0)
+	flags := os.O_RDWR | unix.O_DIRECT
+	if job.Mode == ublk.ModeUserCopy {
+		flags = os.O_RDWR // its bytes lie anywhere in memory
+	}
+	f, err := os.OpenFile(job.File, flags, 0)
 	if err != nil {
 		return err
 	}
@@ -176,7 +202,10 @@ func serve(arg string) error {
 		return err
 	}
 	_, err = ublk.ListenAndServe(ctx, d, func(_ int, ring *uring.Ring) (ublk.Handler, error) {
-		h := ublktest.NewFile(ring, int(f.Fd()), d.Config().Depth)
+		var h ublk.Handler = ublktest.NewFile(ring, int(f.Fd()), d.Config().Depth)
+		if job.Mode == ublk.ModeUserCopy { // File moves data by operations that this mode has not
+			h = ublk.NewBlocking(flushableFile{f}, 4)
+		}
 		writes := 0
 		return ublk.HandlerFunc(func(r *ublk.Request) {
 			if r.Op == ublk.OpWrite {
@@ -207,9 +236,6 @@ func command(t *testing.T, job serverJob) *exec.Cmd {
 // Applications see a pause and no error while the server is killed under load and another one takes over.
 func TestRecovery(t *testing.T) {
 	for i, mode := range modes(t) {
-		if mode == ublk.ModeUserCopy {
-			continue
-		}
 		t.Run(mode.String(), func(t *testing.T) {
 			f := backingFile(t, 16<<20)
 			ublktest.Recovery(t, 20+i, 4, ublktest.Server{Command: func(id int, again, hold bool) *exec.Cmd {
