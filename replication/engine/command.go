@@ -263,7 +263,6 @@ func (e *Engine) newCurrentUUID(id uint64, v *volume, clear bool) {
 		}
 		e.writeSuper(v, lazyPages, func(e *Engine, err Errno) {
 			if err != OK {
-				e.metaFailed(v, err)
 				e.reply_(id, &DiskError{Vol: v.number, What: "metadata cannot be written", Errno: err})
 				return
 			}

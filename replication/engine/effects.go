@@ -183,9 +183,6 @@ func (e *Engine) commit(v *volume) {
 	}
 	e.writeSuper(v, pages, func(e *Engine, err Errno) {
 		v.committing--
-		if err != OK {
-			e.metaFailed(v, err)
-		}
 		e.runEffects(v)
 		release()
 	})
@@ -271,7 +268,7 @@ func (e *Engine) do(v *volume, q queuedEffect) {
 // finishFullSync writes the bitmap that was set as a whole, and only then takes
 // the mark off that makes it void (metadata 3.4).
 func (e *Engine) finishFullSync(v *volume) {
-	if !v.fullSync || !v.attached || v.fullSyncing {
+	if !v.fullSync || !v.attached || v.state.Disk.Gone() || v.fullSyncing {
 		return
 	}
 	v.fullSyncing = true
@@ -285,9 +282,6 @@ func (e *Engine) finishFullSync(v *volume) {
 
 func (e *Engine) fullSyncDone(v *volume, err Errno) {
 	v.fullSyncing = false
-	if err != OK {
-		e.metaFailed(v, err)
-	}
 	if v.state.Conn.StartingSync() {
 		e.step(v, sm.BitsSet{Failed: err != OK}, "the whole bitmap is set")
 	}

@@ -48,7 +48,11 @@ func (e *Engine) diskIdle(v *volume) {
 	}
 	if !v.pagesReleased {
 		v.pagesReleased = true
-		e.writePages(v, changedPages, func(e *Engine, err Errno) {})
+		e.writePages(v, changedPages, func(e *Engine, err Errno) {
+			if err != OK {
+				e.queueMeta(v, &metaJob{kind: metaVoid}) // the next attach must not trust the bitmap (metadata 8.9)
+			}
+		})
 		e.diskIdle(v)
 		return
 	}

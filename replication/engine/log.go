@@ -75,14 +75,10 @@ func (e *Engine) writeLog(v *volume) {
 // logWritten lets the writes of the transaction go. If it did not reach the
 // disk, the disk is given up, and they go on without it.
 func (e *Engine) logWritten(v *volume, err Errno) {
-	if err != OK {
-		e.metaFailed(v, err)
-	} else {
+	var held *bitmap.ActivityLog
+	if err == OK {
 		v.al.Commit()
-	}
-	held := v.al
-	if err != OK {
-		held = nil
+		held = v.al
 	}
 	for _, u := range v.staged.takeAll() {
 		u.logHot(e, held)

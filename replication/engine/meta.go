@@ -17,6 +17,7 @@ const (
 	metaLog                   // one block of the activity log
 	metaSuper                 // the superblock
 	metaRing                  // a whole ring of INIT blocks
+	metaVoid                  // the superblock as it is, marked FULL_SYNC: its bitmap is void
 )
 
 // metaJob is one durable step of a volume's metadata. Its stages follow each
@@ -26,6 +27,9 @@ const (
 // What metadata forgets, a cleared bit, an evicted extent, the role of Primary,
 // it forgets because the data is on the disk: so the disk's cache is flushed
 // before, if anything was written since.
+//
+// A job that fails gives the disk up, whoever waits for it: what is known of the
+// disk cannot be remembered there any more.
 type metaJob struct {
 	kind    metaKind
 	covered bool // the data was flushed for this step
@@ -39,11 +43,15 @@ type metaJob struct {
 	swept  bool   // the pages were written because the superblock drops PRIMARY_IND
 	chunk  DiskIO // pages that are encoded, and wait for the data that they speak of
 	cursor int
+	runs   []pageRun // pages that were encoded: they count as written
 	ring   uint32
 	busy   int
 	err    Errno
 	stage  metaStage
 }
+
+// pageRun are the pages [first, end) of the bitmap.
+type pageRun struct{ first, end int }
 
 // pageChoice says which pages of the bitmap a job writes first.
 type pageChoice uint8
@@ -184,6 +192,7 @@ func (e *Engine) nextPages(v *volume, j *metaJob) bool {
 		n++
 	}
 	j.cursor = first + n
+	j.runs = append(j.runs, pageRun{first, first + n})
 	size := (n-1)*PageSize + v.layout.BitmapPageLen(first+n-1)
 	v.bmWrites += int64(n)
 	j.chunk = DiskIO{Op: DiskWrite, Off: v.layout.BitmapPageOffset(first), Len: int64(size), Data: m.chunk[:size]}
@@ -240,6 +249,9 @@ func (e *Engine) nextRecord(v *volume, j *metaJob) bool {
 		m.next++
 	case metaSuper:
 		v.fillSuper()
+		v.super.Encode(m.record)
+	case metaVoid:
+		v.super.Flags |= metadata.FullSync
 		v.super.Encode(m.record)
 	case metaRing:
 		metadata.EncodeInit(m.record)
@@ -306,6 +318,15 @@ func (d *metaIODone) ioDone(e *Engine, err Errno) {
 	e.metaStep(d.v, d.j)
 }
 
+// unwritePages takes back that the pages of a job that failed are on the disk.
+func (v *volume) unwritePages(j *metaJob) {
+	for _, r := range j.runs {
+		for p := r.first; p < min(r.end, v.bm.Pages()); p++ {
+			v.bm.MarkUnwritten(p)
+		}
+	}
+}
+
 // metaEnd reports the job and starts the next one.
 func (e *Engine) metaEnd(v *volume, j *metaJob) {
 	m := &v.meta
@@ -314,6 +335,10 @@ func (e *Engine) metaEnd(v *volume, j *metaJob) {
 		j.err = ENODEV
 	}
 	m.durable = max(m.durable, j.ticket)
+	if j.err != OK {
+		v.unwritePages(j)
+		e.metaFailed(v, j.err)
+	}
 	if j.then != nil {
 		j.then(e, j.err)
 	}

@@ -118,11 +118,9 @@ func (e *Engine) saveTarget(v *volume) {
 	v.resync.saving = true
 	e.writePages(v, changedPages, func(e *Engine, err Errno) {
 		v.resync.saving = false
-		if err != OK {
-			e.metaFailed(v, err)
-			return
+		if err == OK {
+			e.pumpResync(v)
 		}
-		e.pumpResync(v)
 	})
 }
 
@@ -148,11 +146,7 @@ func (e *Engine) stopResync(v *volume) {
 		}
 	}
 	r.active, r.inFlight, r.fencing = false, 0, false
-	e.writePages(v, lazyPages, func(e *Engine, err Errno) {
-		if err != OK {
-			e.metaFailed(v, err)
-		}
-	})
+	e.writePages(v, lazyPages, nil)
 }
 
 // rate is the limit in bytes per second.

@@ -30,9 +30,6 @@ func (e *Engine) startGenerationFor(p *peerReq) (wait bool) {
 	e.notice(v, Info, "new data generation "+v.uuids.String()+": the peer writes, and has no disk")
 	e.writeSuper(v, noPages, func(e *Engine, err Errno) {
 		v.startingGeneration = false
-		if err != OK {
-			e.metaFailed(v, err)
-		}
 		e.sendUUIDs(v, false)
 		for v.parked.len() > 0 {
 			e.useLog(v, v.parked.pop())

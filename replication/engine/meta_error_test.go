@@ -1,0 +1,77 @@
+package engine
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/urbd/urbd/replication/metadata"
+)
+
+// inSync brings the pair up with equal disks and a as Primary.
+func (p *pair) inSync() {
+	p.t.Helper()
+	p.up()
+	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
+	p.must(p.a, Promote{})
+	p.settle(time.Second)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+}
+
+// failPages lets the first n writes of bitmap pages fail on a node.
+func (n *node) failPages(times int) {
+	l := n.e.vols[0].layout
+	n.fail = func(io DiskIO) Errno {
+		if times > 0 && io.Meta && io.Op == DiskWrite && io.Off >= l.Bitmap && io.Off < l.Bitmap+l.BitmapSize {
+			times--
+			return EIO
+		}
+		return OK
+	}
+}
+
+// loseWrite lets a write at 1 MiB end on a alone: it was sent, and then the link fails.
+func (p *pair) loseWrite() {
+	p.t.Helper()
+	p.b.mute = [2]bool{true, true}
+	w := &Request{Op: OpWrite, Off: 1 << 20, Len: 4096, Data: bytes.Repeat([]byte{7}, 4096)}
+	p.a.e.Submit(p.now, w)
+	p.settle(0)
+	p.b.wire = [2][]byte{}
+	p.b.conn = ""
+	p.b.e.ConnDown(p.now, BrokenPipe, nil)
+	p.a.e.ConnDown(p.now, NetworkFailure, nil)
+	for p.work(p.a) {
+	}
+	if !p.a.done[w] || w.Err != OK {
+		p.t.Fatalf("the write: done %v errno %d\n%s", p.a.done[w], w.Err, p.story())
+	}
+}
+
+// A page that does not reach the disk when the peer is lost costs the disk, and
+// is written again before it is let go.
+func TestMetaLostPage(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	l := p.a.e.vols[0].layout
+	p.a.failPages(1)
+	p.loseWrite()
+	p.want(p.a, "Primary/Unknown WFConnection Diskless/DUnknown")
+	if page := p.a.disk[l.Bitmap:][:l.BitmapSize]; bytes.Count(page, []byte{0}) == len(page) {
+		t.Fatal("nothing on the disk says what the peer lacks")
+	}
+}
+
+// When no page can be written at all, the superblock says that the bitmap is void.
+func TestMetaVoidBitmap(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	l := p.a.e.vols[0].layout
+	p.a.failPages(1 << 30)
+	p.loseWrite()
+	p.want(p.a, "Primary/Unknown WFConnection Diskless/DUnknown")
+	sb, err := metadata.DecodeSuperblock(p.a.disk[l.Superblock:][:PageSize])
+	if err != nil || !sb.Flags.Has(metadata.FullSync) {
+		t.Fatalf("superblock: %v, flags %v: the bitmap on the disk would be trusted", err, sb.Flags)
+	}
+}
