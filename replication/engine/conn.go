@@ -253,6 +253,7 @@ func (e *Engine) ConnClosed(now Instant) {
 		c.queue[i].drop(e)
 		c.recv[i].reset(e)
 	}
+	e.loseRemoteReads()
 	e.closingAdvances()
 }
 

@@ -166,7 +166,7 @@ func (e *Engine) blockAck(v *volume, cmd wire.Cmd, p wire.BlockAck) error {
 	switch {
 	case cmd == wire.CmdNegDReply:
 		rd := e.remoteReadOf(v, p.BlockID, p.Sector)
-		if rd == nil {
+		if rd == nil || rd == e.conn.receiving() {
 			return protocolErrorf("P_NEG_DREPLY for sector %d answers no read", p.Sector)
 		}
 		e.remoteReadEnds(rd, EIO)

@@ -119,11 +119,16 @@ func (e *Engine) remoteReadEnds(rd *remoteRead, err Errno) {
 	e.readDone(v, r, err)
 }
 
+// receiving is the read whose answer is coming in, or nil. Its memory is the
+// owner's to receive into until the socket is closed.
+func (c *conn) receiving() *remoteRead { return c.recv[DataSock].block.read }
+
 // loseRemoteReads tries the reads that the peer owes us elsewhere: locally if
-// that has become possible, else they fail.
+// that has become possible, else they fail. The one that is coming in waits until
+// the socket is closed.
 func (e *Engine) loseRemoteReads() {
 	for _, rd := range e.conn.remoteReads {
-		if rd.req == nil {
+		if rd.req == nil || rd == e.conn.receiving() {
 			continue
 		}
 		v, r := rd.vol, rd.req
