@@ -215,6 +215,21 @@ func TestMergerRefuses(t *testing.T) {
 	}
 }
 
+// A device that is resized in the middle of a transfer ends it.
+func TestMergerOfResized(t *testing.T) {
+	for _, size := range []int64{4096, 2 << 20} {
+		b := New(1 << 20)
+		m := NewMerger(b)
+		b.Resize(size, false)
+		for _, step := range []func([]byte) (bool, error){m.Plain, m.Compressed} {
+			var de *DecodeError
+			if _, err := step(append([]byte{2}, make([]byte, 31)...)); !errors.As(err, &de) {
+				t.Fatalf("resized to %d: error %v, want a *DecodeError", size, err)
+			}
+		}
+	}
+}
+
 // FuzzMerger feeds anything as a series of packets: no panic, no bit outside
 // the device, and a transfer that ends was consistent to its end.
 func FuzzMerger(f *testing.F) {

@@ -23,7 +23,8 @@ type Merger struct {
 	done bool
 }
 
-// NewMerger starts to receive a bitmap of as many bits as b has.
+// NewMerger starts to receive a bitmap of as many bits as b has. Once b is
+// resized, the transfer cannot go on: every further payload is refused.
 func NewMerger(b *Bitmap) *Merger {
 	return &Merger{b: b, at: cursor{bits: b.bits}}
 }
@@ -32,8 +33,11 @@ func NewMerger(b *Bitmap) *Merger {
 // of the transfer, the empty one. The error is a *DecodeError.
 func (m *Merger) Plain(p []byte) (done bool, err error) {
 	const packet = "P_BITMAP"
-	if m.done {
+	switch {
+	case m.done:
 		return true, &DecodeError{packet, "packet after the end of the bitmap"}
+	case m.b.bits != m.at.bits:
+		return false, &DecodeError{packet, "the device was resized during the exchange"}
 	}
 	want := min(m.at.words(), wordsPerPayload) * 8
 	if int64(len(p)) != want {
@@ -59,6 +63,8 @@ func (m *Merger) Compressed(p []byte) (done bool, err error) {
 	switch {
 	case m.done:
 		return bad("packet after the end of the bitmap")
+	case m.b.bits != m.at.bits:
+		return bad("the device was resized during the exchange")
 	case len(p) < 2 || len(p) > MaxPayload:
 		return bad("payload of %d bytes, expected 2 to %d", len(p), MaxPayload)
 	case p[0]&codeMask != codeRLE:

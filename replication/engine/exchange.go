@@ -3,6 +3,7 @@ package engine
 import (
 	"github.com/urbd/urbd/bitmap"
 	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // exchangeAhead is how much of a bitmap may wait in the send queue, in bytes.
@@ -57,10 +58,15 @@ func (e *Engine) sendBitmap(v *volume) {
 	}
 }
 
-// bitmapPacket merges a packet of the peer's bitmap.
+// bitmapPacket merges a packet of the peer's bitmap. One that comes when none is exchanged is
+// dropped: the exchange was given up here, because a disk has gone, and the peer
+// does not know it yet.
 func (e *Engine) bitmapPacket(v *volume, h wire.Header, body []byte) (err error) {
 	if v.bm == nil {
 		return protocolErrorf("a bitmap for volume %d, which has no disk here", v.number)
+	}
+	if c := v.state.Conn; c != sm.WFBitMapS && c != sm.WFBitMapT {
+		return nil
 	}
 	x := &v.exchange
 	if x.merger == nil {
