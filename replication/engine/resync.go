@@ -335,12 +335,12 @@ func (f *syncFlush) ioDone(e *Engine, err Errno) {
 func (e *Engine) fenceResync(v *volume) {
 	e.fence(func(e *Engine) {
 		r := &v.resync
-		if !r.active || !r.fencing || v.state.Conn != statemachine.SyncTarget {
+		if !r.active || !r.fencing {
 			return
 		}
 		r.fencing = false
-		if v.bm.Count() > r.failed {
-			return // an application's write has failed meanwhile
+		if v.state.Conn != statemachine.SyncTarget || v.bm.Count() > r.failed {
+			return // it was paused, or an application's write has failed meanwhile
 		}
 		e.resyncDone(v)
 	})

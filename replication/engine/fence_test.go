@@ -1,0 +1,32 @@
+package engine
+
+import (
+	"bytes"
+	"testing"
+	"time"
+)
+
+// A pause while the Target waits for the last answer of the Source does not keep
+// the resync from ending afterwards.
+func TestFencePaused(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{Force: true})
+	p.settle(time.Second)
+	p.write(p.a, 1<<20, bytes.Repeat([]byte{1}, 64<<10))
+	p.b.mute[MetaSock] = true // the answer to the last ping is under way
+	p.b.e.Command(p.now, 100, Connect{})
+	p.settle(300 * time.Millisecond) // less than a ping may take
+	if !p.b.e.vols[0].resync.fencing {
+		t.Fatalf("the Target does not wait for the Source\n%s", p.story())
+	}
+	p.b.e.Command(p.now, 101, PauseSync{On: true})
+	p.settle(0)
+	p.b.mute[MetaSock] = false
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Primary PausedSyncT Inconsistent/UpToDate user_isp")
+	p.must(p.b, PauseSync{On: false})
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Primary Connected UpToDate/UpToDate")
+	p.equal()
+}
