@@ -113,7 +113,8 @@ func (e *Engine) closeEpoch() {
 	s.open.push(epoch{serial: s.current})
 }
 
-// barrierAck settles the oldest epoch.
+// barrierAck settles the oldest epoch. One that must not come leaves the epoch as
+// it is: its writes end with the connection.
 func (e *Engine) barrierAck(p wire.BarrierAck) error {
 	s := &e.conn.epochs
 	ep := *s.open.front()
@@ -121,16 +122,14 @@ func (e *Engine) barrierAck(p wire.BarrierAck) error {
 		return protocolErrorf("barrier ack %d for %d writes, expected barrier %d for %d",
 			p.Number, p.SetSize, uint32(ep.serial), ep.count)
 	}
+	if e.cfg.Net.Protocol == ProtocolC && ep.waits() {
+		return protocolErrorf("barrier ack %d before the ack of a write at %d", p.Number, ep.unacked.off)
+	}
 	s.open.pop()
 	s.settled = ep.serial + 1
 	for w := ep.first; w != nil; {
 		next := w.next
-		if e.cfg.Net.Protocol != ProtocolC && !w.acked {
-			w.acked = true
-		}
-		if !w.acked && w.req != nil {
-			return protocolErrorf("barrier ack %d before the ack of a write at %d", p.Number, w.off)
-		}
+		w.acked = true
 		w.peerOK = w.peerOK || e.cfg.Net.Protocol != ProtocolC && !w.refused
 		w.settled = true
 		w.advance(e)
