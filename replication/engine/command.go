@@ -30,27 +30,27 @@ func (e *Engine) Command(now Instant, id uint64, c Command) {
 	case Attach:
 		e.startAttach(id, c)
 	case Detach:
-		e.order(id, "detach", sm.Detach{Force: c.Force}, e.volume(c.Vol), (*volume).detached)
+		e.orderVolume(id, "detach", sm.Detach{Force: c.Force}, c.Vol, (*volume).detached)
 	case Connect:
-		if e.order(id, "connect", sm.Connect{DiscardMyData: c.DiscardMyData}, nil, nil).err == nil {
+		if e.order(id, "connect", sm.Connect{DiscardMyData: c.DiscardMyData}, e.vols, nil).err == nil {
 			e.conn.discardMyData = c.DiscardMyData
 		}
 	case Disconnect:
 		e.disconnect(id, c.Force)
 	case Promote:
-		e.order(id, "primary", sm.Promote{Force: c.Force}, nil, nil)
+		e.order(id, "primary", sm.Promote{Force: c.Force}, e.vols, nil)
 	case Demote:
 		e.demote(id)
 	case Invalidate:
-		e.order(id, "invalidate", sm.Invalidate{}, e.volume(c.Vol), nil)
+		e.orderVolume(id, "invalidate", sm.Invalidate{}, c.Vol, nil)
 	case InvalidateRemote:
-		e.order(id, "invalidate-remote", sm.InvalidateRemote{}, e.volume(c.Vol), nil)
+		e.orderVolume(id, "invalidate-remote", sm.InvalidateRemote{}, c.Vol, nil)
 	case PauseSync:
-		e.order(id, "pause-sync", sm.Pause{On: c.On}, e.volume(c.Vol), nil)
+		e.orderVolume(id, "pause-sync", sm.Pause{On: c.On}, c.Vol, nil)
 	case NewCurrentUUID:
 		e.newCurrentUUID(id, e.volume(c.Vol), c.ClearBitmap)
 	case Down:
-		e.order(id, "down", nil, nil, nil)
+		e.order(id, "down", nil, e.vols, nil)
 	default:
 		e.reply_(id, fmt.Errorf("unknown command %T", c))
 	}
@@ -59,12 +59,19 @@ func (e *Engine) Command(now Instant, id uint64, c Command) {
 
 func (v *volume) detached() bool { return v.state.Disk == sm.Diskless }
 
-// order queues a command for one volume, or for all if v is nil. What refuses it at once is in its err.
-func (e *Engine) order(id uint64, name string, ev sm.Event, v *volume, done func(*volume) bool) *command {
-	cmd := &command{id: id, name: name, ev: ev, vols: e.vols}
-	if v != nil {
-		cmd.vols = []*volume{v}
+// orderVolume queues a command for one volume.
+func (e *Engine) orderVolume(id uint64, name string, ev sm.Event, number int, done func(*volume) bool) {
+	v := e.volume(number)
+	if v == nil {
+		e.reply_(id, fmt.Errorf("there is no volume %d", number))
+		return
 	}
+	e.order(id, name, ev, []*volume{v}, done)
+}
+
+// order queues a command. What refuses it at once is in its err.
+func (e *Engine) order(id uint64, name string, ev sm.Event, vols []*volume, done func(*volume) bool) *command {
+	cmd := &command{id: id, name: name, ev: ev, vols: vols}
 	switch {
 	case name == "down":
 		cmd.done = (&downing{cmd: cmd}).advance
