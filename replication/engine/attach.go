@@ -22,7 +22,7 @@ type attaching struct {
 	at    int64 // bytes of the ring, or page of the bitmap, that were read
 	size  int64 // bytes, of the device that the metadata tells of
 	next  func(e *Engine)
-	ready bool // everything is read and written; waits for a handshake to end
+	ready bool // everything is read and written; waits for the volume's handshake to end
 	got   metadata.Attached
 }
 
@@ -235,7 +235,7 @@ func (a *attaching) finish(e *Engine, err Errno) {
 
 func (a *attaching) use(e *Engine) {
 	v := a.v
-	if a.ready = e.rules(v).Handshaking; a.ready {
+	if a.ready = v.state.Conn == statemachine.WFReportParams; a.ready {
 		return
 	}
 	if v.staleForPrimary() && !v.state.Conn.Established() {

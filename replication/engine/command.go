@@ -306,9 +306,7 @@ func (d *downing) advance(e *Engine) bool {
 			if !e.quiet() {
 				return false
 			}
-			for _, v := range e.vols {
-				e.step(v, sm.Demote{}, "down")
-			}
+			d.demote(e)
 			d.stage++
 		case 2:
 			if !settledAll(e.vols) {
@@ -326,6 +324,15 @@ func (d *downing) advance(e *Engine) bool {
 				}
 				return false
 			}
+			if !e.quiet() {
+				return false
+			}
+			d.demote(e) // those that could not be, because of a handshake
+			d.stage++
+		case 4:
+			if !settledAll(e.vols) {
+				return false
+			}
 			for _, v := range e.vols {
 				if v.state.Disk != sm.Diskless {
 					e.step(v, sm.Detach{Force: v.state.Disk == sm.Attaching}, "down")
@@ -340,6 +347,12 @@ func (d *downing) advance(e *Engine) bool {
 			}
 			return true
 		}
+	}
+}
+
+func (d *downing) demote(e *Engine) {
+	for _, v := range e.vols {
+		e.step(v, sm.Demote{}, "down")
 	}
 }
 

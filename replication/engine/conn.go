@@ -265,7 +265,7 @@ func (e *Engine) closingAdvances() {
 	}
 	c.phase = connNone
 	e.stepAll(sm.Cleaned{}, "cleanup finished")
-	e.commandsAdvance()
+	e.turnStates()
 }
 
 // heard notes that the peer is alive.

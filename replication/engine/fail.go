@@ -26,8 +26,13 @@ func (e *Engine) diskFailed(v *volume, what string, err Errno) {
 }
 
 // releaseDisk lets the disk go: what is known is written if that is possible,
-// and when nothing is in flight on it any more, it is given back.
+// and when nothing is in flight on it any more, it is given back. An attach that
+// waits for a handshake is over.
 func (e *Engine) releaseDisk(v *volume) {
+	if a := v.attach; a != nil && a.ready {
+		a.fail(e, a.givenUp())
+		return
+	}
 	if v.releasing {
 		return
 	}

@@ -236,18 +236,18 @@ func handshakeCause(d sm.Decision) string {
 	return "handshake: resync from the peer"
 }
 
-// introduced ends the handshake when every volume has left WFReportParams.
+// introduced ends the handshake of a volume; that of the connection ends when every
+// volume has left WFReportParams. One that the peer does not have never does.
 func (e *Engine) introduced() {
+	handshaking := false
 	for _, v := range e.vols {
-		if v.state.Conn == sm.WFReportParams {
-			return
-		}
+		handshaking = handshaking || v.state.Conn == sm.WFReportParams
 	}
-	e.conn.discardMyData = false
+	e.conn.discardMyData = e.conn.discardMyData && handshaking
 	e.turnStates()
 }
 
-// turnStates goes on with what had to wait for the handshake.
+// turnStates goes on with what had to wait for a handshake to end, well or not.
 func (e *Engine) turnStates() {
 	for _, v := range e.vols {
 		if v.attach != nil && v.attach.ready {
