@@ -45,6 +45,8 @@ type conn struct {
 	pings   uint64  // sent
 	pongs   uint64  // answers to them, which come in their order
 	fences  []fence
+
+	bitmapAt Instant // a packet of any volume's bitmap was queued, or came
 }
 
 // fence is what goes on when the peer has answered a certain ping.

@@ -80,7 +80,6 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 	e.emit(StateChange{Vol: v.number, From: old.String(), To: v.state.String(), Cause: cause, Level: level})
 	if v.state.Conn != old.Conn {
 		v.since = e.now
-		v.exchange.progress = e.now
 		if !v.state.Conn.BitmapExchange() {
 			v.exchange.reset()
 		}

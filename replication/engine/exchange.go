@@ -12,19 +12,18 @@ const exchangeAhead = 256 << 10
 // exchange is the bitmap exchange of one volume. The Source sends first, the
 // Target merges and sends the union back (wire 10.2).
 type exchange struct {
-	sender   *bitmap.Sender
-	merger   *bitmap.Merger
-	wanted   bool    // the own bitmap is to be sent as soon as no write is in flight
-	ownSent  bool    // in this state
-	peerGot  bool    // the peer's arrived whole, in this state
-	progress Instant // of the exchange, for its time limit
+	sender  *bitmap.Sender
+	merger  *bitmap.Merger
+	wanted  bool // the own bitmap is to be sent as soon as no write is in flight
+	ownSent bool // in this state
+	peerGot bool // the peer's arrived whole, in this state
 }
 
 func (x *exchange) reset() { *x = exchange{} }
 
 // wantBitmap sends the whole bitmap when nothing is in flight that may still change it.
 func (e *Engine) wantBitmap(v *volume) {
-	v.exchange.wanted, v.exchange.progress = true, e.now
+	v.exchange.wanted, e.conn.bitmapAt = true, e.now
 	e.startBitmap(v)
 }
 
@@ -50,7 +49,7 @@ func (e *Engine) sendBitmap(v *volume) {
 		}
 		q.packet(cmd, v.number, n)
 		q.heads = append(q.heads, buf[:n]...)
-		x.progress = e.now
+		e.conn.bitmapAt = e.now
 		if done {
 			x.sender = nil
 			e.bitmapSent(v)
@@ -72,7 +71,7 @@ func (e *Engine) bitmapPacket(v *volume, h wire.Header, body []byte) (err error)
 	if x.merger == nil {
 		x.merger = bitmap.NewMerger(v.bm)
 	}
-	x.progress = e.now
+	e.conn.bitmapAt = e.now
 	done := false
 	if h.Cmd == wire.CmdBitmap {
 		done, err = x.merger.Plain(body)

@@ -96,12 +96,14 @@ func (e *Engine) oldestWrite() Instant {
 	return 0
 }
 
-// oldestExchange is when a bitmap exchange made its last progress, 0 if none runs.
+// oldestExchange is when a bitmap exchange made its last progress, 0 if none runs. The
+// volumes share the socket, and one bitmap may go before the other: the
+// progress of one is that of all.
 func (e *Engine) oldestExchange() Instant {
 	at := Instant(0)
 	for _, v := range e.vols {
-		if v.state.Conn.BitmapExchange() && (at == 0 || v.exchange.progress < at) {
-			at = max(v.exchange.progress, 1)
+		if t := max(v.since, e.conn.bitmapAt, 1); v.state.Conn.BitmapExchange() && (at == 0 || t < at) {
+			at = t
 		}
 	}
 	return at
