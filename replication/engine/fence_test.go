@@ -30,3 +30,32 @@ func TestFencePaused(t *testing.T) {
 	p.want(p.b, "Secondary/Primary Connected UpToDate/UpToDate")
 	p.equal()
 }
+
+// What a former resync waited for, in the same connection, does not end the next one:
+// the flush of that one is not done yet.
+func TestFenceOfFormerResync(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{Force: true})
+	p.settle(time.Second)
+	p.write(p.a, 1<<20, bytes.Repeat([]byte{1}, 64<<10))
+	p.b.mute[MetaSock] = true
+	p.b.e.Command(p.now, 100, Connect{})
+	p.settle(200 * time.Millisecond)
+	p.b.e.Command(p.now, 101, Detach{Force: true})
+	p.settle(0)
+	p.b.e.Command(p.now, 102, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20, Flush: true})
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskFlush && p.b.e.vols[0].resync.fencing }
+	p.settle(0)
+	p.want(p.b, "Secondary/Primary SyncTarget Inconsistent/UpToDate")
+	if len(p.b.held) != 1 {
+		t.Fatalf("%d flushes are held\n%s", len(p.b.held), p.story())
+	}
+	p.b.mute[MetaSock] = false
+	p.settle(0)
+	p.want(p.b, "Secondary/Primary SyncTarget Inconsistent/UpToDate")
+	p.b.release()
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Primary Connected UpToDate/UpToDate")
+	p.equal()
+}

@@ -21,6 +21,7 @@ const (
 // resync is the bookkeeping of a resync, on either side. The Target asks for
 // what is marked, block by block; the Source answers (wire 12).
 type resync struct {
+	run     uint64 // counts resyncs: what one has waited for says nothing of the next
 	active  bool
 	paused  bool
 	total   int64 // blocks that were marked at the start
@@ -77,7 +78,7 @@ func (b *bucket) refill(now Instant, rate int64) {
 
 // startResync takes the number of marked blocks as the total.
 func (e *Engine) startResync(v *volume, paused bool) {
-	v.resync = resync{active: true, total: v.bm.Count(), started: e.now, asks: v.resync.asks, serving: v.resync.serving, served: v.resync.served, lazyAt: e.now + lazyInterval}
+	v.resync = resync{run: v.resync.run + 1, active: true, total: v.bm.Count(), started: e.now, asks: v.resync.asks, serving: v.resync.serving, served: v.resync.served, lazyAt: e.now + lazyInterval}
 	v.resync.marks[0] = mark{e.now, v.bm.Count()}
 	v.resync.marks[1] = v.resync.marks[0]
 	if v.resync.asks == nil {
@@ -309,14 +310,14 @@ func (e *Engine) flushSynced(v *volume) {
 		return
 	}
 	e.conn.peerBusy++
-	f := &syncFlush{vol: v, link: e.conn.generation}
+	f := &syncFlush{vol: v, link: e.conn.generation, run: v.resync.run}
 	f.covers = e.flushDisk(v, f)
 }
 
 type syncFlush struct {
-	vol    *volume
-	link   uint64
-	covers uint64
+	vol       *volume
+	link, run uint64
+	covers    uint64
 }
 
 func (f *syncFlush) ioDone(e *Engine, err Errno) {
@@ -326,16 +327,20 @@ func (f *syncFlush) ioDone(e *Engine, err Errno) {
 	}
 	if err != OK {
 		e.flushFailed(f.vol, err)
-	} else if f.link == e.conn.generation && e.conn.up() && f.vol.resync.fencing {
+	} else if f.link == e.conn.generation && e.conn.up() && f.vol.resync.waitsIn(f.run) {
 		e.fenceResync(f.vol)
 	}
 	e.closingAdvances()
 }
 
+// waitsIn tells whether it is the resync of that number which waits for its end.
+func (r *resync) waitsIn(run uint64) bool { return r.active && r.fencing && r.run == run }
+
 func (e *Engine) fenceResync(v *volume) {
+	run := v.resync.run
 	e.fence(func(e *Engine) {
 		r := &v.resync
-		if !r.active || !r.fencing {
+		if !r.waitsIn(run) {
 			return
 		}
 		r.fencing = false
