@@ -158,7 +158,7 @@ func (e *Engine) loseEpochs() {
 	s := &e.conn.epochs
 	lost := s.open.takeAll()
 	for _, f := range e.flushes {
-		f.lost = f.serial > s.settled
+		f.lost = f.lost || f.serial > s.settled
 	}
 	for _, ep := range lost {
 		for w := ep.first; w != nil; w = w.next {

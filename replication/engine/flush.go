@@ -29,7 +29,8 @@ func (e *Engine) flushDisk(v *volume, owner ioOwner) (covers uint64) {
 func (v *volume) flushed(covers uint64) { v.cache.safe = max(v.cache.safe, covers) }
 
 // flushReq is a FLUSH of the application: everything answered before it is
-// durable here, and with protocol C on the peer, when it is answered.
+// durable here, and with protocol C on the peer, when it is answered; on the peer
+// with all protocols if this disk is not the good one.
 type flushReq struct {
 	vol    *volume
 	req    *Request
@@ -49,12 +50,8 @@ func (e *Engine) startFlush(v *volume, r *Request) {
 	e.freeFlushes = e.freeFlushes[:last]
 	*f = flushReq{vol: v, req: r}
 	v.activeWrites++
-	if (e.cfg.Net.Protocol == ProtocolC || !v.state.ReadsLocally()) && e.conn.up() {
-		e.closeEpoch()
-		f.serial = e.conn.epochs.current
-		if f.serial > e.conn.epochs.settled {
-			e.unplug(v)
-		}
+	if e.cfg.Net.Protocol == ProtocolC || !v.state.ReadsLocally() {
+		f.askPeer(e)
 	}
 	e.flushes = append(e.flushes, f)
 	if v.usable() && v.flush && !v.cfg.Disk.NoFlush {
@@ -63,6 +60,18 @@ func (e *Engine) startFlush(v *volume, r *Request) {
 		return
 	}
 	e.flushesAdvance()
+}
+
+// askPeer has the flush wait until the peer has confirmed everything that it was sent.
+func (f *flushReq) askPeer(e *Engine) {
+	if !e.conn.up() {
+		return
+	}
+	e.closeEpoch()
+	f.serial = e.conn.epochs.current
+	if f.serial > e.conn.epochs.settled {
+		e.unplug(f.vol)
+	}
 }
 
 // unplug asks the peer to confirm epochs without waiting for more to come.
@@ -76,6 +85,9 @@ func (f *flushReq) ioDone(e *Engine, err Errno) {
 		f.vol.flushed(f.covers)
 	} else {
 		e.flushFailed(f.vol, err)
+	}
+	if f.serial == 0 && !f.vol.state.ReadsLocally() {
+		f.askPeer(e) // the disk that was to hold the data does not count any more
 	}
 	e.flushesAdvance()
 }
@@ -101,11 +113,11 @@ func (e *Engine) flushesAdvance() {
 func (e *Engine) flushDone(f *flushReq) {
 	v, r := f.vol, f.req
 	r.Err = OK
-	if f.lost && !v.state.ReadsLocally() {
+	switch {
+	case !e.dataReachable(v), f.err != OK && !v.state.ReplicatesData():
+		r.Err = EIO // nothing that counts was made durable
+	case f.lost && !v.state.ReadsLocally():
 		r.Err = EIO // what the peer has not confirmed may be nowhere
-	}
-	if f.err != OK && !v.state.ReplicatesData() {
-		r.Err = EIO
 	}
 	f.vol, f.req = nil, nil
 	e.freeFlushes = append(e.freeFlushes, f)

@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"bytes"
+	"testing"
+	"time"
+)
+
+// cachedPair is a connected pair of UpToDate disks with volatile caches, a is Primary.
+func cachedPair(t *testing.T, net NetOptions) *pair {
+	t.Helper()
+	p := newPair(t, 8<<20, net)
+	for _, n := range []*node{p.a, p.b} {
+		p.must(n, Attach{BackingSize: int64(len(n.disk)), MetaSize: int64(len(n.disk)), Flush: true, MetaFlush: true})
+		p.must(n, Connect{})
+	}
+	p.settle(time.Second)
+	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
+	p.must(p.a, Promote{})
+	p.settle(time.Second)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+	return p
+}
+
+func dataFlush(io DiskIO) bool { return io.Op == DiskFlush && !io.Meta }
+
+// TestFlushFallsBackOnPeer: with protocol A the peer is not asked for a FLUSH. If the
+// own disk then fails to make the data durable, only the peer's word is left.
+func TestFlushFallsBackOnPeer(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		back func(*pair) // what the peer does in the end
+		want Errno
+	}{
+		{"confirmed", func(p *pair) { p.b.mute = [2]bool{} }, OK},
+		{"lost", func(p *pair) { p.a.e.ConnDown(p.now, NetworkFailure, nil) }, EIO},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := cachedPair(t, NetOptions{Protocol: ProtocolA})
+			p.b.mute = [2]bool{true, true} // what is sent stays in the sockets
+			p.write(p.a, 1<<20, bytes.Repeat([]byte{7}, 4096))
+			p.a.fail = func(io DiskIO) Errno {
+				if dataFlush(io) {
+					return EIO
+				}
+				return OK
+			}
+			f := &Request{Op: OpFlush}
+			p.a.e.Submit(p.now, f)
+			p.settle(0)
+			if p.a.done[f] {
+				t.Fatalf("answered with %d, and the write is durable nowhere\n%s", f.Err, p.story())
+			}
+			tc.back(p)
+			p.settle(time.Second)
+			if !p.a.done[f] || f.Err != tc.want {
+				t.Fatalf("done %v errno %d, want %d\n%s", p.a.done[f], f.Err, tc.want, p.story())
+			}
+			if tc.want == OK && p.b.disk[1<<20] != 7 {
+				t.Fatal("the peer has confirmed what it does not have")
+			}
+		})
+	}
+}
+
+// TestFlushWithoutData: a FLUSH states nothing when no good disk is within reach.
+func TestFlushWithoutData(t *testing.T) {
+	p := cachedPair(t, NetOptions{})
+	p.must(p.a, Detach{})
+	p.settle(time.Second)
+	p.b.conn = "away"
+	p.a.e.ConnDown(p.now, NetworkFailure, nil)
+	p.settle(time.Second)
+	f := &Request{Op: OpFlush}
+	p.a.e.Submit(p.now, f)
+	p.settle(0)
+	if !p.a.done[f] || f.Err != EIO {
+		t.Fatalf("done %v errno %d, want EIO\n%s", p.a.done[f], f.Err, p.story())
+	}
+}
+
+// TestFlushRemembersLoss: a connection that is lost, found and lost again during one
+// slow local flush does not take back that the peer's confirmation is missing.
+func TestFlushRemembersLoss(t *testing.T) {
+	p := cachedPair(t, NetOptions{})
+	p.b.mute = [2]bool{true, true}
+	w := &Request{Op: OpWrite, Off: 1 << 20, Len: 4096, Data: make([]byte, 4096)}
+	p.a.e.Submit(p.now, w)
+	p.settle(0)
+	p.a.hold = dataFlush
+	f := &Request{Op: OpFlush}
+	p.a.e.Submit(p.now, f)
+	p.settle(0)
+	for range 2 {
+		p.b.mute = [2]bool{}
+		p.a.e.ConnDown(p.now, NetworkFailure, nil)
+		p.settle(0)
+	}
+	if len(p.a.e.flushes) != 1 || !p.a.e.flushes[0].lost {
+		t.Fatalf("%d flushes wait, the loss is forgotten\n%s", len(p.a.e.flushes), p.story())
+	}
+}
