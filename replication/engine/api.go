@@ -42,7 +42,7 @@ type Request struct {
 	Op      Op     //
 	Off     int64  // bytes, multiple of 512
 	Len     int64  // bytes, multiple of 512; 0 for a flush
-	FUA     bool   // durable before it is done
+	FUA     bool   // durable before it is done; a zero-out takes all earlier requests along, as a FLUSH does
 	NoUnmap bool   // OpWriteZeroes: do not free the space
 	Data    []byte // Len bytes, page aligned: source of a write, destination of a read
 	Handle  uint64 // the owner's

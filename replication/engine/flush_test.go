@@ -100,3 +100,37 @@ func TestFlushRemembersLoss(t *testing.T) {
 		t.Fatalf("%d flushes wait, the loss is forgotten\n%s", len(p.a.e.flushes), p.story())
 	}
 }
+
+// TestFUAZeroOut: no disk zeroes durably by itself, so a zero-out with FUA is followed by a flush.
+func TestFUAZeroOut(t *testing.T) {
+	t.Run("here", func(t *testing.T) {
+		p := cachedPair(t, NetOptions{})
+		p.a.hold = dataFlush
+		r := &Request{Op: OpWriteZeroes, Off: 64 << 10, Len: 4096, FUA: true}
+		p.a.e.Submit(p.now, r)
+		p.settle(time.Second)
+		if p.a.done[r] || len(p.a.held) != 1 {
+			t.Fatalf("answered %v with %d flushes under way, want 1", p.a.done[r], len(p.a.held))
+		}
+		p.a.e.DiskDone(p.now, p.a.held[0].Token, OK)
+		p.settle(0)
+		if !p.a.done[r] || r.Err != OK {
+			t.Fatalf("done %v errno %d", p.a.done[r], r.Err)
+		}
+	})
+	t.Run("on the peer", func(t *testing.T) {
+		p := cachedPair(t, NetOptions{})
+		p.b.hold = dataFlush
+		r := &Request{Op: OpWriteZeroes, Off: 64 << 10, Len: 4096, FUA: true}
+		p.a.e.Submit(p.now, r)
+		p.settle(time.Second)
+		if p.a.done[r] || len(p.b.held) != 1 || p.a.e.conn.apInFlight == 0 {
+			t.Fatalf("answered %v, unconfirmed %d, with %d flushes of the peer under way, want 1", p.a.done[r], p.a.e.conn.apInFlight, len(p.b.held))
+		}
+		p.b.e.DiskDone(p.now, p.b.held[0].Token, OK)
+		p.settle(time.Second)
+		if !p.a.done[r] || r.Err != OK || p.a.e.conn.apInFlight != 0 {
+			t.Fatalf("done %v errno %d", p.a.done[r], r.Err)
+		}
+	})
+}

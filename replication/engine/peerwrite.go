@@ -241,7 +241,7 @@ func (e *Engine) peerWriteDone(p *peerReq) {
 	v := p.vol
 	cmd := wire.CmdWriteAck
 	if p.n > 0 {
-		v.peerDirty = v.peerDirty || p.flags&wire.DPFUA == 0
+		v.peerDirty = v.peerDirty || p.flags&wire.DPFUA == 0 || p.kind != applyWrite // a zero-out is never durable by itself
 	}
 	switch {
 	case !p.ok:

@@ -249,7 +249,11 @@ func (w *write) answer(e *Engine) {
 	if w.remote && w.serial == e.conn.epochs.current {
 		e.conn.closeEpochBy(e.now + e.barrierDelay())
 	}
-	e.done(v, r)
+	if r.FUA && w.op != OpWrite && r.Err == OK {
+		e.startFlush(v, r) // there is no zero-out that is durable by itself
+	} else {
+		e.done(v, r)
+	}
 	e.writesIdle(v)
 }
 
