@@ -194,17 +194,26 @@ func (d *disks) failed(i uint64, op *diskOp, errno unix.Errno) {
 	switch {
 	case errno == unix.EINTR || errno == unix.EAGAIN:
 		d.prep(i, op)
-	case op.io.Op == engine.DiskZero && op.how != write && (errno == unix.EOPNOTSUPP || errno == unix.EINVAL || errno == unix.ENOSYS):
-		if op.how == punch {
-			op.to.noPunch = true
-		} else {
-			op.to.noZeroes = true
-		}
-		op.how = op.to.first(op.io.Unmap)
+	case op.io.Op == engine.DiskZero && op.how != write:
+		op.how = op.instead(errno)
 		d.prep(i, op)
 	default:
 		d.finish(i, op, engine.Errno(errno))
 	}
+}
+
+// instead is the way to zero after one has failed: the next best if the device can never
+// do it so; and to write zeroes if it did not want to this time.
+func (op *diskOp) instead(errno unix.Errno) zeroing {
+	switch {
+	case errno != unix.EOPNOTSUPP && errno != unix.EINVAL && errno != unix.ENOSYS:
+		return write
+	case op.how == punch:
+		op.to.noPunch = true
+	default:
+		op.to.noZeroes = true
+	}
+	return op.to.first(op.io.Unmap)
 }
 
 func (d *disks) finish(i uint64, op *diskOp, err engine.Errno) {

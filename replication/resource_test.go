@@ -105,27 +105,6 @@ func TestHeldDeviceSurvivesRestart(t *testing.T) {
 	sameDisks(t, nodes)
 }
 
-// TestZeroesWithoutHelp discards on a disk that can do nothing but write.
-func TestZeroesWithoutHelp(t *testing.T) {
-	nodes := connectedPair(t)
-	for _, n := range nodes {
-		n.res.on(t.Context(), func(l *loop) {
-			f := &l.disks.stores[0].data
-			f.noPunch, f.noZeroes = true, true
-		})
-	}
-	const off, length = 512, 3*zeroPiece + 512
-	nodes[0].io(engine.Request{Op: engine.OpWrite, Off: 0, Len: 1 << 20, Data: page(t, 1<<20)})
-	nodes[0].io(engine.Request{Op: engine.OpDiscard, Off: off, Len: length})
-	got := page(t, 1<<20)
-	nodes[0].io(engine.Request{Op: engine.OpRead, Off: off, Len: 1<<20 - 4096, Data: got[:1<<20-4096]})
-	if !bytes.Equal(got[:1<<20-4096], make([]byte, 1<<20-4096)) {
-		t.Error("discarded bytes do not read as zeroes")
-	}
-	nodes[0].must(engine.Demote{})
-	sameDisks(t, nodes)
-}
-
 // TestIdle counts what a connected pair does when nobody wants anything: nothing but pings.
 func TestIdle(t *testing.T) {
 	nodes := connectedPair(t)
