@@ -71,7 +71,7 @@ const (
 	DiskRead DiskOp = iota
 	DiskWrite
 	DiskFlush // all completed writes become durable
-	DiskZero  // the range reads zeroes afterwards; Unmap allows to free the space
+	DiskZero  // the range reads zeroes afterwards; Unmap allows to free the space. The owner writes zeroes where nothing else works
 )
 
 func (o DiskOp) String() string { return [...]string{"read", "write", "flush", "zero"}[o] }

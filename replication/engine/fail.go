@@ -6,7 +6,8 @@ import (
 	sm "github.com/urbd/urbd/statemachine"
 )
 
-// writeFailed gives the disk up after a write error (on-io-error detach).
+// writeFailed gives the disk up after a write error (on-io-error detach). That is
+// also one of a discard or zero-out: the peer's disk reads zeroes there, this one does not.
 func (e *Engine) writeFailed(v *volume, err Errno) { e.diskFailed(v, "a write", err) }
 
 // readFailed gives the disk up after a read error.

@@ -222,7 +222,7 @@ func (p *peerReq) ioDone(e *Engine, err Errno) {
 	switch p.kind {
 	case applyWrite, applyZero:
 		p.vol.ranges.remove(e, &p.heldRange)
-		if !p.ok && p.kind == applyWrite {
+		if !p.ok {
 			e.writeFailed(p.vol, err)
 		}
 		e.peerWriteDone(p)

@@ -203,9 +203,7 @@ func (w *write) ioDone(e *Engine, err Errno) {
 		w.vol.wrote(w.req != nil && w.req.FUA && w.op == OpWrite)
 	} else {
 		e.mark(w.vol, w.off, w.n)
-		if w.op == OpWrite {
-			e.writeFailed(w.vol, err)
-		}
+		e.writeFailed(w.vol, err)
 	}
 	w.advance(e)
 }
@@ -236,12 +234,8 @@ func (w *write) advance(e *Engine) {
 func (w *write) answer(e *Engine) {
 	v, r := w.vol, w.req
 	r.Err = EIO
-	switch {
-	case w.op != OpWrite && w.local == localDone && !w.localOK:
-		// This disk still has the old content and stays attached.
-	case w.localOK && v.state.ReadsLocally() || w.remote && w.peerGood(e):
-		// A disk that is not UpToDate will be overwritten: its copy alone is none.
-		r.Err = OK
+	if w.localOK && v.state.ReadsLocally() || w.remote && w.peerGood(e) {
+		r.Err = OK // a disk that is not UpToDate will be overwritten: its copy alone is none
 	}
 	r.write, w.req = nil, nil
 	v.activeWrites--

@@ -202,7 +202,7 @@ func (d *disks) spoil() {
 		disk, what = d.meta, "meta"
 	}
 	r := &disktest.Rule{
-		Op: pick(s.rng, engine.DiskRead, engine.DiskWrite, engine.DiskWrite, engine.DiskFlush), Skip: s.rng.IntN(5),
+		Op: pick(s.rng, engine.DiskRead, engine.DiskWrite, engine.DiskWrite, engine.DiskFlush, engine.DiskZero), Skip: s.rng.IntN(5),
 		Count: 1 + s.rng.IntN(3), Errno: engine.EIO, Torn: s.rng.IntN(2) == 0,
 	}
 	disk.Fail(r)
