@@ -56,6 +56,7 @@ type Transaction struct {
 	ContextStart uint16   // first slot of Context
 	Context      []uint32 // content before Updates, at most ContextSlots
 	Slots        int      // size of the whole table
+	Written      uint64   // the latest count that Put was given for an extent which Updates evict, 0 if none is
 }
 
 // An ActivityLog is the set of extents that a Primary may write to now: a
@@ -80,7 +81,8 @@ type ActivityLog struct {
 
 	updates []Update
 	context []uint32
-	start   int // first slot of the next transaction's context
+	written uint64 // of the extents that updates evict
+	start   int    // first slot of the next transaction's context
 	writing bool
 	hot     int
 }
@@ -90,9 +92,10 @@ const none = int32(-1)
 type slot struct {
 	extent     uint32 // NoExtent if free
 	refs       int32
-	staged     bool  // part of the transaction that is not committed yet
-	chain      int32 // next slot with the same hash
-	prev, next int32 // neighbours in idle, or none
+	wrote      uint64 // as Put was told last
+	staged     bool   // part of the transaction that is not committed yet
+	chain      int32  // next slot with the same hash
+	prev, next int32  // neighbours in idle, or none
 }
 
 // NewActivityLog makes an empty log of 1 to 65534 slots; DRBD's own bounds are
@@ -129,7 +132,7 @@ func (a *ActivityLog) Reset() {
 	}
 	a.idle = ring{first: none, last: none}
 	a.updates, a.context = a.updates[:0], a.context[:0]
-	a.start, a.writing, a.hot = 0, false, 0
+	a.start, a.writing, a.hot, a.written = 0, false, 0, 0
 }
 
 // TryGet takes one reference on each extent of [first, last] if all of them are
@@ -188,14 +191,17 @@ func (a *ActivityLog) Stage(first, last uint32) StageResult {
 }
 
 // Put drops one reference on each extent of [first, last]. The extents stay
-// hot. To drop a reference that was not taken is a bug.
-func (a *ActivityLog) Put(first, last uint32) {
+// hot. written is the caller's count of the writes that have ended, which grows: a
+// transaction tells up to where they have to be durable before the extents are
+// forgotten. To drop a reference that was not taken is a bug.
+func (a *ActivityLog) Put(first, last uint32, written uint64) {
 	for e := first; ; e++ {
 		i := a.find(e)
 		if i == none || a.slots[i].refs == 0 {
 			panic(fmt.Sprintf("bitmap: extent %d put without a reference", e))
 		}
 		s := &a.slots[i]
+		s.wrote = written
 		if s.refs--; s.refs == 0 && !s.staged {
 			a.idle.push(a.slots, i)
 		}
@@ -233,7 +239,7 @@ func (a *ActivityLog) BeginContext() Transaction {
 			a.context[i] = u.Evicted
 		}
 	}
-	return Transaction{Updates: a.updates, ContextStart: uint16(a.start), Context: a.context, Slots: len(a.slots)}
+	return Transaction{Updates: a.updates, ContextStart: uint16(a.start), Context: a.context, Slots: len(a.slots), Written: a.written}
 }
 
 // Commit notes that the transaction of Begin is durable: its extents are hot.
@@ -249,7 +255,7 @@ func (a *ActivityLog) Commit() {
 			a.idle.push(a.slots, i)
 		}
 	}
-	a.updates = a.updates[:0]
+	a.updates, a.written = a.updates[:0], 0
 	a.writing = false
 	if a.start += ContextSlots; a.start >= len(a.slots) {
 		a.start = 0

@@ -19,7 +19,10 @@ type logModel struct {
 	idle    []uint32 // hot without reference, least recent first
 	tx      *Transaction
 	start   int
-	updates []Update // of tx, copied
+	updates []Update          // of tx, copied
+	puts    uint64            // so far: what Put is told was written
+	wrote   map[uint32]uint64 // extent -> what its last Put was told
+	written uint64            // the latest of those that the next transaction evicts
 }
 
 func (m *logModel) span(t *rapid.T) (first, last uint32) {
@@ -94,6 +97,8 @@ func (m *logModel) Stage(t *rapid.T) {
 		if free > 0 {
 			free--
 		} else {
+			m.written = max(m.written, m.wrote[m.idle[0]])
+			delete(m.wrote, m.idle[0])
 			delete(m.hot, m.idle[0])
 			m.idle = m.idle[1:]
 		}
@@ -115,7 +120,9 @@ func (m *logModel) Put(t *rapid.T) {
 	}
 	slices.Sort(held)
 	e := rapid.SampledFrom(held).Draw(t, "extent")
-	m.a.Put(e, e)
+	m.puts++
+	m.wrote[e] = m.puts
+	m.a.Put(e, e, m.puts)
 	if _, staged := m.staged[e]; staged {
 		m.staged[e]--
 		return
@@ -145,6 +152,9 @@ func (m *logModel) BeginContext(t *rapid.T) {
 // begun checks a transaction against what a reader knows so far.
 func (m *logModel) begun(t *rapid.T, tx Transaction) {
 	m.tx, m.updates = &tx, slices.Clone(tx.Updates)
+	if tx.Written != m.written {
+		t.Fatalf("evicts what was written up to %d, want %d", tx.Written, m.written)
+	}
 	if len(tx.Updates) != len(m.staged) || tx.Slots != m.a.Slots() || int(tx.ContextStart) != m.start {
 		t.Fatalf("%d updates for %d staged, %d slots, context at %d, want %d", len(tx.Updates), len(m.staged), tx.Slots, tx.ContextStart, m.start)
 	}
@@ -187,7 +197,7 @@ func (m *logModel) Commit(*rapid.T) {
 	if m.start += ContextSlots; m.start >= m.a.Slots() {
 		m.start = 0
 	}
-	m.tx = nil
+	m.tx, m.written = nil, 0
 }
 
 func (m *logModel) check(t *rapid.T) {
@@ -216,7 +226,7 @@ func (m *logModel) check(t *rapid.T) {
 func TestActivityLogAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		slots := rapid.SampledFrom([]int{1, 2, 7, 67, 100, 1237}).Draw(t, "slots")
-		m := &logModel{a: NewActivityLog(slots), table: map[uint16]uint32{}, hot: map[uint32]int{}, staged: map[uint32]int{}}
+		m := &logModel{a: NewActivityLog(slots), table: map[uint16]uint32{}, hot: map[uint32]int{}, staged: map[uint32]int{}, wrote: map[uint32]uint64{}}
 		t.Repeat(map[string]func(*rapid.T){
 			"get": m.TryGet, "stage": m.Stage, "put": m.Put, "begin": m.Begin, "context": m.BeginContext, "commit": m.Commit, "": m.check,
 		})
@@ -247,7 +257,7 @@ func TestActivityLogFirstSlotIsHighest(t *testing.T) {
 
 func TestActivityLogBugsPanic(t *testing.T) {
 	for name, f := range map[string]func(){
-		"put without reference": func() { NewActivityLog(67).Put(3, 3) },
+		"put without reference": func() { NewActivityLog(67).Put(3, 3, 0) },
 		"commit without begin":  func() { NewActivityLog(67).Commit() },
 		"span too wide":         func() { NewActivityLog(67).Stage(0, MaxUpdates) },
 		"span backwards":        func() { NewActivityLog(67).TryGet(1, 0) },
@@ -272,13 +282,13 @@ func BenchmarkActivityLog(b *testing.B) {
 		a.Stage(e, last)
 		a.Begin()
 		a.Commit()
-		a.Put(e, last)
+		a.Put(e, last, 0)
 	}
 	b.Run("hit", func(b *testing.B) {
 		b.ReportAllocs()
 		for i := uint32(0); b.Loop(); i++ {
 			if e := i * 7 % 1237; a.TryGet(e, e) {
-				a.Put(e, e)
+				a.Put(e, e, 0)
 			}
 		}
 	})
@@ -292,7 +302,7 @@ func BenchmarkActivityLog(b *testing.B) {
 			} else if r != AlreadyHot {
 				b.Fatal(fmt.Sprint(r))
 			}
-			a.Put(e, e)
+			a.Put(e, e, 0)
 		}
 	})
 }

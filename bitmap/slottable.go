@@ -88,8 +88,9 @@ func (a *ActivityLog) plan(extent uint32) {
 	}
 	s := &a.slots[i]
 	a.updates = append(a.updates, Update{Slot: uint16(i), Extent: extent, Evicted: s.extent})
+	a.written = max(a.written, s.wrote)
 	head := a.bucket(extent)
-	s.extent, s.refs, s.staged, s.chain = extent, 1, true, *head
+	s.extent, s.refs, s.wrote, s.staged, s.chain = extent, 1, 0, true, *head
 	*head = i
 }
 

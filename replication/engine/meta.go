@@ -145,7 +145,7 @@ func (e *Engine) metaStep(v *volume, j *metaJob) {
 		case j.err != OK || !v.attached && v.attach == nil:
 			e.metaEnd(v, j)
 			return
-		case v.volatile() && !j.covered && (j.chunk.Len > 0 || j.stage == stageFlush && j.forgets()):
+		case v.volatile() && !j.covered && (j.chunk.Len > 0 || j.stage == stageFlush && v.forgets(j)):
 			j.covered = true
 			j.busy++
 			d := &metaIODone{v: v, j: j}
@@ -206,17 +206,10 @@ func (e *Engine) writeChunk(v *volume, j *metaJob) {
 	e.metaIO(v, j, io)
 }
 
-// forgets tells whether the record of the job takes back what the activity log stands for.
-func (j *metaJob) forgets() bool {
-	if j.kind == metaSuper {
-		return j.swept
-	}
-	for _, u := range j.log.Updates {
-		if j.kind == metaLog && u.Evicted != bitmap.NoExtent {
-			return true
-		}
-	}
-	return false
+// forgets tells whether the record of the job takes back what the activity log
+// stands for, and a write that it stood for is not durable.
+func (v *volume) forgets(j *metaJob) bool {
+	return j.kind == metaSuper && j.swept || j.kind == metaLog && j.log.Written > v.cache.safe
 }
 
 func (v *volume) nextPage(j *metaJob) (int, bool) {

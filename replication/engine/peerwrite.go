@@ -54,7 +54,8 @@ func (e *Engine) newPeerReq(v *volume, kind peerKind, off, n int64, id uint64) *
 // end gives p and its buffer back.
 func (p *peerReq) end(e *Engine) {
 	if p.log != nil {
-		p.log.Put(p.span())
+		first, last := p.span()
+		p.log.Put(first, last, p.vol.cache.written)
 		e.retryLog(p.vol)
 	}
 	if p.buf != nil {

@@ -271,7 +271,8 @@ func (w *write) finish(e *Engine) {
 	}
 	held := w.log
 	if held != nil {
-		held.Put(w.span())
+		first, last := w.span()
+		held.Put(first, last, v.cache.written)
 	}
 	e.writes.put(w)
 	if held != nil {

@@ -285,7 +285,7 @@ func TestToolReplaysOurLog(t *testing.T) {
 			for range 1 + rng.IntN(40) {
 				e := rng.Uint32N(uint32(b.Size() / bitmap.ExtentSize))
 				if r := a.Stage(e, e); r == bitmap.Staged || r == bitmap.AlreadyHot {
-					a.Put(e, e)
+					a.Put(e, e, 0)
 				}
 			}
 			EncodeTransaction(block, tr, a.BeginContext())

@@ -113,7 +113,7 @@ func TestReplayGap(t *testing.T) {
 		tx, _ := a.Begin()
 		put(ring, Stripes{}, tr, tx)
 		a.Commit()
-		a.Put(tr, tr)
+		a.Put(tr, tr, 0)
 	}
 	for lost, want := range []Verdict{Replayed, Replayed, Replayed, Incomplete} {
 		torn := bytes.Clone(ring)
@@ -161,7 +161,7 @@ func TestReplayAgainstLog(t *testing.T) {
 			}
 			a.Commit()
 			for _, e := range held {
-				a.Put(e, e)
+				a.Put(e, e, 0)
 			}
 			if next := check(t, ring, s, hot); next != tr+1 {
 				t.Fatalf("next transaction %d, want %d", next, tr+1)

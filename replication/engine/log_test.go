@@ -1,0 +1,65 @@
+package engine
+
+import "testing"
+
+const logSlots = 67 // the smallest activity log
+
+// logPair is a Primary that is alone, on a sparse disk with a volatile cache, whose log has few slots.
+func logPair(t *testing.T, extents int64) *pair {
+	t.Helper()
+	size := (extents + 1) * 4 << 20
+	p := newPair(t, size, NetOptions{})
+	p.a.e.vols[0].cfg.Disk.ALExtents = logSlots
+	p.must(p.a, Attach{BackingSize: size, MetaSize: size, Flush: true, MetaFlush: true})
+	p.must(p.a, Promote{Force: true})
+	return p
+}
+
+// submit writes a block of an extent, as far as it gets.
+func (p *pair) submit(n *node, extent, block int64) *Request {
+	r := &Request{Op: OpWrite, Off: extent<<22 + block%1024*4096, Len: 4096, Data: make([]byte, 4096)}
+	n.e.Submit(p.now, r)
+	for p.work(n) {
+	}
+	return r
+}
+
+// TestLogFlushesWhatItForgets: an extent leaves the log only after what was written
+// to it is durable, and that costs a flush only if it is not.
+func TestLogFlushesWhatItForgets(t *testing.T) {
+	const extents, writes = 190, 1000
+	p := logPair(t, extents)
+	n := p.a
+	flushes := 0
+	n.fail = func(io DiskIO) Errno {
+		if dataFlush(io) {
+			flushes++
+		}
+		return OK
+	}
+	before := n.e.vols[0].alWrites
+	for k := range int64(logSlots) {
+		p.submit(n, k, 0)
+	}
+	if flushes != 0 {
+		t.Fatalf("%d flushes while nothing was evicted", flushes)
+	}
+	n.hold = dataFlush
+	r := p.submit(n, logSlots, 0)
+	if n.done[r] || len(n.held) != 1 {
+		t.Fatalf("written %v with %d flushes under way: an extent was forgotten that is not durable", n.done[r], len(n.held))
+	}
+	n.hold = nil
+	n.e.DiskDone(p.now, n.held[0].Token, OK)
+	for p.work(n) {
+	}
+	if !n.done[r] {
+		t.Fatal("the write does not go on after the flush")
+	}
+	for k := range int64(writes) {
+		p.submit(n, k*37%extents, 0)
+	}
+	if got := n.e.vols[0].alWrites - before; got < writes/2 || flushes > int(got)/20 {
+		t.Fatalf("%d flushes of the data for %d transactions, want one for every log full of extents", flushes, got)
+	}
+}
