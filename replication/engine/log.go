@@ -1,6 +1,14 @@
 package engine
 
-import "github.com/urbd/urbd/bitmap"
+import (
+	"time"
+
+	"github.com/urbd/urbd/bitmap"
+)
+
+// logPatience is how long writes to hot extents may overtake one that finds every
+// slot of the log in use. Then they wait behind it, and the slots become free.
+const logPatience = 100 * time.Millisecond
 
 // logUser is a write whose extents must be in the activity log on disk before
 // it may be carried out.
@@ -23,6 +31,10 @@ func (e *Engine) useLog(v *volume, u logUser) {
 		u.logHot(e, nil)
 		return
 	}
+	if v.logStarved != 0 && e.now >= v.logStarved+logPatience {
+		v.logQueue.push(u)
+		return
+	}
 	if v.al.TryGet(u.span()) {
 		u.logHot(e, v.al)
 		return
@@ -32,29 +44,39 @@ func (e *Engine) useLog(v *volume, u logUser) {
 	}
 }
 
+// stage puts u, the first of those who wait, into the next transaction if there is room.
 func (e *Engine) stage(v *volume, u logUser) bool {
-	if v.al.Writing() || v.al.Stage(u.span()) != bitmap.Staged {
+	if v.al.Writing() {
 		return false
 	}
-	v.staged.push(u)
-	return true
+	switch v.al.Stage(u.span()) {
+	case bitmap.Staged:
+		v.staged.push(u)
+		return true
+	case bitmap.Starved:
+		if v.logStarved == 0 {
+			v.logStarved = max(e.now, 1)
+		}
+	}
+	return false
 }
 
 // retryLog looks again at those who wait for room in the log.
 func (e *Engine) retryLog(v *volume) {
 	for v.logQueue.len() > 0 {
 		u := *v.logQueue.front()
-		switch {
-		case !v.logs():
-			v.logQueue.pop()
-			u.logHot(e, nil)
-		case v.al.TryGet(u.span()):
-			v.logQueue.pop()
-			u.logHot(e, v.al)
-		case e.stage(v, u):
-			v.logQueue.pop()
-		default:
+		none := !v.logs()
+		hot := !none && v.al.TryGet(u.span())
+		if !none && !hot && !e.stage(v, u) {
 			return
+		}
+		v.logQueue.pop()
+		v.logStarved = 0
+		switch {
+		case none:
+			u.logHot(e, nil)
+		case hot:
+			u.logHot(e, v.al)
 		}
 	}
 }

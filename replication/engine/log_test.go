@@ -1,6 +1,9 @@
 package engine
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 const logSlots = 67 // the smallest activity log
 
@@ -61,5 +64,48 @@ func TestLogFlushesWhatItForgets(t *testing.T) {
 	}
 	if got := n.e.vols[0].alWrites - before; got < writes/2 || flushes > int(got)/20 {
 		t.Fatalf("%d flushes of the data for %d transactions, want one for every log full of extents", flushes, got)
+	}
+}
+
+// TestLogStarves: writes to hot extents that never leave a slot of the log unused let
+// one to a cold extent through in the end.
+func TestLogStarves(t *testing.T) {
+	p := logPair(t, logSlots+1)
+	n := p.a
+	n.hold = func(io DiskIO) bool { return !io.Meta && io.Op == DiskWrite }
+	for k := range int64(logSlots) {
+		p.submit(n, k, 0)
+	}
+	cold := p.submit(n, logSlots, 0)
+	last := []*Request{}
+	for round := int64(1); round < 100 && !n.done[cold]; round++ {
+		old := n.held
+		n.held, last = nil, last[:0]
+		for k := range int64(logSlots) {
+			last = append(last, p.submit(n, k, round)) // before the one of the last round ends
+		}
+		for _, io := range old {
+			n.e.DiskDone(p.now, io.Token, OK)
+		}
+		for p.work(n) {
+		}
+		p.now += 10 * time.Millisecond
+	}
+	if !n.done[cold] {
+		t.Fatalf("the write to the cold extent starves, also after %v", p.now)
+	}
+	for len(n.held) > 0 {
+		old := n.held
+		n.held = nil
+		for _, io := range old {
+			n.e.DiskDone(p.now, io.Token, OK)
+		}
+		for p.work(n) {
+		}
+	}
+	for i, r := range last {
+		if !n.done[r] || r.Err != OK {
+			t.Fatalf("the write to extent %d, which waited behind it, is done %v with errno %d", i, n.done[r], r.Err)
+		}
 	}
 }

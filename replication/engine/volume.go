@@ -69,6 +69,7 @@ type volume struct {
 
 	staged       fifo[logUser] // in the transaction that is being collected or written
 	logQueue     fifo[logUser] // wait for room in the activity log
+	logStarved   Instant       // since when every slot of the log has been in use against the first of them, 0: not
 	logSuspended bool          // all bits are set and nobody is connected: there is nothing to remember
 
 	seq      uint32 // of this node's packets (wire 11.3)
