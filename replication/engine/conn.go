@@ -24,6 +24,7 @@ type conn struct {
 	apInFlight int64
 
 	remoteReads []*remoteRead
+	readsSince  Instant // no read has waited for the peer for longer, 0: none waits
 	wanted      fifo[wantedRead]
 	servedBytes int64 // read for the peer and not sent yet
 	peerBusy    int   // disk I/Os and buffers on behalf of the peer

@@ -78,6 +78,9 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		level = Warn
 	}
 	e.emit(StateChange{Vol: v.number, From: old.String(), To: v.state.String(), Cause: cause, Level: level})
+	if v.state.Conn != old.Conn || v.state.Disk != old.Disk {
+		v.turned = e.now
+	}
 	if v.state.Conn != old.Conn {
 		v.since = e.now
 		if !v.state.Conn.BitmapExchange() {

@@ -63,9 +63,10 @@ func (t *readTable) get() *localRead {
 
 // remoteRead is a read that the peer serves. Its block id is its place in the table.
 type remoteRead struct {
-	vol *volume
-	req *Request
-	gen uint32
+	vol   *volume
+	req   *Request
+	gen   uint32
+	since Instant
 }
 
 // readRemotely asks the peer for the blocks.
@@ -83,8 +84,11 @@ func (e *Engine) readRemotely(v *volume, r *Request) {
 		i = len(c.remoteReads) - 1
 	}
 	rd := c.remoteReads[i]
-	rd.vol, rd.req = v, r
+	rd.vol, rd.req, rd.since = v, r, max(e.now, 1)
 	rd.gen++
+	if c.readsSince == 0 {
+		c.readsSince = rd.since
+	}
 	if c.epochs.closeAt != 0 {
 		e.closeEpoch()
 	}

@@ -9,6 +9,7 @@ import (
 type request struct {
 	change sm.Change
 	cmd    *command
+	since  Instant
 }
 
 // sendRequest asks the peer for a change.
@@ -17,7 +18,7 @@ func (e *Engine) sendRequest(v *volume, eff sm.SendRequest, cmd *command) {
 	if q == nil {
 		return
 	}
-	r := &request{eff.Change, cmd}
+	r := &request{eff.Change, cmd, e.now}
 	code := wire.CmdStateChgReq
 	vol := v.number
 	if eff.Connection {

@@ -65,6 +65,8 @@ func (e *Engine) tickConn() {
 		e.trouble(Timeout, errNoAck)
 	case e.oldestExchange() != 0 && e.now >= e.oldestExchange()+limit:
 		e.trouble(Timeout, errNoBitmaps)
+	case e.overdue(limit):
+		e.trouble(Timeout, errNoAnswer)
 	}
 }
 
@@ -152,6 +154,9 @@ func (e *Engine) limitDeadline(limit time.Duration) Instant {
 		at = min(at, t+limit)
 	}
 	if t := e.oldestExchange(); t != 0 {
+		at = min(at, t+limit)
+	}
+	if t := e.oldestWait(); t != Never {
 		at = min(at, t+limit)
 	}
 	return at

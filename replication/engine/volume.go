@@ -23,6 +23,7 @@ type volume struct {
 	earlyUUID uint64            // P_SYNC_UUID that came before its time
 	peerConn  statemachine.Conn // as the peer said last
 	since     Instant           // when the connection state changed last
+	turned    Instant           // when that or the disk state did
 	crashed   bool              // this node was a Primary that crashed
 	peer      peerSizes
 

@@ -1,0 +1,130 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// unansweredLimit is timeout times ko-count with the default options.
+const unansweredLimit = 42 * time.Second
+
+// timedOut tells whether a node has given a connection up because of the peer's silence.
+func (n *node) timedOut() bool {
+	for _, ev := range n.events {
+		if c, ok := ev.(StateChange); ok && c.Cause == "Timeout: "+errNoAnswer.Error() {
+			return true
+		}
+	}
+	return false
+}
+
+// onlyPings lets the limit pass on a, whose peer answers pings and nothing else.
+func (p *pair) onlyPings() {
+	p.t.Helper()
+	p.settle(unansweredLimit - 10*time.Second)
+	if p.a.timedOut() {
+		p.t.Fatalf("given up before the limit\n%s", p.story())
+	}
+	p.settle(20 * time.Second)
+	if !p.a.timedOut() {
+		p.t.Fatalf("not given up after the limit\n%s", p.story())
+	}
+}
+
+func (p *pair) read(n *node, off int64) *Request {
+	r := &Request{Op: OpRead, Off: off, Len: 4096, Data: make([]byte, 4096)}
+	n.e.Submit(p.now, r)
+	p.settle(0)
+	return r
+}
+
+// TestReadIsOwed: a read that the peer does not answer.
+func TestReadIsOwed(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.primaryPair()
+	p.must(p.a, Detach{})
+	for range 10 { // reads that are answered do not count, however many there are
+		if r := p.read(p.a, 0); !p.a.done[r] || r.Err != OK {
+			t.Fatalf("done %v errno %d", p.a.done[r], r.Err)
+		}
+		p.settle(10 * time.Second)
+	}
+	if p.a.timedOut() {
+		t.Fatalf("a peer that answers was given up\n%s", p.story())
+	}
+	p.b.mute[DataSock] = true
+	r := p.read(p.a, 1<<20)
+	p.onlyPings()
+	if !p.a.done[r] || r.Err != EIO {
+		t.Fatalf("done %v errno %d", p.a.done[r], r.Err)
+	}
+}
+
+// TestWorthOfDiskIsOwed: a Primary that has attached a disk cannot use it, nor the
+// peer's, before the peer has said what it is worth.
+func TestWorthOfDiskIsOwed(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.primaryPair()
+	p.must(p.a, Detach{})
+	p.settle(time.Second)
+	p.b.mute[DataSock] = true
+	p.a.e.Command(p.now, 77, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.settle(0)
+	p.want(p.a, "Primary/Secondary Connected Negotiating/UpToDate")
+	r := p.read(p.a, 1<<20)
+	p.onlyPings()
+	if !p.a.done[r] {
+		t.Fatalf("the read is still held\n%s", p.story())
+	}
+}
+
+// TestIntroductionIsOwed: a peer that says nothing after the sockets are up.
+func TestIntroductionIsOwed(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.b.mute[DataSock], p.a.mute[DataSock] = true, true
+	for _, n := range []*node{p.a, p.b} {
+		p.must(n, Attach{BackingSize: int64(len(n.disk)), MetaSize: int64(len(n.disk))})
+		p.must(n, Connect{})
+	}
+	p.want(p.a, "Secondary/Unknown WFReportParams Inconsistent/DUnknown")
+	p.onlyPings()
+}
+
+// TestReplyIsOwed: a request for a change that the peer does not answer.
+func TestReplyIsOwed(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.up()
+	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
+	p.settle(time.Second)
+	for i, c := range []Command{Promote{}, Disconnect{}} {
+		p.b.mute[DataSock] = true
+		id := uint64(60 + i)
+		p.a.e.Command(p.now, id, c)
+		p.onlyPings()
+		p.b.mute[DataSock] = false
+		p.settle(5 * time.Second)
+		if err, ok := p.a.reply[id]; !ok || err != nil {
+			t.Fatalf("%T: answered %v, %v\n%s", c, ok, err, p.story())
+		}
+		p.a.events = nil
+	}
+}
+
+// TestVolumeThatPeerLacks: a volume that is not there on the peer owes nothing, as
+// long as the others work.
+func TestVolumeThatPeerLacks(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	v := &volume{number: 1, state: sm.Initial}
+	v.cfg.Disk.defaults()
+	mem := make([]byte, (metaChunk+1)*PageSize)
+	v.meta.record, v.meta.chunk = mem[:PageSize:PageSize], mem[PageSize:]
+	p.a.e.vols = append(p.a.e.vols, v)
+	p.up()
+	p.settle(10 * time.Minute)
+	p.want(p.a, "Secondary/Secondary Connected Inconsistent/Inconsistent")
+	if v.state.Conn != sm.WFReportParams || p.a.timedOut() {
+		t.Fatalf("volume 1 is %v\n%s", v.state, p.story())
+	}
+}
