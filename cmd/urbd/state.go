@@ -17,7 +17,7 @@ type order struct {
 var orders = []order{
 	{replication.VerbAttach, "attach the backing disk", nil},
 	{replication.VerbDetach, "give the backing disk up", []cli.Flag{
-		boolFlag("force", "do not wait for I/O of the disk that hangs")}},
+		boolFlag("force", "do not ask the peer, and give up an attach that is under way; I/O on the disk is waited for")}},
 	{replication.VerbConnect, "look for the peer", []cli.Flag{
 		boolFlag("discard-my-data", "after a split brain: give up what this node wrote since")}},
 	{replication.VerbDisconnect, "end the connection", []cli.Flag{

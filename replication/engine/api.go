@@ -191,7 +191,9 @@ type (
 		Flush, MetaFlush      bool
 		DeviceUUID            uint64 // random; used when the metadata has none
 	}
-	// Detach gives the backing store up. Force does not wait for hung I/O of the application.
+	// Detach gives the backing store up. Force does not ask the peer, and gives up an attach that is under
+	// way. Nothing new goes to the disk from then on; what is in flight there is waited for, however long
+	// it takes, because the disk may still use its memory, which is the application's.
 	Detach struct {
 		Vol   int
 		Force bool
