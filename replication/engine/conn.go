@@ -28,6 +28,7 @@ type conn struct {
 	wanted      fifo[wantedRead]
 	servedBytes int64 // read for the peer and not sent yet
 	peerBusy    int   // disk I/Os and buffers on behalf of the peer
+	zeroing     int   // of them zero-outs, which no buffer bounds
 
 	protocolSeen  bool // P_PROTOCOL was received and fits
 	discardMyData bool // for the next handshake

@@ -95,6 +95,7 @@ func (e *Engine) Drain() *Output {
 
 // finishTurn runs what works better once for many.
 func (e *Engine) finishTurn() {
+	e.boundQueues()
 	for _, v := range e.vols {
 		if v.exchange.sender != nil {
 			e.sendBitmap(v)

@@ -4,8 +4,9 @@ import (
 	"github.com/urbd/urbd/replication/wire"
 )
 
-// maxReadQueue bounds the requests of a peer that wait for memory: more than any
-// peer that keeps to its own limits sends.
+// maxReadQueue bounds the requests of a peer that wait for memory, and the resync
+// blocks that it was sent and has not acknowledged: more than any peer that keeps to
+// its own limits sends.
 const maxReadQueue = 1 << 16
 
 // wantedRead is a read of the peer that waits for a buffer or for its turn.
@@ -29,8 +30,8 @@ func (e *Engine) peerRead(v *volume, kind peerKind, p wire.BlockReq) error {
 		e.refuseRead(v, kind, p.Offset(), n, p.BlockID)
 		return nil
 	}
-	if e.conn.wanted.len() >= maxReadQueue {
-		return protocolErrorf("more than %d reads at once", maxReadQueue)
+	if e.conn.wanted.len()+len(v.resync.served) >= maxReadQueue {
+		return protocolErrorf("more than %d reads at once, or resync blocks without an acknowledgement", maxReadQueue)
 	}
 	e.conn.wanted.push(wantedRead{v, kind, p.Offset(), n, p.BlockID})
 	e.serveReads()

@@ -65,6 +65,9 @@ func (p *peerReq) end(e *Engine) {
 	if p.alone {
 		e.aloneEnds(p.vol)
 	}
+	if p.kind == applyZero {
+		e.conn.zeroing--
+	}
 	p.vol = nil
 	e.freePeerReqs = append(e.freePeerReqs, p)
 	e.conn.peerBusy--
@@ -135,6 +138,9 @@ func (e *Engine) joinPeerEpoch(v *volume, kind peerKind, d wire.BlockData, n int
 	p.flags = d.Flags
 	if p.alone = v.state.PeerDisk < diskInconsistent; p.alone {
 		v.aloneWrites++
+	}
+	if kind == applyZero {
+		e.conn.zeroing++
 	}
 	p.serial = in.first + uint64(in.open.len()-1)
 	ep := in.open.at(in.open.len() - 1)

@@ -7,6 +7,13 @@ import (
 // maxSmall is the longest packet without a block: a full bitmap packet.
 const maxSmall = 4096
 
+// Bounds of what the peer may have under way here without a buffer. Both are far
+// above what a disk can do at once; TCP keeps the rest.
+const (
+	maxZeroing    = 4096 // discards and zero-outs
+	maxPeerEpochs = 4096 // that are not acknowledged
+)
+
 // receiver cuts the bytes of one socket into packets. Blocks go straight to
 // their buffer: the owner may even receive into it (PayloadSpace).
 type receiver struct {
@@ -55,12 +62,19 @@ func (e *Engine) PayloadFilled(now Instant, sock Socket, n int) {
 // ReceiveReady tells whether Receive can take bytes.
 func (e *Engine) ReceiveReady(sock Socket) bool {
 	r := &e.conn.recv[sock]
-	return !r.stalled || e.pool.fits(r.block.left)
+	return !e.behind(r) && (!r.stalled || e.pool.fits(r.block.left))
+}
+
+// behind tells whether the peer sends faster than this node's disks can follow,
+// with what needs no buffer: the next packet waits until some of it is done, which
+// takes nothing from the peer.
+func (e *Engine) behind(r *receiver) bool {
+	return r.sock == wire.DataSock && !r.inBlock && (e.conn.zeroing >= maxZeroing || e.conn.in.open.len() > maxPeerEpochs)
 }
 
 // Receive takes the next bytes of a socket and returns how many were used:
-// fewer than all if a block has to wait for a buffer. The rest is to be offered
-// again when ReceiveReady says so. b is not kept.
+// fewer than all if a block has to wait for a buffer, or the disks are behind.
+// The rest is to be offered again when ReceiveReady says so. b is not kept.
 func (e *Engine) Receive(now Instant, sock Socket, b []byte) (used int) {
 	e.at(now)
 	e.heard(sock)
@@ -74,6 +88,9 @@ func (e *Engine) Receive(now Instant, sock Socket, b []byte) (used int) {
 				return used
 			}
 			continue
+		}
+		if e.behind(r) {
+			return used
 		}
 		n, err := e.consume(r, b[used:])
 		used += n

@@ -1,13 +1,21 @@
 package engine
 
 import (
+	"errors"
+
 	"github.com/urbd/urbd/replication/wire"
 )
 
 const (
 	flightSegments = 256     // pieces of one send; a send is one system call
 	flightBytes    = 4 << 20 // payload of one send
+
+	// maxQueued bounds what waits on one socket without a payload, in bytes: far more
+	// than all requests of an application, or answers to those of a peer that reads them.
+	maxQueued = 8 << 20
 )
+
+var errUnread = errors.New("the peer asks, and does not read the answers")
 
 // sendOwner is told when its payload is no longer needed: it went out, or the
 // connection is gone.
@@ -104,6 +112,15 @@ func (q *sendQueue) drop(e *Engine) {
 	for i := range bodies {
 		if o := bodies[i].owner; o != nil {
 			o.sentOut(e)
+		}
+	}
+}
+
+// boundQueues gives a peer up that has this node say ever more and does not listen.
+func (e *Engine) boundQueues() {
+	for i := range e.conn.queue {
+		if len(e.conn.queue[i].heads) > maxQueued && e.conn.up() {
+			e.trouble(Timeout, errUnread)
 		}
 	}
 }

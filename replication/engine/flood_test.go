@@ -1,0 +1,126 @@
+package engine
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urbd/urbd/replication/wire"
+)
+
+// packets are n equal packets without a payload.
+func packets(n int, cmd wire.Cmd, body []byte) []byte {
+	b := wire.AppendHeader100(nil, wire.Header{Cmd: cmd, Length: uint32(len(body))})
+	return bytes.Repeat(append(b, body...), n)
+}
+
+func discards(n int) []byte {
+	t := wire.TrimBlock{BlockData: wire.BlockData{BlockID: 1, Flags: wire.DPDiscard}, Size: 4096}
+	return packets(n, wire.CmdTrim, t.Append(nil))
+}
+
+// TestDiscardsAreBounded: a peer's discards carry nothing that fills a buffer. No more
+// than a bound of them are taken while the disk is behind; then the rest.
+func TestDiscardsAreBounded(t *testing.T) {
+	const all = 3 * maxZeroing
+	p := newPair(t, 8<<20, NetOptions{})
+	p.primaryPair()
+	p.a.conn = "away" // its packets are made here
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskZero }
+	b := discards(all)
+	used := p.b.e.Receive(p.now, DataSock, b)
+	if c := &p.b.e.conn; c.zeroing != maxZeroing || p.b.e.ReceiveReady(DataSock) {
+		t.Fatalf("%d of %d discards are under way, ready for more: %v", c.zeroing, all, p.b.e.ReceiveReady(DataSock))
+	}
+	p.b.hold = nil
+	for rounds := 0; used < len(b); rounds++ {
+		if rounds > 100000 {
+			t.Fatalf("%d of %d bytes are never taken", len(b)-used, len(b))
+		}
+		for _, io := range p.b.held {
+			p.b.e.DiskDone(p.now, io.Token, OK)
+		}
+		p.b.held = nil
+		p.work(p.b)
+		used += p.b.e.Receive(p.now, DataSock, b[used:])
+	}
+	for p.work(p.b) {
+	}
+	if n := p.b.e.conn.zeroing; n != 0 {
+		t.Fatalf("%d discards are left", n)
+	}
+}
+
+// TestEpochsAreBounded: a peer that ends an epoch with every write, while the disk
+// does not flush.
+func TestEpochsAreBounded(t *testing.T) {
+	p := cachedPair(t, NetOptions{})
+	p.a.conn = "away"
+	p.b.hold = dataFlush
+	one := append(discards(1), packets(1, wire.CmdBarrier, wire.Barrier{Number: 1}.Append(nil))...)
+	b := bytes.Repeat(one, 3*maxPeerEpochs)
+	for used := 0; used < len(b); {
+		n := p.b.e.Receive(p.now, DataSock, b[used:min(used+100*len(one), len(b))])
+		for p.work(p.b) {
+		}
+		p.now += time.Millisecond
+		if used += n; n == 0 {
+			break
+		}
+	}
+	if n := p.b.e.conn.in.open.len(); n > maxPeerEpochs+1 || p.b.e.ReceiveReady(DataSock) {
+		t.Fatalf("%d epochs are open, ready for more: %v", n, p.b.e.ReceiveReady(DataSock))
+	}
+	p.release(p.b)
+	if n := p.b.e.conn.in.open.len(); n > maxPeerEpochs || !p.b.e.ReceiveReady(DataSock) {
+		t.Fatalf("%d epochs are open after the flush, ready for more: %v", n, p.b.e.ReceiveReady(DataSock))
+	}
+}
+
+// TestAnswersAreBounded: a peer that asks and does not read is given up.
+func TestAnswersAreBounded(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		sock  Socket
+		bytes []byte
+	}{
+		{"pings", MetaSock, packets(maxQueued/wire.HeaderLen100/64, wire.CmdPing, nil)},
+		{"refused discards", DataSock, discards(4096)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{})
+			p.primaryPair()
+			if tc.sock == DataSock {
+				p.must(p.b, Detach{})
+			}
+			p.settle(time.Second)
+			e := p.b.e
+			for i := 0; i < 100 && e.conn.up(); i++ {
+				if used := e.Receive(p.now, tc.sock, tc.bytes); used < len(tc.bytes) && e.conn.up() {
+					t.Fatalf("takes %d of %d bytes", used, len(tc.bytes))
+				}
+				e.Drain()
+				if got := cap(e.conn.queue[MetaSock].heads); got > 4*maxQueued {
+					t.Fatalf("%d bytes of answers wait", got)
+				}
+			}
+			if st := e.State(0).String(); !strings.Contains(st, "Timeout") {
+				t.Fatalf("%s: not given up", st)
+			}
+		})
+	}
+}
+
+// TestServedBlocksAreBounded: a Target that asks for blocks and never acknowledges one.
+func TestServedBlocksAreBounded(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.primaryPair()
+	v := p.a.e.vols[0]
+	v.resync.served = make([]servedBlock, maxReadQueue)
+	req := wire.BlockReq{Sector: 2048, BlockID: wire.IDSyncer, Size: 4096}
+	p.a.e.Receive(p.now, DataSock, packets(1, wire.CmdRSDataRequest, req.Append(nil)))
+	if st := v.state.String(); !strings.Contains(st, "ProtocolError") {
+		t.Fatalf("%s: not given up", st)
+	}
+}
