@@ -63,9 +63,9 @@ type DiskOptions struct {
 	ResyncRate  int64         // bytes per second when PlanAhead is 0; announced
 	PlanAhead   time.Duration // 2 s; negative: 0, the fixed rate
 	DelayTarget time.Duration // 1 s
-	FillTarget  int64         // bytes in flight of a resync, 50 KiB; raised by what the link carries
+	FillTarget  int64         // bytes in flight of a resync, 50 KiB; raised by what the link carries; negative: 0
 	MaxRate     int64         // bytes per second, 100 MiB
-	MinRate     int64         // bytes per second that a resync keeps while the application works, 250 KiB
+	MinRate     int64         // bytes per second that a resync keeps while the application works, 250 KiB; negative: it does not yield
 	NoFlush     bool          // disk-flushes no
 	NoMetaFlush bool          // md-flushes no
 }

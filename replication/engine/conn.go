@@ -24,11 +24,14 @@ type conn struct {
 	apInFlight int64
 
 	remoteReads []*remoteRead
-	readsSince  Instant // no read has waited for the peer for longer, 0: none waits
-	wanted      fifo[wantedRead]
-	servedBytes int64 // read for the peer and not sent yet
-	peerBusy    int   // disk I/Os and buffers on behalf of the peer
-	zeroing     int   // of them zero-outs, which no buffer bounds
+	readsSince  Instant          // no read has waited for the peer for longer, 0: none waits
+	wanted      fifo[wantedRead] // reads of the peer's application; blocks of a resync: see pace
+	wantedReads int              // of both kinds
+	wantedOrder uint64           // of the last one
+	serveAt     Instant          // when a block that waits for its turn has it, 0: none waits for time
+	servedBytes int64            // read for the peer and not sent yet
+	peerBusy    int              // disk I/Os and buffers on behalf of the peer
+	zeroing     int              // of them zero-outs, which no buffer bounds
 
 	protocolSeen  bool // P_PROTOCOL was received and fits
 	discardMyData bool // for the next handshake
@@ -187,7 +190,7 @@ func (e *Engine) lost() {
 	c.cleaned = true
 	e.loseEpochs()
 	e.loseRemoteReads()
-	c.wanted.takeAll()
+	e.forgetReads()
 	c.fences = nil
 	for _, v := range e.vols {
 		v.exchange.reset()

@@ -75,7 +75,7 @@ func (e *Engine) sendSyncParam(v *volume, q *sendQueue) {
 		VerifyAlg:    e.cfg.Net.VerifyAlg,
 		CPlanAhead:   uint32(max(o.PlanAhead, 0) / (100 * time.Millisecond)),
 		CDelayTarget: uint32(o.DelayTarget / (100 * time.Millisecond)),
-		CFillTarget:  uint32(o.FillTarget >> 9),
+		CFillTarget:  uint32(max(o.FillTarget, 0) >> 9),
 		CMaxRate:     uint32(o.MaxRate >> 10),
 	}
 	body := p.Append(nil)

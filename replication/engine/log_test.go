@@ -30,7 +30,7 @@ func (p *pair) submit(n *node, extent, block int64) *Request {
 // TestLogFlushesWhatItForgets: an extent leaves the log only after what was written
 // to it is durable, and that costs a flush only if it is not.
 func TestLogFlushesWhatItForgets(t *testing.T) {
-	const extents, writes = 190, 1000
+	const extents, writes = 100, 1000
 	p := logPair(t, extents)
 	n := p.a
 	flushes := 0

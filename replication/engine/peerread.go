@@ -15,6 +15,7 @@ type wantedRead struct {
 	kind   peerKind
 	off, n int64
 	id     uint64
+	order  uint64
 }
 
 // peerRead takes P_DATA_REQUEST, P_RS_DATA_REQUEST and P_RS_THIN_REQ.
@@ -30,10 +31,18 @@ func (e *Engine) peerRead(v *volume, kind peerKind, p wire.BlockReq) error {
 		e.refuseRead(v, kind, p.Offset(), n, p.BlockID)
 		return nil
 	}
-	if e.conn.wanted.len()+len(v.resync.served) >= maxReadQueue {
+	if e.conn.wantedReads+len(v.resync.served) >= maxReadQueue {
 		return protocolErrorf("more than %d reads at once, or resync blocks without an acknowledgement", maxReadQueue)
 	}
-	e.conn.wanted.push(wantedRead{v, kind, p.Offset(), n, p.BlockID})
+	q := &e.conn.wanted
+	if kind == serveBlock {
+		q = &v.pace.wanted
+	} else {
+		v.appWorks(e)
+	}
+	e.conn.wantedReads++
+	e.conn.wantedOrder++
+	q.push(wantedRead{v, kind, p.Offset(), n, p.BlockID, e.conn.wantedOrder})
 	e.serveReads()
 	return nil
 }
@@ -50,13 +59,14 @@ func (e *Engine) refuseRead(v *volume, kind peerKind, off int64, id2 int64, id u
 // buffers at most, the rest is for what the peer sends.
 func (e *Engine) serveReads() {
 	c := &e.conn
-	for c.up() && c.wanted.len() > 0 {
-		w := *c.wanted.front()
-		if c.servedBytes+w.n > int64(len(e.pool.mem)/2) || w.kind == serveBlock && !e.mayServe(w.vol, w.n) {
+	for c.up() && c.wantedReads > 0 {
+		q := e.nextRead()
+		if q == nil || c.servedBytes+q.front().n > int64(len(e.pool.mem)/2) {
 			return
 		}
+		w := *q.front()
 		if !w.vol.attached || !w.vol.state.ReadsLocally() {
-			c.wanted.pop()
+			e.takeRead(q)
 			e.refuseRead(w.vol, w.kind, w.off, w.n, w.id)
 			continue
 		}
@@ -64,12 +74,13 @@ func (e *Engine) serveReads() {
 		if buf == nil {
 			return
 		}
-		c.wanted.pop()
+		e.takeRead(q)
 		p := e.newPeerReq(w.vol, w.kind, w.off, w.n, w.id)
 		p.buf = buf
 		c.servedBytes += w.n
 		if w.kind == serveBlock {
 			w.vol.resync.serving++
+			w.vol.pace.served(w.n)
 		}
 		w.vol.read += w.n
 		kind := resyncRead
@@ -80,6 +91,11 @@ func (e *Engine) serveReads() {
 			p.rangeFree(e)
 		}
 	}
+}
+
+func (e *Engine) takeRead(q *fifo[wantedRead]) {
+	q.pop()
+	e.conn.wantedReads--
 }
 
 // readServed answers P_DATA_REQUEST.

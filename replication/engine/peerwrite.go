@@ -139,6 +139,7 @@ func (e *Engine) joinPeerEpoch(v *volume, kind peerKind, d wire.BlockData, n int
 	if p.alone = v.state.PeerDisk < diskInconsistent; p.alone {
 		v.aloneWrites++
 	}
+	v.appWorks(e)
 	if kind == applyZero {
 		e.conn.zeroing++
 	}

@@ -11,6 +11,7 @@ func (e *Engine) startRead(v *volume, r *Request) {
 	switch {
 	case v.attached && (v.state.ReadsLocally() || v.state.ReadsCleanLocally() && !v.bm.AnySet(r.Off, r.Len)):
 		v.read += r.Len
+		v.appWorks(e)
 		rd := e.reads.get()
 		rd.vol, rd.req = v, r
 		e.startIO(v, DiskIO{Op: DiskRead, Off: r.Off, Len: r.Len, Data: r.Data[:r.Len]}, rd)

@@ -11,11 +11,9 @@ import (
 )
 
 const (
-	syncAlign     = wire.MaxRequest  // a request neither crosses nor exceeds this
-	syncWindow    = 4 << 20          // bytes asked for and not written yet
-	lazyInterval  = 10 * time.Second // between writes of bitmap pages during a resync
-	yieldTime     = 50 * time.Millisecond
-	yieldRequests = 1 // resync blocks served at once while the application works
+	syncAlign    = wire.MaxRequest  // a request neither crosses nor exceeds this
+	syncWindow   = 4 << 20          // bytes asked for and not written yet
+	lazyInterval = 10 * time.Second // between writes of bitmap pages during a resync
 )
 
 // resync is the bookkeeping of a resync, on either side. The Target asks for
@@ -41,7 +39,6 @@ type resync struct {
 
 	serving int // blocks being read for the Target
 	served  []servedBlock
-	appAt   Instant // when the application wrote last
 
 	marks [2]mark // for the rate: an older and a newer sample
 }
@@ -60,21 +57,6 @@ type ask struct {
 }
 
 func (a *ask) rangeFree(*Engine) {}
-
-// bucket limits bytes per second.
-type bucket struct {
-	tokens int64
-	at     Instant
-}
-
-func (b *bucket) refill(now Instant, rate int64) {
-	limit := max(rate/10, syncAlign)
-	if b.at == 0 {
-		b.tokens = limit
-	}
-	b.tokens = min(limit, b.tokens+int64(float64(rate)*(now-b.at).Seconds()))
-	b.at = max(now, 1)
-}
 
 // startResync takes the number of marked blocks as the total.
 func (e *Engine) startResync(v *volume, paused bool) {
@@ -165,7 +147,8 @@ func (e *Engine) pumpResync(v *volume) {
 		return
 	}
 	e.sample(v)
-	r.budget.refill(e.now, v.syncRate())
+	rate := v.syncRate()
+	r.budget.refill(e.now, rate, max(rate/10, syncAlign))
 	window := max(min(syncWindow, int64(len(e.pool.mem))/4), v.cfg.Disk.FillTarget)
 	for steps := 0; r.inFlight < window && r.budget.tokens > 0 && steps < 256; steps++ {
 		bit, ok := v.bm.NextSet(r.cursor)
@@ -349,19 +332,6 @@ func (e *Engine) fenceResync(v *volume) {
 		}
 		e.resyncDone(v)
 	})
-}
-
-// mayServe lets the application go first: while it writes, the Source serves
-// few resync blocks at a time, and no fewer bytes a second than c-min-rate.
-func (e *Engine) mayServe(v *volume, n int64) bool {
-	r := &v.resync
-	if r.saving {
-		return false
-	}
-	if r.appAt == 0 || e.now-r.appAt > yieldTime || r.serving < yieldRequests {
-		return true
-	}
-	return false
 }
 
 // sample remembers how much is left, for the rate.

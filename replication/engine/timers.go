@@ -129,6 +129,9 @@ func (e *Engine) Deadline() Instant {
 	if t := c.in.dueAt; t != 0 && c.in.flushing == 0 && c.in.finished() > 0 {
 		at = min(at, t)
 	}
+	if t := c.serveAt; t != 0 {
+		at = min(at, t)
+	}
 	if c.pingAt != 0 {
 		at = min(at, e.pingDeadline())
 	} else {
@@ -168,6 +171,5 @@ func (e *Engine) resyncDeadline(v *volume) Instant {
 	if !r.active || r.paused || r.saving || v.state.Conn != sm.SyncTarget || e.settling(v) || r.budget.at == 0 || r.budget.tokens > 0 {
 		return Never // nothing is asked for now, or it is not time that is missing
 	}
-	wait := time.Duration(float64(1-r.budget.tokens)/float64(v.syncRate())*float64(time.Second)) + time.Millisecond
-	return r.budget.at + wait
+	return r.budget.due(v.syncRate())
 }

@@ -76,6 +76,7 @@ type volume struct {
 	seq      uint32 // of this node's packets (wire 11.3)
 	exchange exchange
 	resync   resync
+	pace     pace
 
 	read, written, sent, received int64
 	alWrites, bmWrites            int64

@@ -106,7 +106,7 @@ func (w *write) launch(e *Engine) {
 		v.waiting.push(w)
 		return
 	}
-	v.resync.appAt = e.now
+	v.appWorks(e)
 	st := v.state
 	local, remote := v.usable(), st.ReplicatesData() && e.conn.up()
 	if !e.dataReachable(v) || !local && !remote {
