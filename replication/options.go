@@ -70,6 +70,12 @@ func diskOptions(d *config.Disk) engine.DiskOptions {
 	if o.PlanAhead == 0 { // "no controller", to the configuration
 		o.PlanAhead = -1
 	}
+	if o.FillTarget == 0 { // "none"
+		o.FillTarget = -1
+	}
+	if o.MinRate == 0 { // "no throttling"
+		o.MinRate = -1
+	}
 	return o
 }
 
