@@ -225,10 +225,10 @@ func (q *queue) release() error {
 	return errors.Join(errs...)
 }
 
-// fail takes note of the first failure.
+// fail takes note of the first failure. What the driver says to a session that is being ended is none.
 func (s *session) fail(d *Device, err error) {
 	d.mu.Lock()
-	first := s.err == nil
+	first := s.err == nil && !s.over
 	if first {
 		s.err = err
 		close(s.failed)

@@ -3,6 +3,7 @@ package ublk
 import (
 	"errors"
 	"log/slog"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -38,5 +39,27 @@ func TestAFailureWhileServingIsTold(t *testing.T) {
 	f.stop = nil
 	if err := d.Stop(t.Context()); err != nil || d.Failed() != nil {
 		t.Errorf("after Stop: %v", err)
+	}
+}
+
+// What the driver answers to the last commands of a device that is being stopped is no failure.
+func TestTheEndIsNoFailure(t *testing.T) {
+	f := fakeHost(t)
+	d := f.device(t)
+	q, failed := d.serving.queues[0], d.Failed()
+	f.stop = nil
+	stopped := make(chan error)
+	go func() { stopped <- d.Stop(t.Context()) }()
+	for over := false; !over; runtime.Gosched() {
+		d.mu.Lock()
+		over = q.ses.over
+		d.mu.Unlock()
+	}
+	q.Complete(0, -int32(unix.EINVAL), 0)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if err, open := <-failed; open {
+		t.Errorf("told: %v", err)
 	}
 }
