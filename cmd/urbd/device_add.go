@@ -88,7 +88,7 @@ func (u *ublkDevices) clear(ctx context.Context, cfg replication.DeviceConfig, o
 			adopt = true
 		default:
 			u.logger.Warn("removing a block device that a dead daemon left behind", "device", ublk.BlockPath(i.ID), "state", i.State.String())
-			again := fmt.Sprintf("end that, or give volume %d minor %d again", cfg.Volume, i.ID)
+			again := fmt.Sprintf("unmount it or end what uses it, or give volume %d minor %d again", cfg.Volume, i.ID)
 			if err := u.left.drop(ctx, i.ID, again); err != nil {
 				return false, err
 			}

@@ -50,7 +50,7 @@ func (l leftovers) sweep(ctx context.Context, t target) error {
 		if !i.Orphan {
 			continue
 		}
-		if err := l.drop(ctx, i.ID, "end that, or start the daemon again with: urbd up "+t.resource); err != nil {
+		if err := l.drop(ctx, i.ID, "unmount it or end what uses it, or start the daemon again with: urbd up "+t.resource); err != nil {
 			return err
 		}
 	}

@@ -76,7 +76,7 @@ func TestSweepLeavesWhatIsUsed(t *testing.T) {
 		f    fakeDriver
 		want string
 	}{
-		{"an open device", fakeDriver{holders: held(ublk.Holder{PID: 7, What: "process qemu"})}, "/dev/ublkb3 is in use by process qemu (pid 7), and its daemon has died; end that, or start"},
+		{"an open device", fakeDriver{holders: held(ublk.Holder{PID: 7, What: "process qemu"})}, "/dev/ublkb3 is in use by process qemu (pid 7), and its daemon has died; unmount it or end what uses it, or start"},
 		{"a mount", fakeDriver{holders: held(ublk.Holder{What: "mounted on /mnt"})}, "in use by the mount at /mnt"},
 		{"somebody out of sight", fakeDriver{exclusive: true}, "in use by a mount in another namespace"},
 		{"nothing is known", fakeDriver{holders: func(int) ([]ublk.Holder, error) { return nil, errors.New("no sysfs") }}, "no sysfs"},
