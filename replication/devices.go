@@ -22,7 +22,7 @@ type DeviceConfig struct {
 	Volume    int
 	Minor     int   // it appears as /dev/ublkb<Minor>
 	Size      int64 // bytes; 0 when it is not known yet
-	BlockSize int   // logical block size in bytes, 512 or 4096
+	BlockSize int   // logical block size in bytes, 512 to 4096, until Start says more
 	Depth     int   // requests in flight; 0 = what the implementation likes
 	Recover   bool  // adopt the device that a dead predecessor left behind, if there is one
 }
@@ -33,8 +33,9 @@ type Device interface {
 	// Serve puts the device's fetches on the loop's ring. From then on requests come by calls of submit on
 	// the loop's thread; each belongs to the replication until Complete.
 	Serve(ring *uring.Ring, submit func(*engine.Request)) error
-	// Start makes the block device appear with size bytes. After an error it is not there.
-	Start(ctx context.Context, size int64) error
+	// Start makes the block device appear with size bytes, a multiple of its logical block size of block bytes. After
+	// an error it is not there.
+	Start(ctx context.Context, size int64, block int) error
 	// Complete answers a request; its Err holds the result. Called on the loop's thread.
 	Complete(r *engine.Request)
 	// Resize changes the size of a started device.

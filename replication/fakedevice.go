@@ -78,13 +78,13 @@ func (d *FakeDevice) Serve(ring *uring.Ring, submit func(*engine.Request)) error
 }
 
 // Start implements Device.
-func (d *FakeDevice) Start(_ context.Context, size int64) error {
+func (d *FakeDevice) Start(_ context.Context, size int64, block int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.size != 0 {
 		return errors.New("fake device: started twice")
 	}
-	d.size = size
+	d.size, d.cfg.BlockSize = size, block
 	return nil
 }
 

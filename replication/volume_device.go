@@ -19,8 +19,9 @@ type volumeDevice struct {
 	vol    *config.Volume
 	device Device
 
-	turn chan struct{} // held over calls of device: they come one at a time
-	size int64         // bytes, of the device when it was started last; the turn's
+	turn  chan struct{} // held over calls of device: they come one at a time
+	size  int64         // bytes, of the device when it was started last; the turn's
+	block int           // its logical block size, bytes; the turn's
 
 	started atomic.Bool  // changes in the turn
 	wanted  atomic.Int64 // bytes, for resize
@@ -47,9 +48,12 @@ func (d *volumeDevice) alone(ctx context.Context, f func() error) error {
 	}
 }
 
-// start makes the device appear with size bytes, or gives it that size.
-func (d *volumeDevice) start(ctx context.Context, size int64) error {
-	return d.alone(ctx, func() error { return d.fit(ctx, size) })
+// start makes the device appear with size bytes and logical blocks of block bytes, or gives it that size.
+func (d *volumeDevice) start(ctx context.Context, size int64, block int) error {
+	return d.alone(ctx, func() error {
+		d.block = block
+		return d.fit(ctx, size)
+	})
 }
 
 // restart is start with the size that it had.
@@ -72,7 +76,7 @@ func (d *volumeDevice) fit(ctx context.Context, size int64) error {
 	case size <= 0:
 		return nil // the size comes with the first disk or the peer
 	case !d.started.Load():
-		if err := d.device.Start(ctx, size); err != nil {
+		if err := d.device.Start(ctx, size, d.block); err != nil {
 			return fmt.Errorf("%s: %w", d.device.Path(), err)
 		}
 		d.started.Store(true)
@@ -147,7 +151,7 @@ func (r *Resource) startDevices(ctx context.Context) error {
 	for _, d := range r.devices {
 		for i := range st.Volumes {
 			if st.Volumes[i].Number == d.vol.Number {
-				err = errors.Join(err, d.start(ctx, st.Volumes[i].Size))
+				err = errors.Join(err, d.start(ctx, st.Volumes[i].Size, int(st.Volumes[i].BlockSize)))
 			}
 		}
 	}

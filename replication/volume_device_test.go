@@ -77,7 +77,7 @@ func TestResizeIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := newSlowDevice(&FakeDevice{})
 		d := newVolumeDevice(&config.Volume{}, slow)
-		if err := d.start(t.Context(), 4096); err != nil {
+		if err := d.start(t.Context(), 4096, 512); err != nil {
 			t.Fatal(err)
 		}
 		r, err := New(Config{Resource: &config.Resource{Name: "r0"}, Local: &config.Host{}, Peer: &config.Host{}})

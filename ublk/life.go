@@ -122,6 +122,40 @@ func (d *Device) resize(ctx context.Context, size int64) error {
 	return nil
 }
 
+// SetBlockSize changes the logical block size of a device that is not started, in bytes: a power of two from 512 to
+// the physical block size. The size has to be a multiple of it.
+func (d *Device) SetBlockSize(ctx context.Context, block int) error {
+	if err := d.lock(ctx); err != nil {
+		return d.fail("set block size", err)
+	}
+	defer d.unlock()
+	return d.fail("set block size", d.setBlockSize(ctx, block))
+}
+
+func (d *Device) setBlockSize(ctx context.Context, block int) error {
+	old := d.cfg.LogicalBlock
+	switch {
+	case d.getPhase() != phaseAdded:
+		return fmt.Errorf("%w: %v", ErrState, d.getPhase())
+	case !power(block) || block < 512 || block > d.cfg.PhysicalBlock:
+		return fmt.Errorf("logical block of %d bytes; powers of two from 512 to %d are possible", block, d.cfg.PhysicalBlock)
+	case d.Config().Size%int64(block) != 0:
+		return fmt.Errorf("size %d is no multiple of a logical block of %d bytes", d.Config().Size, block)
+	}
+	d.setLogicalBlock(block)
+	if err := d.setParams(ctx); err != nil {
+		d.setLogicalBlock(old)
+		return err
+	}
+	return nil
+}
+
+func (d *Device) setLogicalBlock(block int) {
+	d.mu.Lock()
+	d.cfg.LogicalBlock = block
+	d.mu.Unlock()
+}
+
 func (d *Device) setSize(size int64) {
 	d.mu.Lock()
 	d.size = size

@@ -41,6 +41,7 @@ type blockDevice interface {
 	Start(context.Context) error
 	Tune(name, value string) error
 	Resize(ctx context.Context, size int64) error
+	SetBlockSize(ctx context.Context, block int) error
 	TryStop(context.Context) error
 	Abandon(context.Context) error
 	Delete(context.Context) error

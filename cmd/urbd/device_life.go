@@ -10,7 +10,7 @@ import (
 )
 
 // Start makes the block device appear, with its names. One that was adopted is there: only its size may be new.
-func (d *device) Start(ctx context.Context, size int64) error {
+func (d *device) Start(ctx context.Context, size int64, block int) error {
 	adopted := d.adoption.pending()
 	if err := d.fetch(ctx); err != nil {
 		return err
@@ -21,7 +21,7 @@ func (d *device) Start(ctx context.Context, size int64) error {
 		}
 		return d.fit(ctx, size)
 	}
-	if err := d.fit(ctx, size); err != nil {
+	if err := d.shape(ctx, size, block); err != nil {
 		return err
 	}
 	if err := d.names.announce(d.dev.ID(), d.resource, d.volume); err != nil {
@@ -33,6 +33,15 @@ func (d *device) Start(ctx context.Context, size int64) error {
 	}
 	d.appeared()
 	return nil
+}
+
+// shape gives a device that is not there yet its size and logical block size, the size first: it is a multiple of both
+// the old and the new one.
+func (d *device) shape(ctx context.Context, size int64, block int) error {
+	if err := d.fit(ctx, size); err != nil || d.dev.Config().LogicalBlock == block {
+		return err
+	}
+	return d.dev.SetBlockSize(ctx, block)
 }
 
 func (d *device) fit(ctx context.Context, size int64) error {

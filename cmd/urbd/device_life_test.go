@@ -16,6 +16,7 @@ import (
 // fakeBlock is a blockDevice without a kernel.
 type fakeBlock struct {
 	size    int64
+	block   int
 	started bool
 	failed  chan error
 }
@@ -23,17 +24,18 @@ type fakeBlock struct {
 func (f *fakeBlock) ID() int      { return 5 }
 func (f *fakeBlock) Path() string { return ublk.BlockPath(5) }
 func (f *fakeBlock) Config() ublk.Config {
-	return ublk.Config{Depth: 1, Geometry: ublk.Geometry{Size: f.size}}
+	return ublk.Config{Depth: 1, Geometry: ublk.Geometry{Size: f.size, LogicalBlock: f.block}}
 }
-func (f *fakeBlock) Holders() ([]ublk.Holder, error)            { return nil, nil }
-func (f *fakeBlock) Serve(*uring.Ring, ublk.Handler) error      { return nil }
-func (f *fakeBlock) Failed() <-chan error                       { return f.failed }
-func (f *fakeBlock) Start(context.Context) error                { f.started = true; return nil }
-func (f *fakeBlock) Tune(string, string) error                  { return nil }
-func (f *fakeBlock) Resize(_ context.Context, size int64) error { f.size = size; return nil }
-func (f *fakeBlock) TryStop(context.Context) error              { f.started = false; return nil }
-func (f *fakeBlock) Abandon(context.Context) error              { return nil }
-func (f *fakeBlock) Delete(context.Context) error               { return nil }
+func (f *fakeBlock) Holders() ([]ublk.Holder, error)             { return nil, nil }
+func (f *fakeBlock) Serve(*uring.Ring, ublk.Handler) error       { return nil }
+func (f *fakeBlock) Failed() <-chan error                        { return f.failed }
+func (f *fakeBlock) Start(context.Context) error                 { f.started = true; return nil }
+func (f *fakeBlock) Tune(string, string) error                   { return nil }
+func (f *fakeBlock) Resize(_ context.Context, size int64) error  { f.size = size; return nil }
+func (f *fakeBlock) SetBlockSize(_ context.Context, n int) error { f.block = n; return nil }
+func (f *fakeBlock) TryStop(context.Context) error               { f.started = false; return nil }
+func (f *fakeBlock) Abandon(context.Context) error               { return nil }
+func (f *fakeBlock) Delete(context.Context) error                { return nil }
 
 // newFakeDevice is a served device with its names below a directory.
 func newFakeDevice(t *testing.T) (*device, *fakeBlock, *strings.Builder) {
@@ -53,8 +55,8 @@ func newFakeDevice(t *testing.T) (*device, *fakeBlock, *strings.Builder) {
 func TestDeviceLife(t *testing.T) {
 	d, block, _ := newFakeDevice(t)
 	link := d.names.byRes("r0", 0)
-	if err := d.Start(t.Context(), 1<<20); err != nil || !block.started || block.size != 1<<20 {
-		t.Fatalf("started %v with %d bytes, %v", block.started, block.size, err)
+	if err := d.Start(t.Context(), 1<<20, 4096); err != nil || !block.started || block.size != 1<<20 || block.block != 4096 {
+		t.Fatalf("started %v with %d bytes in blocks of %d, %v", block.started, block.size, block.block, err)
 	}
 	if to, err := os.Readlink(link); err != nil || to != "../../../ublkb5" {
 		t.Errorf("its name leads to %q, %v", to, err)
@@ -73,7 +75,7 @@ func TestStartWithoutAName(t *testing.T) {
 	if err := os.WriteFile(d.names.dev, nil, 0o644); err != nil { // where the directory of names should be
 		t.Fatal(err)
 	}
-	if err := d.Start(t.Context(), 1<<20); err != nil || !block.started {
+	if err := d.Start(t.Context(), 1<<20, 512); err != nil || !block.started {
 		t.Errorf("started %v, %v", block.started, err)
 	}
 	if !strings.Contains(log.String(), "the block device is there without its name") {

@@ -9,10 +9,10 @@ import (
 	sm "github.com/urbd/urbd/statemachine"
 )
 
-// Logical block sizes that a disk may have, in bytes. Source: BLKSSZGET, and the page as the kernel's limit.
+// Logical block sizes that a disk may have, in bytes: metadata is written in pages.
 const (
 	smallestBlock = 512
-	largestBlock  = 64 << 10
+	largestBlock  = PageSize
 )
 
 // sendSizes sends P_SIZES.
@@ -43,7 +43,10 @@ func (e *Engine) peerSizesReceived(v *volume, p wire.Sizes) error {
 	v.peer = peerSizes{
 		disk: int64(p.DSize) * sector, user: int64(p.USize) * sector, current: int64(p.CSize) * sector, block: v.peer.block, known: true,
 	}
-	if b := p.Queue.LogicalBlockSize; p.DSize != 0 && bits.OnesCount32(b) == 1 && b <= largestBlock {
+	if b := p.Queue.LogicalBlockSize; p.DSize != 0 && bits.OnesCount32(b) == 1 {
+		if b > largestBlock {
+			return mismatchf("volume %d: the peer's disk has logical blocks of %d bytes, at most %d are supported", v.number, b, largestBlock)
+		}
 		v.peer.block = int64(b)
 	}
 	switch {

@@ -20,6 +20,7 @@ type Options struct {
 	Kernel   vm.Kernel
 	Size     int64    // bytes of each backing disk; 0 is 64 MiB
 	BetaSize int64    // of beta's, if it differs
+	Block    int      // logical block size of alpha's disks, bytes; 0 is 512
 	Volumes  int      // 0 is 1
 	Protocol string   // "" is C
 	Net      []string // further options of the section net, without semicolons
@@ -82,17 +83,17 @@ func (l *Lab) boot(ctx context.Context) error {
 	for guest, host := range l.Options.Files {
 		files[guest] = host
 	}
-	node := func(name string, size int64) vm.Config {
+	node := func(name string, size int64, block int) vm.Config {
 		c := vm.Config{Kernel: l.Options.Kernel, Memory: l.Options.Memory, Files: files, Log: l.Options.Log}
 		for i := range l.Options.Volumes {
-			c.Disks = append(c.Disks, vm.Disk{Path: l.diskPath(name, i), Size: size, Cache: l.Options.Cache})
+			c.Disks = append(c.Disks, vm.Disk{Path: l.diskPath(name, i), Size: size, Cache: l.Options.Cache, Block: block})
 		}
 		if l.Options.External {
 			c.Disks = append(c.Disks, vm.Disk{Path: filepath.Join(l.dir, name+"-meta"), Size: metaSize(size) * int64(l.Options.Volumes)})
 		}
 		return c
 	}
-	l.Pair, err = vm.BootPair(ctx, node("alpha", l.Options.Size), node("beta", l.Options.BetaSize))
+	l.Pair, err = vm.BootPair(ctx, node("alpha", l.Options.Size, l.Options.Block), node("beta", l.Options.BetaSize, 0))
 	return err
 }
 

@@ -82,6 +82,22 @@ func (b *bench) same(name string, sectors int) {
 	}
 }
 
+// TestBlockSizes has a disk with blocks of 4096 bytes on one node and of 512 on the other. The device gets the
+// larger ones on either, also where the own disk has small ones.
+func TestBlockSizes(t *testing.T) {
+	b := newBench(t, Options{Kernel: vm.Linux6_12, Block: 4096})
+	b.ok(b.Up(b.ctx))
+	b.ok(b.Sync(b.ctx, b.Alpha))
+	for _, n := range []*vm.Node{b.Alpha, b.Beta} {
+		b.urbd(n, "primary", Resource)
+		b.sh(n, "[ $(blockdev --getss %s) = 4096 ]", b.Device(n, 0))
+		b.finished(b.fio(n, 0))
+		b.equalNow(n)
+		b.urbd(n, "secondary", Resource)
+	}
+	b.equalDisks()
+}
+
 // TestMetadataTool has DRBD's own tool read what urbd has written.
 func TestMetadataTool(t *testing.T) {
 	b := newBench(t, Options{Kernel: vm.Linux6_12})

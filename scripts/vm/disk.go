@@ -34,6 +34,7 @@ type Disk struct {
 	Path  string    // made sparse when it does not exist
 	Size  int64     // bytes; 0 keeps the size of an existing file
 	Cache CacheMode // "" is Writeback
+	Block int       // logical block size in bytes; 0 is 512
 }
 
 // served is a volatile disk and its server. It outlives the boots of its node.
@@ -86,10 +87,11 @@ func (d Disk) args(i int, socket string) []string {
 	if d.Cache == Volatile {
 		backend = "cache=writeback,file.driver=nbd,file.server.type=unix,file.server.path=" + escape(socket)
 	}
-	return []string{
-		"-drive", fmt.Sprintf("if=none,id=disk%d,format=raw,discard=unmap,%s", i, backend),
-		"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,serial=rig%d", i, i),
+	device := fmt.Sprintf("virtio-blk-pci,drive=disk%d,serial=rig%d", i, i)
+	if d.Block != 0 {
+		device += fmt.Sprintf(",logical_block_size=%[1]d,physical_block_size=%[1]d", d.Block)
 	}
+	return []string{"-drive", fmt.Sprintf("if=none,id=disk%d,format=raw,discard=unmap,%s", i, backend), "-device", device}
 }
 
 // A NIC is a network card of a guest, eth0, eth1, … in the order of
