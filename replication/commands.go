@@ -26,8 +26,6 @@ func (r *Resource) Do(ctx context.Context, cmd engine.Command) error {
 		return r.alone(ctx, func() error { return r.demote(ctx) })
 	case engine.Down:
 		return r.alone(ctx, func() error { return r.doDown(ctx) })
-	case engine.Connect:
-		return r.connect(ctx, cmd)
 	case engine.PauseSync:
 		return r.pauseSync(ctx, cmd)
 	}
@@ -122,18 +120,6 @@ func (r *Resource) attachOpened(ctx context.Context, v *config.Volume, b *backin
 		return err
 	}
 	return fmt.Errorf("attach %s: %w", v.Disk, err)
-}
-
-// connect looks for the peer. Data that is in use cannot be given up.
-func (r *Resource) connect(ctx context.Context, cmd engine.Connect) error {
-	st, err := r.Status(ctx)
-	if err != nil {
-		return err
-	}
-	if cmd.DiscardMyData && st.Role == statemachine.Primary {
-		return DiscardOnPrimary
-	}
-	return r.order(ctx, cmd)
 }
 
 // pauseSync sets or clears this node's reason to pause; what is so already is refused, as drbdsetup does.

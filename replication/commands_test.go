@@ -18,7 +18,7 @@ func TestFailures(t *testing.T) {
 		want statemachine.Refusal
 		code int32
 	}{
-		{engine.Connect{DiscardMyData: true}, DiscardOnPrimary, 123},
+		{engine.Connect{DiscardMyData: true}, statemachine.DiscardOnPrimary, 123},
 		{engine.Attach{Vol: 0}, statemachine.AlreadyAttached, 124},
 		{engine.Connect{}, statemachine.AlreadyConnecting, 125},
 		{engine.PauseSync{Vol: 0, On: true}, PausedAlready, 134},

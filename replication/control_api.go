@@ -98,9 +98,8 @@ func (e *VerbError) Error() string { return e.Reason }
 
 // Refusals of the shell.
 const (
-	DiscardOnPrimary statemachine.Refusal = "a Primary cannot discard its data"
-	PausedAlready    statemachine.Refusal = "this node pauses the resync already"
-	NotPaused        statemachine.Refusal = "this node does not pause the resync"
+	PausedAlready statemachine.Refusal = "this node pauses the resync already"
+	NotPaused     statemachine.Refusal = "this node does not pause the resync"
 )
 
 // firstFailure is the lowest number of drbdsetup's failures. Numbers of state changes are negative.
@@ -108,7 +107,7 @@ const firstFailure = 102
 
 // failures are the refusals that are no state changes, with drbdsetup's numbers. Source: docs/drbd-cli.md 2.4.
 var failures = map[statemachine.Refusal]int32{
-	DiscardOnPrimary:               123,
+	statemachine.DiscardOnPrimary:  123,
 	statemachine.AlreadyAttached:   124,
 	statemachine.AlreadyConnecting: 125,
 	PausedAlready:                  134,

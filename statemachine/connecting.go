@@ -27,10 +27,10 @@ type (
 
 func (ev Connect) apply(s State, _ Rules) turn {
 	switch {
-	case s.Conn != StandAlone:
-		return refuse(s, AlreadyConnecting)
 	case ev.DiscardMyData && s.Role == Primary:
 		return refuse(s, DiscardOnPrimary)
+	case s.Conn != StandAlone:
+		return refuse(s, AlreadyConnecting)
 	}
 	s.Conn = Unconnected
 	return turn{next: s}

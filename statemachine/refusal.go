@@ -32,7 +32,7 @@ const (
 // Refusals of this package's own; none of them is ever sent.
 const (
 	AlreadyConnecting Refusal = "the connection is not StandAlone"
-	DiscardOnPrimary  Refusal = "a Primary's data is in use and cannot be discarded"
+	DiscardOnPrimary  Refusal = "a Primary cannot discard its data"
 	AlreadyAttached   Refusal = "a disk is attached"
 	NotAttaching      Refusal = "the disk is not being attached"
 	DifferentData     Refusal = "the peer's data is not what was in use here before the disk was lost"

@@ -191,7 +191,7 @@ var hints = []struct {
 	{statemachine.AlreadyConnecting, "", "nothing to do; look at: urbd status RES"},
 	{statemachine.NotFresh, "", "only two disks that are fresh from create-md skip the first copy; others are made equal by: urbd invalidate TARGET, or urbd invalidate-remote TARGET"},
 	{engine.NotStandAlone, "", "disconnect first: urbd disconnect RES; two fresh disks that are Connected skip the first copy with --clear-bitmap"},
-	{replication.DiscardOnPrimary, "", "make this node Secondary first: urbd secondary RES"},
+	{statemachine.DiscardOnPrimary, "", "make this node Secondary first: urbd secondary RES"},
 	{replication.PausedAlready, "", "nothing to do; look at: urbd status RES"},
 	{replication.NotPaused, "", "nothing to do; who does is shown by: urbd status RES"},
 	{statemachine.ResyncRunning, "", "wait for it: urbd wait-sync RES"},
