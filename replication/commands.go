@@ -94,7 +94,7 @@ func (r *Resource) attachOpened(ctx context.Context, v *config.Volume, b *backin
 	}
 	cmd := engine.Attach{
 		Vol: v.Number, BackingSize: b.data.size, MetaSize: b.meta.size,
-		Flush: b.data.flush, MetaFlush: b.meta.flush, DeviceUUID: random(),
+		BlockSize: int64(b.data.block), Flush: b.data.flush, MetaFlush: b.meta.flush, DeviceUUID: random(),
 	}
 	answer := make(chan error, 1)
 	var failed error

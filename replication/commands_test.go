@@ -38,6 +38,26 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestBlockSizeReachesTheDevice: what the backing store can be read and written in is what the device is started with.
+func TestBlockSizeReachesTheDevice(t *testing.T) {
+	n := newNodes(t, nil)[0]
+	n.up()
+	n.must(engine.Detach{Vol: 0})
+	v := &n.cfg.Local.Volumes[0]
+	b, err := n.res.open(t.Context(), v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.data.block = 4096
+	if err := n.res.attachOpened(t.Context(), v, b); err != nil {
+		t.Fatal(err)
+	}
+	n.must(engine.Promote{Force: true})
+	if got := n.devices.Volume(0).cfg.BlockSize; got != 4096 {
+		t.Errorf("the device has logical blocks of %d bytes", got)
+	}
+}
+
 // TestAnOrderForEveryVolumeReachesEveryVolume: one that refuses is no reason for the next.
 func TestAnOrderForEveryVolumeReachesEveryVolume(t *testing.T) {
 	n := newNodes(t, func(r *config.Resource) {
