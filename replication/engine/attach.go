@@ -263,7 +263,6 @@ func (a *attaching) use(e *Engine) {
 	}
 	e.writeSuper(v, changedPages, func(e *Engine, err Errno) {
 		if err != OK {
-			e.metaFailed(v, err)
 			e.reply_(a.id, &DiskError{Vol: v.number, What: "metadata cannot be written", Errno: err})
 			return
 		}
@@ -277,7 +276,10 @@ func (a *attaching) takeSize(e *Engine) {
 	v := a.v
 	if !v.sizeInUse() {
 		e.resizeVolume(v, a.size)
-	} else if v.bm.Size() != v.size {
+		return
+	}
+	v.super.LastAgreedSize = v.size // without this disk
+	if v.bm.Size() != v.size {
 		v.bm.Resize(v.size, true)
 	}
 }

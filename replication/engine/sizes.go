@@ -122,11 +122,7 @@ func (e *Engine) agreeSize(v *volume) error {
 	if size != v.size {
 		v.bm.Resize(size, true)
 		e.resizeVolume(v, size)
-		e.writeSuper(v, changedPages, func(e *Engine, err Errno) {
-			if err != OK {
-				e.metaFailed(v, err)
-			}
-		})
+		e.writeSuper(v, changedPages, nil)
 	}
 	if v.state.Conn.Established() && v.peer.current != v.size {
 		e.sendSizes(v)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // inSync is a pair of equal disks, a Primary.
@@ -77,6 +78,27 @@ func TestAttachKeepsTheSizeInUse(t *testing.T) {
 				p.equal()
 			}
 		})
+	}
+}
+
+// TestAttachOfAnOldSmallerMember: a disk with room enough was last in use with a smaller size.
+func TestAttachOfAnOldSmallerMember(t *testing.T) {
+	old := inSync(t, 8<<20, func(n *node) { n.e.vols[0].cfg.Disk.Size = 4 << 20 })
+	old.must(old.a, Demote{})
+	old.must(old.a, Down{})
+	p := inSync(t, 8<<20, nil)
+	v := p.a.e.vols[0]
+	was := v.size
+	p.must(p.a, Detach{})
+	p.a.disk = old.a.disk
+	p.a.resizes()
+	err := p.do(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.settle(5 * time.Second)
+	if got := p.a.resizes(); len(got) > 0 || v.size != was {
+		t.Errorf("attach: %v; the device of %d bytes was resized to %v, and has %d", err, was, got, v.size)
+	}
+	if st := v.state; st.Role != sm.Primary || !st.Conn.Established() {
+		t.Errorf("attach: %v, then %v", err, st)
 	}
 }
 
