@@ -46,7 +46,7 @@ func (e *Engine) peerBarrier(number uint32) {
 	e.epochsAdvance()
 }
 
-// finishedEpochs counts the epochs at the front whose writes are all done.
+// finished counts the epochs at the front whose writes are all done.
 func (in *peerEpochs) finished() int {
 	n := 0
 	for n < in.open.len() && in.open.at(n).closed && in.open.at(n).pending == 0 {

@@ -15,7 +15,7 @@ const (
 	maxQueued = 8 << 20
 )
 
-var errUnread = errors.New("the peer asks, and does not read the answers")
+var errUnread = errors.New("more waits to be sent than a peer that reads lets wait")
 
 // sendOwner is told when its payload is no longer needed: it went out, or the
 // connection is gone.

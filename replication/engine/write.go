@@ -172,7 +172,8 @@ func (e *Engine) sendWrite(w *write) {
 		}
 		q.packet(cmd, v.number, trimFixed)
 		q.heads = wire.TrimBlock{BlockData: p, Size: uint32(w.n)}.Append(q.heads)
-		w.acked = e.cfg.Net.Protocol == ProtocolA && !w.strict
+		w.sending = true
+		q.body(nil, w)
 	}
 	e.countEpoch()
 }
