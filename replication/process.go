@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,6 +40,35 @@ func Lock(runDir, resource string) (release func() error, err error) {
 	f.Truncate(0)
 	fmt.Fprintf(f, "%d\n", os.Getpid()) // for the message above only
 	return f.Close, nil                 // the file stays: removing it would let two processes lock two files of the same name
+}
+
+// lockPatience is how long a daemon waits for a lock whose owner does not serve: it may be a command that looks at what a
+// daemon left behind, and whoever restarts daemons would take "already running" for an answer.
+const lockPatience = 10 * time.Second
+
+// lock is Lock for the daemon.
+func (r *Resource) lock(ctx context.Context) (release func() error, err error) {
+	for late := time.Now().Add(lockPatience); ; {
+		release, err = Lock(r.cfg.RunDir, r.name())
+		var running *AlreadyRunningError
+		if !errors.As(err, &running) || serves(r.cfg.RunDir, r.name()) || time.Now().After(late) {
+			return release, err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// serves says that a daemon answers on the control socket.
+func serves(runDir, resource string) bool {
+	c, err := Dial(runDir, resource)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
 }
 
 // gcPercent keeps the small heap of the edges small; the hot path does not allocate.

@@ -194,6 +194,17 @@ func TestSecondDaemonIsRefused(t *testing.T) {
 	}
 }
 
+// TestDaemonWaitsForACommandsLock: what holds the lock for a moment, and serves nothing, does not keep a daemon from starting.
+func TestDaemonWaitsForACommandsLock(t *testing.T) {
+	n := newNodes(t, nil)[0]
+	release, err := Lock(n.cfg.RunDir, "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(200*time.Millisecond, func() { release() })
+	n.up()
+}
+
 func TestDownEndsRun(t *testing.T) {
 	nodes := connectedPair(t)
 	nodes[0].must(engine.Down{})

@@ -19,7 +19,7 @@ import (
 // returns nil), the context ends (then it shuts down cleanly within
 // Config.ShutdownTimeout, telling the peer, and returns nil), or something it cannot live without fails.
 func (r *Resource) Run(ctx context.Context) error {
-	release, err := Lock(r.cfg.RunDir, r.name())
+	release, err := r.lock(ctx)
 	if err != nil {
 		return err
 	}
