@@ -85,6 +85,7 @@ func (l *loop) turn() {
 	for {
 		moved := l.drain()
 		moved = l.conn.pump() || moved
+		l.disks.submit() // after what goes to the peer, which works on it meanwhile
 		if !moved {
 			return
 		}

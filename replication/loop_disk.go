@@ -17,7 +17,8 @@ type disks struct {
 	stores map[int]*attached // by volume number
 	slab   []diskOp
 	free   []uint32
-	zeroes []byte // zeroPiece bytes, only read
+	staged []uint32 // started in this turn, not on the ring yet
+	zeroes []byte   // zeroPiece bytes, only read
 
 	release func(*backing) // closes a store off the loop, because that may block
 }
@@ -87,7 +88,7 @@ func (d *disks) giveBack(vol int) {
 	d.release(a.backing)
 }
 
-// start begins an I/O. False: the volume has no disk; nothing was started.
+// start takes an I/O for the next submit. False: the volume has no disk; nothing was started.
 func (d *disks) start(io *engine.DiskIO) bool {
 	a := d.stores[io.Vol]
 	if a == nil {
@@ -107,8 +108,16 @@ func (d *disks) start(io *engine.DiskIO) bool {
 	if io.Op == engine.DiskZero {
 		op.how = op.to.first(io.Unmap)
 	}
-	d.prep(uint64(i), op)
+	d.staged = append(d.staged, i)
 	return true
+}
+
+// submit puts what was started on the ring.
+func (d *disks) submit() {
+	for _, i := range d.staged {
+		d.prep(uint64(i), &d.slab[i])
+	}
+	d.staged = d.staged[:0]
 }
 
 // first is the best way to zero that is not known to be impossible.

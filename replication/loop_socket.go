@@ -16,8 +16,8 @@ const (
 
 // peerIO is one socket to the peer: at most one receive and one send in flight.
 //
-// A receive has two vectors: the place where the engine wants the rest of a
-// payload, so that blocks are not copied, and scratch memory for what comes behind it.
+// A receive in the middle of a payload has two vectors: the place where the engine wants the rest, so that blocks are not
+// copied, and scratch memory for what comes behind it.
 type peerIO struct {
 	l    *loop
 	sock engine.Socket
@@ -29,6 +29,7 @@ type peerIO struct {
 	payload   int // bytes of the first vector in flight
 	recvIov   [2]unix.Iovec
 	recvMsg   unix.Msghdr
+	emptied   bool // the last receive has left nothing in the socket
 	scratch   []byte
 	pending   []byte // of scratch, what the engine had no memory for
 
@@ -57,7 +58,7 @@ func (p *peerIO) init(l *loop, sock engine.Socket) (err error) {
 func (p *peerIO) open(fd int) (err error) {
 	p.file, err = p.l.ring.AddFile(fd)
 	if err == nil {
-		p.fd, p.dead, p.pending = fd, false, nil
+		p.fd, p.dead, p.emptied, p.pending = fd, false, false, nil
 	}
 	return err
 }
@@ -100,16 +101,21 @@ func (p *peerIO) discard() {
 }
 
 func (p *peerIO) startReceive(place []byte) {
-	n := 0
-	if len(place) > 0 {
+	var op uring.Op
+	if len(place) == 0 {
+		op = uring.Recv(p.file, p.scratch, 0)
+	} else {
 		vector(&p.recvIov[0], place)
-		n = 1
+		vector(&p.recvIov[1], p.scratch)
+		p.recvMsg = unix.Msghdr{Iov: &p.recvIov[0]}
+		p.recvMsg.SetIovlen(len(p.recvIov))
+		op = uring.Recvmsg(p.file, &p.recvMsg, 0)
 	}
-	vector(&p.recvIov[n], p.scratch)
-	p.recvMsg = unix.Msghdr{Iov: &p.recvIov[0]}
-	p.recvMsg.SetIovlen(n + 1)
+	if p.emptied {
+		op.Prio |= uring.PollFirst // an attempt now would find nothing
+	}
 	p.receiving = true
-	p.l.ring.Prep(uring.Recvmsg(p.file, &p.recvMsg, 0), p, opReceive)
+	p.l.ring.Prep(op, p, opReceive)
 }
 
 func vector(v *unix.Iovec, b []byte) {
@@ -156,19 +162,24 @@ func (p *peerIO) startSend() {
 			skip = 0
 		}
 	}
+	p.sending = true
+	if len(p.sendIov) == 1 {
+		b := unsafe.Slice(p.sendIov[0].Base, p.sendIov[0].Len)
+		p.l.ring.Prep(uring.Send(p.file, b, unix.MSG_WAITALL), p, opSend)
+		return
+	}
 	p.sendMsg = unix.Msghdr{Iov: unsafe.SliceData(p.sendIov)}
 	p.sendMsg.SetIovlen(len(p.sendIov))
-	p.sending = true
 	p.l.ring.Prep(uring.Sendmsg(p.file, &p.sendMsg, unix.MSG_WAITALL), p, opSend)
 }
 
 // Complete gets the end of a receive or a send.
-func (p *peerIO) Complete(op uint64, res int32, _ uint32) {
+func (p *peerIO) Complete(op uint64, res int32, flags uint32) {
 	if op == opSend {
 		p.sentSome(res)
 		return
 	}
-	p.receiving = false
+	p.receiving, p.emptied = false, flags&uring.SockNonEmpty == 0
 	switch {
 	case res == -int32(unix.EINTR) || res == -int32(unix.EAGAIN): // the next pump starts it again
 	case res == 0:

@@ -48,8 +48,9 @@ const (
 
 // Bits of the flags that Complete gets.
 const (
-	More   uint32 = 1 << 1 // another completion of the same operation follows
-	Notify uint32 = 1 << 3 // zero-copy send: the memory is free again
+	More         uint32 = 1 << 1 // another completion of the same operation follows
+	SockNonEmpty uint32 = 1 << 2 // of a receive: there is more in the socket
+	Notify       uint32 = 1 << 3 // zero-copy send: the memory is free again
 )
 
 // Bits of Op.Prio for Send, Recv and SendZC.
