@@ -41,6 +41,7 @@ func TestFailures(t *testing.T) {
 // TestBlockSizeReachesTheDevice: what the backing store can be read and written in is what the device is started with.
 func TestBlockSizeReachesTheDevice(t *testing.T) {
 	n := newNodes(t, nil)[0]
+	n.cfg.Recover = true // the store that was detached may take a moment to close
 	n.up()
 	n.must(engine.Detach{Vol: 0})
 	v := &n.cfg.Local.Volumes[0]
