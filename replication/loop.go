@@ -41,6 +41,7 @@ type loop struct {
 	// tell hands events to the supervisor; it must not block.
 	tell    func(engine.Event)
 	stopped bool
+	fed     bool  // the engine got a request
 	turns   int64 // since the start
 }
 
@@ -82,19 +83,18 @@ func (l *loop) turn() {
 	l.turns++
 	l.ticked = false
 	l.engine.Tick(l.now())
-	for {
-		moved := l.drain()
-		moved = l.conn.pump() || moved
+	for again := true; again; {
+		l.fed = false
+		again = l.drain()
+		again = l.conn.pump() || again || l.fed
 		l.disks.submit() // after what goes to the peer, which works on it meanwhile
-		if !moved {
-			return
-		}
 	}
+	l.conn.listen() // last: it hurries nobody
 }
 
-// drain carries out one Output. While it is walked the engine may not be called, so what
-// ends at once is kept for after.
-func (l *loop) drain() bool {
+// drain carries out one Output, and reports whether the engine has heard of something by that. While it is walked the
+// engine may not be called, so what ends at once is kept for after.
+func (l *loop) drain() (heard bool) {
 	out := l.engine.Drain()
 	for i := range out.Disk {
 		if !l.disks.start(&out.Disk[i]) {
@@ -105,7 +105,7 @@ func (l *loop) drain() bool {
 		l.volumes[r.Vol].Complete(r)
 	}
 	l.events = append(l.events[:0], out.Events...)
-	moved := len(out.Disk)+len(out.Done)+len(out.Events) > 0
+	heard = len(l.done)+len(l.events) > 0
 	for _, io := range l.done {
 		l.engine.DiskDone(l.now(), io.Token, engine.ENODEV)
 	}
@@ -114,7 +114,7 @@ func (l *loop) drain() bool {
 		l.event(ev)
 		l.events[i] = nil
 	}
-	return moved
+	return heard
 }
 
 // event does what only the loop can do, and passes the rest on.
@@ -137,7 +137,10 @@ func (l *loop) event(ev engine.Event) {
 }
 
 // submit takes a request of the application from a device.
-func (l *loop) submit(r *engine.Request) { l.engine.Submit(l.now(), r) }
+func (l *loop) submit(r *engine.Request) {
+	l.fed = true
+	l.engine.Submit(l.now(), r)
+}
 
 // command gives the engine an order; reply is called with the answer, on the loop's thread, and must not wait.
 func (l *loop) command(cmd engine.Command, reply func(error)) {

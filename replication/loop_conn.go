@@ -141,23 +141,31 @@ func (c *connection) trouble(t engine.Trouble, why error) {
 	}
 }
 
-// pump keeps both sockets busy and drives an ordered end on. It reports whether the engine may have more to do.
-func (c *connection) pump() (moved bool) {
+// pump keeps both sockets sending and drives an ordered end on. It reports whether the engine may have more to do.
+func (c *connection) pump() (more bool) {
 	switch c.phase {
 	case connUp:
 		for s := range c.socks {
-			moved = c.socks[s].offer() || moved
+			more = c.socks[s].offer() || more
 		}
 		for s := range c.socks {
-			c.socks[s].receive()
-			moved = c.socks[s].send() || moved
+			c.socks[s].send()
 		}
 	case connFlushing:
-		moved = c.flush()
+		more = c.flush()
 	case connHangingUp:
-		moved = c.hangUp()
+		more = c.hangUp()
 	}
-	return moved
+	return more
+}
+
+// listen keeps both sockets receiving.
+func (c *connection) listen() {
+	if c.phase == connUp {
+		for s := range c.socks {
+			c.socks[s].receive()
+		}
+	}
 }
 
 // flush sends the rest, tells the peer that it was the rest, and waits a little for the
