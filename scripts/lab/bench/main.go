@@ -73,5 +73,6 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// idleTime is how long the wake-ups of an idle resource are counted.
-const idleTime = 10 * time.Second
+// idleTime is how long the wake-ups of an idle resource are counted: several pings, each of which may have the monitor
+// of the Go runtime look round some dozen times.
+const idleTime = 40 * time.Second
