@@ -138,7 +138,7 @@ func writeUntilCut(ctx context.Context, s *stage, l *lab.Lab) (int, error) {
 
 // comeback boots the old Primary again.
 func comeback(ctx context.Context, s *stage, l *lab.Lab) error {
-	s.say("Booting alpha again: urbd up r0 finds what it missed and copies only that.")
+	s.say("Booting alpha again: urbd up r0 copies what it missed, and the extents of 4 MiB that it was writing to when it died.")
 	if err := l.Alpha.BootAgain(ctx); err != nil {
 		return err
 	}
