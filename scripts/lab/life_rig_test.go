@@ -10,10 +10,10 @@ import (
 )
 
 // TestLife leads one pair through what happens to a pair: file systems, a
-// pulled cable, a resync under load, the loss of either node.
+// pulled cable, a resync under load, the loss of either node. The disks lose what was not flushed when the power goes.
 func TestLife(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k vm.Kernel) {
-		b := newBench(t, Options{Kernel: k, Size: 320 << 20})
+		b := newBench(t, Options{Kernel: k, Size: 320 << 20, Cache: vm.Volatile})
 		b.ok(b.Up(b.ctx))
 		b.ok(b.Sync(b.ctx, b.Alpha))
 		for _, scenario := range []struct {
