@@ -29,6 +29,10 @@ type startError struct {
 
 func (e *startError) Error() string { return e.text }
 
+// runtimeSettings are the Go runtime's for a daemon, as scripts/systemd/urbd@.service has them: a signal to a loop that is
+// in its one system call would only cut it short.
+const runtimeSettings = "GODEBUG=asyncpreemptoff=1"
+
 // spawn starts a daemon that outlives us and waits until it serves. It listens to the daemon as systemd would:
 // the daemon says READY=1 on the socket of NOTIFY_SOCKET, or STATUS= with the reason when it cannot start.
 func spawn(ctx context.Context, cfg spawnConfig) error {
@@ -52,7 +56,7 @@ func spawn(ctx context.Context, cfg spawnConfig) error {
 	cmd := exec.Command(cfg.program, cfg.arguments...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notices.LocalAddr().String())
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notices.LocalAddr().String(), runtimeSettings)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the daemon: %w", err)

@@ -108,3 +108,14 @@ func TestSpawnEndsADaemonThatDoesNotComeUp(t *testing.T) {
 		t.Errorf("spawn = %v", err)
 	}
 }
+
+// The daemon runs with the same settings of the Go runtime, whoever starts it.
+func TestTheUnitHasTheRuntimeSettings(t *testing.T) {
+	unit, err := os.ReadFile("../../scripts/systemd/urbd@.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(unit), "\nEnvironment="+runtimeSettings+"\n") {
+		t.Errorf("the unit lacks Environment=%s", runtimeSettings)
+	}
+}
