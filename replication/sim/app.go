@@ -127,6 +127,7 @@ func (a *app) place(v *volume) (off, n int64) {
 	s := a.s
 	unit := pick[int64](s.rng, sectorSize, blockSize, blockSize)
 	n = unit * (1 + s.rng.Int64N(max(1, pick(s.rng, blockSize, s.profile.largest)/unit)))
+	n = min(n, v.size/unit*unit)
 	within := min(v.size, s.profile.hot)
 	if s.rng.IntN(8) == 0 {
 		within = v.size
