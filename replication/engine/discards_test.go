@@ -1,18 +1,12 @@
 package engine
 
-import (
-	"testing"
-	"time"
-)
+import "testing"
 
 // TestDiscardsWaitForTheirWayOut: with protocol A the application goes on when its request is handed to TCP. Discards carry
 // no payload that would fill the socket; a peer that zeroes slowly must slow them down all the same.
 func TestDiscardsWaitForTheirWayOut(t *testing.T) {
 	p := newPair(t, 8<<20, NetOptions{Protocol: ProtocolA})
-	p.up()
-	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
-	p.must(p.a, Promote{})
-	p.settle(time.Second)
+	p.inSync()
 	r := &Request{Op: OpDiscard, Off: 4096, Len: 4096}
 	p.a.e.Submit(p.now, r)
 	for out := p.a.e.Drain(); len(out.Disk) > 0; out = p.a.e.Drain() { // the disk has done it, the socket takes nothing

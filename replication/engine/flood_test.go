@@ -25,7 +25,7 @@ func discards(n int) []byte {
 func TestDiscardsAreBounded(t *testing.T) {
 	const all = 3 * maxZeroing
 	p := newPair(t, 8<<20, NetOptions{})
-	p.primaryPair()
+	p.inSync()
 	p.a.conn = "away" // its packets are made here
 	p.b.hold = func(io DiskIO) bool { return io.Op == DiskZero }
 	b := discards(all)
@@ -90,7 +90,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := newPair(t, 8<<20, NetOptions{})
-			p.primaryPair()
+			p.inSync()
 			if tc.sock == DataSock {
 				p.must(p.b, Detach{})
 			}
@@ -115,7 +115,7 @@ func TestAnswersAreBounded(t *testing.T) {
 // TestServedBlocksAreBounded: a Target that asks for blocks and never acknowledges one.
 func TestServedBlocksAreBounded(t *testing.T) {
 	p := newPair(t, 8<<20, NetOptions{})
-	p.primaryPair()
+	p.inSync()
 	v := p.a.e.vols[0]
 	v.resync.served = make([]servedBlock, maxReadQueue)
 	req := wire.BlockReq{Sector: 2048, BlockID: wire.IDSyncer, Size: 4096}

@@ -3,20 +3,9 @@ package engine
 import (
 	"bytes"
 	"testing"
-	"time"
 
 	"github.com/urbd/urbd/replication/metadata"
 )
-
-// inSync brings the pair up with equal disks and a as Primary.
-func (p *pair) inSync() {
-	p.t.Helper()
-	p.up()
-	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
-	p.must(p.a, Promote{})
-	p.settle(time.Second)
-	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
-}
 
 // failPages lets the first n writes of bitmap pages fail on a node.
 func (n *node) failPages(times int) {

@@ -31,7 +31,7 @@ func slowSource(t *testing.T, minRate int64, blocks int64) *pair {
 	t.Helper()
 	p := newPair(t, 64<<20, NetOptions{})
 	p.a.e.vols[0].cfg.Disk.MinRate = minRate
-	p.primaryPair()
+	p.inSync()
 	p.must(p.b, Disconnect{Force: true})
 	p.settle(time.Second)
 	for i := range blocks {

@@ -219,6 +219,16 @@ func (p *pair) up() {
 	p.settle(time.Second)
 }
 
+// inSync brings the pair up with equal disks and a as Primary.
+func (p *pair) inSync() {
+	p.t.Helper()
+	p.up()
+	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
+	p.must(p.a, Promote{})
+	p.settle(time.Second)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+}
+
 func (p *pair) write(n *node, off int64, data []byte) {
 	p.t.Helper()
 	r := &Request{Op: OpWrite, Off: off, Len: int64(len(data)), Data: data}

@@ -18,11 +18,7 @@ func inSync(t *testing.T, size int64, change func(*node)) *pair {
 		change(p.a)
 		change(p.b)
 	}
-	p.up()
-	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
-	p.must(p.a, Promote{})
-	p.settle(time.Second)
-	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+	p.inSync()
 	return p
 }
 

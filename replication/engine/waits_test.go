@@ -43,7 +43,7 @@ func (p *pair) read(n *node, off int64) *Request {
 // TestReadIsOwed: a read that the peer does not answer.
 func TestReadIsOwed(t *testing.T) {
 	p := newPair(t, 8<<20, NetOptions{})
-	p.primaryPair()
+	p.inSync()
 	p.must(p.a, Detach{})
 	for range 10 { // reads that are answered do not count, however many there are
 		if r := p.read(p.a, 0); !p.a.done[r] || r.Err != OK {
@@ -66,7 +66,7 @@ func TestReadIsOwed(t *testing.T) {
 // peer's, before the peer has said what it is worth.
 func TestWorthOfDiskIsOwed(t *testing.T) {
 	p := newPair(t, 8<<20, NetOptions{})
-	p.primaryPair()
+	p.inSync()
 	p.must(p.a, Detach{})
 	p.settle(time.Second)
 	p.b.mute[DataSock] = true

@@ -8,16 +8,6 @@ import (
 	sm "github.com/urbd/urbd/statemachine"
 )
 
-// primaryPair is a connected pair of UpToDate disks, a is Primary.
-func (p *pair) primaryPair() {
-	p.t.Helper()
-	p.up()
-	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
-	p.must(p.a, Promote{})
-	p.settle(time.Second)
-	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
-}
-
 // release ends what was held.
 func (p *pair) release(n *node) {
 	n.hold = nil
@@ -45,7 +35,7 @@ func zeroesFail(io DiskIO) Errno {
 // failed one. A failover must not bring the old content back.
 func TestZeroFailsOnPeer(t *testing.T) {
 	p := newPair(t, 8<<20, NetOptions{})
-	p.primaryPair()
+	p.inSync()
 	p.write(p.a, 1<<20, bytes.Repeat([]byte{9}, 4096))
 	p.b.fail = zeroesFail
 	r := &Request{Op: OpWriteZeroes, Off: 1 << 20, Len: 4096}
@@ -65,7 +55,7 @@ func TestZeroFailsOnPeer(t *testing.T) {
 // TestZeroFailsHere: the same on the Primary: it goes on with the peer's disk.
 func TestZeroFailsHere(t *testing.T) {
 	p := newPair(t, 8<<20, NetOptions{})
-	p.primaryPair()
+	p.inSync()
 	p.write(p.a, 1<<20, bytes.Repeat([]byte{9}, 4096))
 	p.a.fail = zeroesFail
 	r := &Request{Op: OpDiscard, Off: 1 << 20, Len: 4096}
@@ -86,7 +76,7 @@ func TestZeroFailsHere(t *testing.T) {
 // TestZeroFailsOnSource: a resync whose Source fails at a discard comes to an end.
 func TestZeroFailsOnSource(t *testing.T) {
 	p := newPair(t, 32<<20, NetOptions{})
-	p.primaryPair()
+	p.inSync()
 	p.must(p.b, Disconnect{Force: true})
 	p.settle(time.Second)
 	p.write(p.a, 1<<20, bytes.Repeat([]byte{1}, 1<<20))
