@@ -22,7 +22,7 @@ type attaching struct {
 	at    int64 // bytes of the ring, or page of the bitmap, that were read
 	size  int64 // bytes, of the device that the metadata tells of
 	next  func(e *Engine)
-	ready bool // everything is read and written; waits for the volume's handshake to end
+	ready bool // everything is read and written; waits until it may be used
 	got   metadata.Attached
 }
 
@@ -233,9 +233,13 @@ func (a *attaching) finish(e *Engine, err Errno) {
 	a.then(e, err, func() { a.use(e) })
 }
 
+// use takes the disk into use when no handshake is under way, and every write
+// that began without it is answered: one that comes to the peer after it has decided on this disk would be
+// missing here, and only in memory would that be known.
 func (a *attaching) use(e *Engine) {
 	v := a.v
-	if a.ready = v.state.Conn == statemachine.WFReportParams; a.ready {
+	a.ready = v.state.Conn == statemachine.WFReportParams || v.activeWrites > 0 && !v.state.Suspended()
+	if a.ready {
 		return
 	}
 	if v.staleForPrimary() && !v.state.Conn.Established() {

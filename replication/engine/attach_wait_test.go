@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -136,5 +137,34 @@ func TestDownBesideUnknownVolume(t *testing.T) {
 	sb, err := metadata.DecodeSuperblock(p.a.disk[l.Superblock:][:PageSize])
 	if err != nil || sb.Flags.Has(metadata.PrimaryInd) {
 		t.Fatalf("superblock: %v, flags %v: it looks like a crash of a Primary", err, sb.Flags)
+	}
+}
+
+// A disk is taken into use when the writes that began without it are answered, those
+// too that wait for one another.
+func TestAttachWaitsForWrites(t *testing.T) {
+	const size = 8 << 20
+	p := newPair(t, size, NetOptions{})
+	p.inSync()
+	p.must(p.a, Detach{})
+	p.b.mute[DataSock] = true
+	first := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{1}, 4096)}
+	second := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{2}, 4096)}
+	p.a.e.Submit(p.now, first)
+	p.a.e.Submit(p.now, second)
+	p.a.e.Command(p.now, 100, Attach{BackingSize: size, MetaSize: size})
+	p.settle(time.Second)
+	p.want(p.a, "Primary/Secondary Connected Attaching/UpToDate")
+	p.b.mute[DataSock] = false
+	p.settle(5 * time.Second)
+	if !p.a.done[first] || !p.a.done[second] || second.Err != OK {
+		t.Fatalf("the writes are not answered\n%s", p.story())
+	}
+	if err, ok := p.a.reply[100]; !ok || err != nil {
+		t.Errorf("attach: answered %v, %v", ok, err)
+	}
+	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+	if p.a.disk[0] != 2 || p.b.disk[0] != 2 {
+		t.Errorf("the disks have %d and %d", p.a.disk[0], p.b.disk[0])
 	}
 }

@@ -28,7 +28,7 @@ func (e *Engine) diskFailed(v *volume, what string, err Errno) {
 
 // releaseDisk lets the disk go: what is known is written if that is possible,
 // and when nothing is in flight on it any more, it is given back. An attach that
-// waits for a handshake is over.
+// waits for its turn is over.
 func (e *Engine) releaseDisk(v *volume) {
 	if a := v.attach; a != nil && a.ready {
 		a.fail(e, a.givenUp())
@@ -98,7 +98,7 @@ func (e *Engine) writesIdle(v *volume) {
 }
 
 // quiesced goes on with what waits for the application's I/O to end.
-func (e *Engine) quiesced(*volume) { e.commandsAdvance() }
+func (e *Engine) quiesced(*volume) { e.turnStates() }
 
 // poolFreed goes on with what waits for memory.
 func (e *Engine) poolFreed() { e.serveReads() }

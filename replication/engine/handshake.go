@@ -247,7 +247,8 @@ func (e *Engine) introduced() {
 	e.turnStates()
 }
 
-// turnStates goes on with what had to wait for a handshake to end, well or not.
+// turnStates goes on with what had to wait for a handshake, well or not, or the
+// application's I/O to end.
 func (e *Engine) turnStates() {
 	for _, v := range e.vols {
 		if v.attach != nil && v.attach.ready {
