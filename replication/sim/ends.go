@@ -78,7 +78,10 @@ func (s *Sim) heal() {
 			d.repair()
 		}
 	}
-	for range 10 { // a cut from before may be noticed only now
+	for range 10 { // what happened before may be noticed only now
+		if !s.run(patience, s.link.intact) {
+			s.fail("connection %d was cut, and after %v nobody has noticed", s.link.number, patience)
+		}
 		s.run(patience, s.mend)
 		s.await("Connected and UpToDate", func(st sm.State) bool { return st.Conn == sm.Connected && st.Redundant() })
 		if s.run(time.Second, nil); s.admin.allInSync() && len(s.app.calls) == 0 {
@@ -86,6 +89,16 @@ func (s *Sim) heal() {
 		}
 	}
 	s.finish()
+}
+
+// intact tells whether no connection is cut that its ends still take for whole.
+func (l *link) intact() bool {
+	for _, n := range l.s.nodes {
+		if n.end != nil && n.end.cut {
+			return false
+		}
+	}
+	return true
 }
 
 // mend gives the orders that are still needed; true when none is.
