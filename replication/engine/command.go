@@ -38,7 +38,7 @@ func (e *Engine) Command(now Instant, id uint64, c Command) {
 	case Disconnect:
 		e.disconnect(id, c.Force)
 	case Promote:
-		e.order(id, "primary", sm.Promote{Force: c.Force}, e.vols, nil)
+		e.promote(id, c.Force)
 	case Demote:
 		e.demote(id)
 	case Invalidate:
@@ -55,6 +55,15 @@ func (e *Engine) Command(now Instant, id uint64, c Command) {
 		e.reply_(id, fmt.Errorf("unknown command %T", c))
 	}
 	e.commandsAdvance()
+}
+
+// promote waits until nothing of an ended connection is under way: a write of the
+// former Primary that came over it would change the disk below the new application.
+func (e *Engine) promote(id uint64, force bool) {
+	e.cmds = append(e.cmds, &command{
+		id: id, name: "primary", ev: sm.Promote{Force: force}, vols: e.vols,
+		when: func() bool { return e.conn.phase != connClosing },
+	})
 }
 
 func (v *volume) detached() bool { return v.state.Disk == sm.Diskless }

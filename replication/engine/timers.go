@@ -34,8 +34,7 @@ func (e *Engine) Tick(now Instant) {
 	}
 	for _, cmd := range e.cmds {
 		if cmd.retryAt != 0 && e.now >= cmd.retryAt {
-			cmd.retryAt = 0
-			e.stepCommand(cmd)
+			cmd.retryAt, cmd.stepped = 0, false
 		}
 	}
 	e.commandsAdvance()
