@@ -272,6 +272,7 @@ func (a *attaching) use(e *Engine) {
 		}
 		e.reply_(a.id, nil)
 	})
+	e.commandsAdvance()
 }
 
 // takeSize gives the device the size that the metadata tells of, unless it has one that is in use: then the disk is
@@ -298,6 +299,9 @@ func (a *attaching) fail(e *Engine, err error) {
 	e.step(v, statemachine.DetachDone{}, "the disk is let go")
 	e.out.Events = append(e.out.Events, CloseBacking{v.number})
 	e.reply_(a.id, err)
+	if v.peer.known && e.conn.up() {
+		e.check(DataSock, e.disklessSize(v))
+	}
 	e.commandsAdvance()
 }
 

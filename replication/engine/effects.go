@@ -13,7 +13,8 @@ type queuedEffect struct {
 	effect sm.Effect
 	state  sm.State // that the transition led to
 	ticket uint64   // superblock write that must be done
-	cause  *command
+	link   uint64   // generation of the connection that it belongs to, if it is a packet
+	asks   *request // of a SendRequest
 }
 
 // step applies one event to a volume and does what follows from it.
@@ -32,9 +33,16 @@ func (e *Engine) stepFor(v *volume, ev sm.Event, cause string, cmd *command) err
 	if next != old {
 		e.changed(v, old, cause)
 	}
+	if cmd != nil && old.Role != next.Role {
+		v.promotedBy = cmd.id
+	}
 	for _, eff := range effects {
 		if !e.remember(v, eff) {
-			v.effects.push(queuedEffect{eff, next, v.meta.issued, cmd})
+			q := queuedEffect{effect: eff, state: next, ticket: v.meta.issued, link: e.conn.generation}
+			if ask, ok := eff.(sm.SendRequest); ok {
+				q.asks = e.newRequest(v, ask, cmd)
+			}
+			v.effects.push(q)
 		}
 	}
 	e.runEffects(v)
@@ -221,35 +229,15 @@ func (e *Engine) runEffects(v *volume) {
 // do carries one effect out.
 func (e *Engine) do(v *volume, q queuedEffect) {
 	switch eff := q.effect.(type) {
-	case sm.SendParameters:
-		e.sendParameters(v)
-	case sm.SendState:
-		e.sendState(v, q.state)
-	case sm.SendUUIDs:
-		e.sendUUIDs(v, eff.SkipInitialSync)
-	case sm.SendSizes:
-		e.sendSizes(v)
 	case sm.ClearBitmapUUID:
 		v.uuids.Bitmap = 0 // the peer has been told what it was; it becomes no history
 		e.commit(v)
-	case sm.SendSyncUUID:
-		e.sendSyncUUID(v)
-	case sm.SendBitmap:
-		e.wantBitmap(v)
-	case sm.SendRequest:
-		e.sendRequest(v, eff, q.cause)
-	case sm.SendReply:
-		e.sendReply(v, eff)
-	case sm.SendPing:
-		e.ping()
-	case sm.PingFence:
-		e.fence(func(e *Engine) { e.sourceFenced(v) })
 	case sm.StartReceiver:
 		e.startReceiver()
 	case sm.CloseConn:
 		e.closeConn(v, eff.Why)
 	case sm.DropNetConfig:
-		e.conn.discardMyData = false
+		e.conn.discardMyData = e.conn.discardMyData && v.state.Conn != sm.StandAlone // not that of a new order
 	case sm.StartResync:
 		e.startResync(v, eff.Paused)
 	case sm.PauseResync:
@@ -262,6 +250,36 @@ func (e *Engine) do(v *volume, q queuedEffect) {
 		e.releaseDisk(v)
 	case sm.StartVerify, sm.StopVerify, sm.FencePeer:
 		// refused before they can come up: verify and fencing are not served yet
+	default:
+		if q.link == e.conn.generation {
+			e.tell(v, q) // the peer of another connection has nothing to do with it
+		}
+	}
+}
+
+// tell carries an effect out that is a packet.
+func (e *Engine) tell(v *volume, q queuedEffect) {
+	switch eff := q.effect.(type) {
+	case sm.SendParameters:
+		e.sendParameters(v)
+	case sm.SendState:
+		e.sendState(v, q.state)
+	case sm.SendUUIDs:
+		e.sendUUIDs(v, eff.SkipInitialSync)
+	case sm.SendSizes:
+		e.sendSizes(v)
+	case sm.SendSyncUUID:
+		e.sendSyncUUID(v)
+	case sm.SendBitmap:
+		e.wantBitmap(v)
+	case sm.SendRequest:
+		e.sendRequest(v, q.asks)
+	case sm.SendReply:
+		e.sendReply(v, eff)
+	case sm.SendPing:
+		e.ping()
+	case sm.PingFence:
+		e.fence(func(e *Engine) { e.sourceFenced(v) })
 	default:
 		panic(fmt.Sprintf("engine: unknown effect %T", eff))
 	}

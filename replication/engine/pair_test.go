@@ -288,30 +288,3 @@ func TestPairFirstSync(t *testing.T) {
 	p.must(p.b, Down{})
 	p.must(p.a, Down{})
 }
-
-// A promotion waits for the last writes of a Primary whose connection is lost.
-func TestPromotionWaitsForPeerWrites(t *testing.T) {
-	p := newPair(t, 8<<20, NetOptions{})
-	p.inSync()
-	p.b.hold = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
-	r := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{7}, 4096)}
-	p.a.e.Submit(p.now, r)
-	p.settle(0)
-	if len(p.b.held) != 1 {
-		t.Fatalf("%d writes are held\n%s", len(p.b.held), p.story())
-	}
-	p.hangup(p.b)
-	p.b.e.Command(p.now, 100, Promote{})
-	p.settle(time.Second)
-	if _, ok := p.b.reply[100]; ok {
-		t.Fatalf("promoted with a write of the peer under way\n%s", p.story())
-	}
-	io := p.b.held[0]
-	copy(p.b.disk[io.Off:], io.Data[:io.Len])
-	p.b.hold = nil
-	p.b.e.DiskDone(p.now, io.Token, OK)
-	p.settle(0)
-	if err, ok := p.b.reply[100]; !ok || err != nil {
-		t.Fatalf("promotion: answered %v, %v\n%s", ok, err, p.story())
-	}
-}

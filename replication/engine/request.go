@@ -5,24 +5,18 @@ import (
 	sm "github.com/urbd/urbd/statemachine"
 )
 
-// request is a change that the peer was asked for.
+// request is a change that the peer is asked for. It waits for an answer from the
+// moment that it is decided on, although the packet may have to wait for metadata.
 type request struct {
-	change sm.Change
-	cmd    *command
-	since  Instant
+	change     sm.Change
+	connection bool // of all volumes
+	cmd        *command
+	since      Instant // when it was sent; Never before
 }
 
-// sendRequest asks the peer for a change.
-func (e *Engine) sendRequest(v *volume, eff sm.SendRequest, cmd *command) {
-	q := e.sending(DataSock)
-	if q == nil {
-		return
-	}
-	r := &request{eff.Change, cmd, e.now}
-	code := wire.CmdStateChgReq
-	vol := v.number
-	if eff.Connection {
-		code, vol = wire.CmdConnStChgReq, 0
+func (e *Engine) newRequest(v *volume, ask sm.SendRequest, cmd *command) *request {
+	r := &request{ask.Change, ask.Connection, cmd, Never}
+	if r.connection {
 		e.conn.request = r
 	} else {
 		v.request = r
@@ -30,8 +24,23 @@ func (e *Engine) sendRequest(v *volume, eff sm.SendRequest, cmd *command) {
 	if cmd != nil {
 		cmd.waiting++
 	}
+	return r
+}
+
+// sendRequest asks the peer for a change, unless the answer has been found
+// without it: see retryRequests.
+func (e *Engine) sendRequest(v *volume, r *request) {
+	q := e.sending(DataSock)
+	if q == nil || r != v.request && r != e.conn.request {
+		return
+	}
+	r.since = e.now
+	code, vol := wire.CmdStateChgReq, v.number
+	if r.connection {
+		code, vol = wire.CmdConnStChgReq, 0
+	}
 	q.packet(code, vol, 8)
-	q.heads = wire.StateChgReq{Mask: eff.Change.Mask, Val: eff.Change.Val}.Append(q.heads)
+	q.heads = wire.StateChgReq{Mask: r.change.Mask, Val: r.change.Val}.Append(q.heads)
 }
 
 // peerReplies takes P_STATE_CHG_REPLY. A second answer to one request is ignored.
@@ -42,9 +51,6 @@ func (e *Engine) peerReplies(v *volume, code int32) {
 	}
 	v.request = nil
 	e.answered(r, e.stepFor(v, sm.PeerReply{Change: r.change, Code: code}, "the peer has agreed", r.cmd))
-	if r.cmd != nil && v.state.Role == sm.Primary {
-		v.promotedBy = r.cmd.id
-	}
 }
 
 // peerRepliesAll takes P_CONN_ST_CHG_REPLY.

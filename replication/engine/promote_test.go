@@ -1,0 +1,139 @@
+package engine
+
+import (
+	"bytes"
+	"testing"
+	"time"
+)
+
+// release carries out the writes that were held, and holds no more.
+func (p *pair) releaseWrites(n *node) {
+	held := n.held
+	n.hold, n.held = nil, nil
+	for _, io := range held {
+		copy(n.disk[io.Off:], io.Data[:io.Len])
+		n.e.DiskDone(p.now, io.Token, OK)
+	}
+	p.settle(0)
+}
+
+// unanswered fails the test if a command was answered.
+func (p *pair) unanswered(n *node, id uint64) {
+	p.t.Helper()
+	if err, ok := n.reply[id]; ok {
+		p.t.Fatalf("command %d is answered (%v)\n%s", id, err, p.story())
+	}
+}
+
+// succeeded fails the test unless a command was.
+func (p *pair) succeeded(n *node, id uint64) {
+	p.t.Helper()
+	if err, ok := n.reply[id]; !ok || err != nil {
+		p.t.Fatalf("command %d: answered %v, %v\n%s", id, ok, err, p.story())
+	}
+}
+
+// deviceSize is that of the device that was started last.
+func (n *node) deviceSize() int64 {
+	size := int64(-1)
+	for _, ev := range n.events {
+		if d, ok := ev.(StartDevice); ok {
+			size = d.Size
+		}
+	}
+	return size
+}
+
+// A promotion waits for the last writes of a Primary whose connection is lost.
+func TestPromotionWaitsForPeerWrites(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
+	r := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{7}, 4096)}
+	p.a.e.Submit(p.now, r)
+	p.settle(0)
+	if len(p.b.held) != 1 {
+		t.Fatalf("%d writes are held\n%s", len(p.b.held), p.story())
+	}
+	p.hangup(p.b)
+	p.b.e.Command(p.now, 100, Promote{})
+	p.settle(time.Second)
+	p.unanswered(p.b, 100)
+	p.releaseWrites(p.b)
+	p.succeeded(p.b, 100)
+}
+
+// A promotion waits for a disk that is being attached: before, nobody has told the
+// device its size.
+func TestPromotionWaitsForAttach(t *testing.T) {
+	const size = 8 << 20
+	p := newPair(t, size, NetOptions{})
+	p.inSync()
+	p.must(p.a, Demote{})
+	p.must(p.b, Down{})
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskRead }
+	p.b.e.Command(p.now, 99, Connect{})
+	p.b.e.Command(p.now, 100, Attach{BackingSize: size, MetaSize: size})
+	p.settle(2 * time.Second)
+	p.want(p.b, "Secondary/Secondary Connected Attaching/UpToDate")
+	p.b.e.Command(p.now, 101, Promote{})
+	p.settle(time.Second)
+	p.unanswered(p.b, 101)
+	p.b.release()
+	p.settle(time.Second)
+	p.succeeded(p.b, 101)
+	p.want(p.b, "Primary/Secondary Connected UpToDate/UpToDate")
+	if got, want := p.b.deviceSize(), p.a.e.Status().Volumes[0].Size; got != want {
+		t.Errorf("the device has %d bytes, want %d", got, want)
+	}
+}
+
+// A node whose disk cannot be attached has the size from the peer.
+func TestSizeAfterFailedAttach(t *testing.T) {
+	const size = 8 << 20
+	p := newPair(t, size, NetOptions{})
+	p.inSync()
+	p.must(p.a, Demote{})
+	want := p.a.e.Status().Volumes[0].Size
+	p.must(p.b, Down{})
+	e, err := New(Config{Resource: "r0", Volumes: []VolumeConfig{{}}, Buffers: make([]byte, MinBuffers+1<<20), Random: p.b.e.cfg.Random})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.b.e = e // the daemon is started anew: it has never seen the disk
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskRead }
+	p.b.e.Command(p.now, 99, Connect{})
+	p.b.e.Command(p.now, 100, Attach{BackingSize: size, MetaSize: size})
+	p.settle(2 * time.Second)
+	held := p.b.held
+	p.b.hold, p.b.held = nil, nil
+	for _, io := range held {
+		p.b.e.DiskDone(p.now, io.Token, EIO)
+	}
+	p.settle(time.Second)
+	p.must(p.b, Promote{})
+	p.want(p.b, "Primary/Secondary Connected Diskless/UpToDate")
+	if got := p.b.deviceSize(); got != want {
+		t.Errorf("the device has %d bytes, want %d", got, want)
+	}
+}
+
+// A promotion of which the peer was to be asked, once the metadata is written, is decided
+// alone when the connection breaks before.
+func TestPromotionOutlivesConnection(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.up()
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskWrite && io.Meta }
+	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Secondary Connected UpToDate/UpToDate")
+	p.b.e.Command(p.now, 100, Promote{})
+	p.settle(0)
+	p.hangup(p.b)
+	p.releaseWrites(p.b)
+	p.settle(time.Second)
+	p.succeeded(p.b, 100)
+	if p.b.deviceSize() <= 0 {
+		t.Fatalf("there is no device\n%s", p.story())
+	}
+}
