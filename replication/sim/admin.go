@@ -105,7 +105,7 @@ func (a *admin) onePrimary(i int, v *volume, p *node) {
 		if st.Disk == sm.UpToDate && v.inSync() {
 			a.lost[q.index], a.behind[q.index] = false, false
 		} else if st.Disk != sm.UpToDate && a.lost[q.index] {
-			a.loses(q)
+			a.servedBy(q, v)
 		}
 	}
 }
@@ -125,6 +125,23 @@ func (a *admin) nobodyPrimary(i int, v *volume) {
 		if st := n.state(i); n.alive() && st.Disk.Usable() && st.Disk < sm.UpToDate {
 			a.has[n.index][i] = false
 		}
+	}
+}
+
+// servedBy lets the application of a Primary that has lost its disk go on with what the
+// peer's power loss has left there. With protocols A and B a flush made durable what
+// the lost disk had: of both losses together nothing is promised.
+func (a *admin) servedBy(q *node, v *volume) {
+	if a.s.profile.net.Protocol != engine.ProtocolC {
+		a.adopts(v, q)
+	}
+	a.loses(q)
+}
+
+// adopts takes what a node has for the truth.
+func (a *admin) adopts(v *volume, n *node) {
+	if bad := v.model.adopt(n.disks[v.index].data, a.s.turn); bad >= 0 {
+		a.s.fail("%s: volume %d: sector %d has content that was never written there", n.name, v.number, bad)
 	}
 }
 
@@ -207,9 +224,7 @@ func (a *admin) inherits(i int, v *volume, n *node) {
 	switch {
 	case a.parted:
 	case a.behind[from.index] && !v.inSync():
-		if bad := v.model.adopt(from.disks[i].data, a.s.turn); bad >= 0 {
-			a.s.fail("%s: volume %d: sector %d has content that was never written there", from.name, v.number, bad)
-		}
+		a.adopts(v, from)
 	case a.lost[from.index]:
 		v.model.lose()
 	}

@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/urbd/urbd/replication/disktest"
 )
@@ -179,7 +180,7 @@ func (m *model) flushed(turn uint64) {
 }
 
 // adopt takes a disk's content for the truth, as far as each sector has
-// something that was written there at some time.
+// something that was written there at some time. Writes under way may still come.
 func (m *model) adopt(d *disktest.Disk, turn uint64) (bad int64) {
 	b := make([]byte, sectorSize)
 	for s, r := range m.sectors {
@@ -192,9 +193,15 @@ func (m *model) adopt(d *disktest.Disk, turn uint64) (bad int64) {
 		if !known && id >= m.nextID {
 			return s
 		}
-		m.sectors[s] = register{{w: &write{id: id, begun: turn, over: turn, acked: turn, durable: true}}}
+		found := register{{w: &write{id: id, begun: turn, over: turn, acked: turn, durable: true}}}
+		for _, en := range r {
+			if en.w.over == 0 {
+				found = append(found, en)
+			}
+		}
+		m.sectors[s] = found
 	}
-	m.writes = nil
+	m.writes = slices.DeleteFunc(m.writes, func(w *write) bool { return w.over != 0 })
 	return -1
 }
 
