@@ -1,6 +1,10 @@
 package engine
 
-import "testing"
+import (
+	"bytes"
+	"testing"
+	"time"
+)
 
 // An order for a volume that does not exist is refused, and touches no other.
 func TestOrderUnknownVolume(t *testing.T) {
@@ -15,4 +19,33 @@ func TestOrderUnknownVolume(t *testing.T) {
 		}
 	}
 	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+}
+
+// A write that both disks have takes its bits off before the next write of the range
+// begins: that one may be on this disk only.
+func TestWriteAfterSyncedWrite(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{MaxEpochSize: 1})
+	p.up()
+	p.must(p.a, PauseSync{On: true})
+	p.must(p.a, Promote{Force: true})
+	p.settle(time.Second)
+	p.want(p.a, "Primary/Secondary PausedSyncS UpToDate/Inconsistent user_isp")
+	p.a.hold = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
+	first := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{1}, 4096)}
+	second := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{2}, 4096)}
+	p.a.e.Submit(p.now, first)
+	p.settle(time.Second)
+	if known, _ := p.b.e.Marked(0, 0, 4096); known {
+		t.Fatalf("the peer has not taken the write for synced\n%s", p.story())
+	}
+	p.hangup(p.a)
+	p.a.e.Submit(p.now, second)
+	p.settle(0)
+	p.releaseWrites(p.a)
+	if !p.a.done[second] || second.Err != OK {
+		t.Fatalf("the write is not done\n%s", p.story())
+	}
+	if marked, _ := p.a.e.Marked(0, 0, 4096); !marked {
+		t.Errorf("the peer lacks the write, and nothing is marked\n%s", p.story())
+	}
 }

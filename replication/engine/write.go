@@ -224,6 +224,9 @@ func (w *write) advance(e *Engine) {
 	if w.local == localBusy || w.sending || !w.acked {
 		return
 	}
+	if w.settled {
+		w.account(e) // before the next write of the range may begin, which marks it anew
+	}
 	if w.req != nil {
 		w.answer(e)
 	}
@@ -258,15 +261,18 @@ func (w *write) peerGood(e *Engine) bool {
 	return w.peerOK || !w.strict && !w.settled && !w.refused
 }
 
-// finish accounts for the range: in sync only if both disks have it.
-func (w *write) finish(e *Engine) {
-	v := w.vol
+// account settles the bits of the range: in sync only if both disks have it.
+func (w *write) account(e *Engine) {
 	switch {
 	case w.localOK && w.peerOK && w.synced && !w.old:
-		v.clearOutOfSync(e, w.off, w.n)
+		w.vol.clearOutOfSync(e, w.off, w.n)
 	case w.remote && w.local != localNone && !(w.localOK && w.peerOK):
-		e.mark(v, w.off, w.n)
+		e.mark(w.vol, w.off, w.n)
 	}
+}
+
+func (w *write) finish(e *Engine) {
+	v := w.vol
 	if w.remote {
 		e.conn.apInFlight -= w.n
 	}
