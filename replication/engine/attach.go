@@ -251,6 +251,7 @@ func (a *attaching) use(e *Engine) {
 		return
 	}
 	v.attach, v.attached, v.block = nil, true, a.cmd.block()
+	v.peerKnown = false // the peer answers with what it has now; a state that it sent before is no answer
 	a.takeSize(e)
 	if !v.fullSyncing {
 		v.fullSync = false

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -166,5 +167,37 @@ func TestAttachWaitsForWrites(t *testing.T) {
 	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
 	if p.a.disk[0] != 2 || p.b.disk[0] != 2 {
 		t.Errorf("the disks have %d and %d", p.a.disk[0], p.b.disk[0])
+	}
+}
+
+// What the peer said before it knew of a disk is no answer to it: its generations may
+// be others since, and the handshake would be decided on old ones.
+func TestAttachHearsOldState(t *testing.T) {
+	const size = 8 << 20
+	p := newPair(t, size, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{})
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	p.must(p.a, Demote{})
+	p.must(p.a, PauseSync{On: true})
+	p.must(p.b, Connect{})
+	p.settle(2 * time.Second)
+	p.want(p.b, "Secondary/Secondary PausedSyncT Inconsistent/UpToDate peer_isp")
+	p.must(p.b, Detach{})
+	p.settle(time.Second)
+	p.b.mute[DataSock] = true
+	p.must(p.a, PauseSync{})
+	p.b.e.Command(p.now, 100, Attach{BackingSize: size, MetaSize: size})
+	p.settle(0)
+	p.want(p.b, "Secondary/Secondary Connected Negotiating/UpToDate peer_isp")
+	p.b.events = nil
+	p.b.mute[DataSock] = false
+	p.settle(2 * time.Second)
+	p.want(p.b, "Secondary/Secondary Connected UpToDate/UpToDate")
+	p.equal()
+	for _, ev := range p.b.events {
+		if c, ok := ev.(StateChange); ok && strings.Contains(c.Cause, "full resync") {
+			t.Errorf("%+v", c)
+		}
 	}
 }

@@ -16,7 +16,7 @@ type volume struct {
 	uuids     statemachine.UUIDs
 	hello     statemachine.UUIDs // as they were when the sockets came up
 	peerUUIDs statemachine.PeerUUIDs
-	peerKnown bool              // peerUUIDs were received in this connection
+	peerKnown bool              // peerUUIDs were received in this connection, and since the disk was attached
 	restored  statemachine.Disk // what the metadata made of the disk at attach
 	exposed   uint64            // generation that a diskless Primary works on, 0: none
 	syncUUID  uint64            // of the resync under way
