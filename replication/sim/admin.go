@@ -15,6 +15,7 @@ type admin struct {
 	on bool
 
 	has       [2][]bool // by node and volume: its disk has everything that was acknowledged
+	none      []bool    // by volume: a Primary works without any good disk
 	lost      [2]bool   // what was cached there was lost, and not replaced since
 	behind    [2]bool   // with protocols A and B: the former Primary died with writes that may not be here
 	last      int       // the node that was Primary last
@@ -29,6 +30,7 @@ type admin struct {
 }
 
 func (a *admin) begin() {
+	a.none = make([]bool, len(a.s.vols))
 	for i := range a.has {
 		a.has[i], a.paused[i] = make([]bool, len(a.s.vols)), make([]bool, len(a.s.vols))
 	}
@@ -91,6 +93,12 @@ func (a *admin) onePrimary(i int, v *volume, p *node) {
 		a.weak[p.index] = a.s.turn
 	}
 	replicates := st.ReplicatesData() && st.PeerDisk == sm.UpToDate
+	if none := !replicates && st.Disk != sm.UpToDate; none != a.none[i] {
+		a.none[i] = none
+		if none && a.s.profile.net.Protocol != engine.ProtocolC {
+			v.model.lose() // the peer had received what was answered last; its disk may never have got it
+		}
+	}
 	switch {
 	case st.Disk == sm.UpToDate:
 		a.has[p.index][i] = true
