@@ -121,22 +121,30 @@ func (s *Sim) mend() bool {
 	return false
 }
 
+// mend gives a node one order that it still needs; true when it needs none. A Primary that has lost its disk and
+// its peer works on data that the disk may lack: then it refuses the disk and has to be connected first. Or
+// the data is on that disk only, and the other way round is the right one.
 func (n *node) mend() bool {
+	alone := n.state(0).Conn == sm.StandAlone
+	if alone && n.refuses {
+		n.refuses = false
+		n.order(engine.Connect{}, nil)
+		return false
+	}
 	for i, d := range n.disks {
 		switch {
 		case n.state(i).Disk == sm.Diskless && !d.open:
-			n.attach(i, nil)
+			n.attach(i, func(err error) { n.refuses = err != nil })
 			return false
 		case n.state(i).UserISP:
 			n.s.admin.pause(n, i, false)
 			return false
 		}
 	}
-	if n.state(0).Conn == sm.StandAlone {
+	if alone {
 		n.order(engine.Connect{}, nil)
-		return false
 	}
-	return true
+	return !alone
 }
 
 // finish brings both down and compares their disks, also after a last power cut.

@@ -29,6 +29,7 @@ type node struct {
 	end      *end     // of the connection, nil: none
 	seeking  bool     // the peer is looked for
 	blocked  engine.Instant
+	refuses  bool // the disk that it was given last, while it was mended
 }
 
 func (n *node) peer() *node { return n.s.nodes[1-n.index] }
