@@ -28,7 +28,7 @@ type peerReq struct {
 	serial uint64 // of the receiving epoch
 	link   uint64 // generation of the connection; answers of an older one are dropped
 	buf    []byte
-	alone  bool                // the peer had no disk when it sent this
+	alone  bool                // the peer had no disk when it sent this: peerWorksHere
 	log    *bitmap.ActivityLog // in which references are held, or nil
 	ok     bool
 }
@@ -114,7 +114,7 @@ func (e *Engine) joinPeerEpoch(v *volume, kind peerKind, d wire.BlockData, n int
 	in := &e.conn.in
 	p := e.newPeerReq(v, kind, d.Offset(), n, d.BlockID)
 	p.flags = d.Flags
-	if p.alone = v.state.PeerDisk < diskInconsistent; p.alone {
+	if p.alone = v.peerWorksHere(); p.alone {
 		v.aloneWrites++
 	}
 	v.appWorks(e)

@@ -7,6 +7,12 @@ func (v *volume) servesDiskless() bool {
 	return v.state.Role != sm.Primary && v.state.Peer == sm.Primary && v.state.PeerDisk < sm.Inconsistent && v.state.Conn.Established()
 }
 
+// peerWorksHere tells whether what the peer writes is on this disk alone. That its disk may go is not enough: until it
+// says that it has gone, what comes was written there, too, and if it never hears the answer, all that follows.
+func (v *volume) peerWorksHere() bool {
+	return v.state.PeerDisk < diskInconsistent && v.peerGone
+}
+
 // startGenerationFor starts a data generation before the first write of a
 // Primary without a disk is carried out here: from then on the peer's disk is
 // old. When the peer asks to detach, or connects without a disk, it is not started

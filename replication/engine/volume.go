@@ -22,6 +22,7 @@ type volume struct {
 	syncUUID  uint64            // of the resync under way
 	earlyUUID uint64            // P_SYNC_UUID that came before its time
 	peerConn  statemachine.Conn // as the peer said last
+	peerGone  bool              // its disk is gone, as the peer says itself; state.PeerDisk runs ahead by what was granted
 	since     Instant           // when the connection state changed last
 	turned    Instant           // when that or the disk state did
 	crashed   bool              // this node was a Primary that crashed

@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"bytes"
+	"testing"
+	"time"
+)
+
+// unheard orders what the peer consents to, and n does not hear the consent: the peer
+// has answered, on meta, and nothing of that arrives.
+func (p *pair) unheard(n *node, c Command, peerBecomes string) {
+	p.t.Helper()
+	n.mute[MetaSock] = true
+	n.e.Command(p.now, 100, c)
+	p.settle(0)
+	p.want(n.peer, peerBecomes)
+	if _, ok := n.reply[100]; ok {
+		p.t.Fatalf("%s has heard the answer\n%s", n.name, p.story())
+	}
+}
+
+// cut ends the connection for both, with what is on its way to n.
+func (p *pair) cut(n *node) {
+	n.e.ConnDown(p.now, NetworkFailure, nil)
+	p.settle(0)
+	n.mute[MetaSock] = false
+}
+
+// noGeneration fails if a node has begun a generation against its peer's data.
+func (p *pair) noGeneration(n *node) {
+	p.t.Helper()
+	if u := n.e.vols[0].uuids; u.Bitmap != 0 {
+		p.t.Fatalf("%s has the generations %v\n%s", n.name, u, p.story())
+	}
+}
+
+// inSyncAgain fails unless both are connected, equal, and nothing is marked.
+func (p *pair) inSyncAgain() {
+	p.t.Helper()
+	p.settle(10 * time.Second)
+	for _, n := range []*node{p.a, p.b} {
+		if v := n.e.Status().Volumes[0]; !v.State.Redundant() || v.OutOfSync != 0 {
+			p.t.Fatalf("%s is %v with %d bytes out of sync\n%s", n.name, v.State, v.OutOfSync, p.story())
+		}
+	}
+	p.equal()
+}
+
+// A Primary that asks to detach, and never hears the answer, goes on with its disk. Its
+// writes meanwhile are on both disks: they are no reason for a generation on the other node.
+func TestUnheardConsentToDetach(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.unheard(p.a, Detach{}, "Secondary/Primary Connected UpToDate/Failed")
+	r := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{1}, 4096)}
+	p.a.e.Submit(p.now, r)
+	p.settle(0)
+	if p.b.disk[0] != 1 {
+		t.Fatalf("the write is not on the other disk\n%s", p.story())
+	}
+	p.noGeneration(p.b)
+	p.cut(p.a)
+	p.inSyncAgain()
+}
+
+// Once the peer has said that its disk is gone, its next write begins one.
+func TestGenerationOfWritesWithoutDisk(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.a, Detach{})
+	p.noGeneration(p.b)
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	if v := p.b.e.vols[0]; v.uuids.Bitmap == 0 || p.a.e.vols[0].exposed != v.uuids.Current {
+		t.Fatalf("generations %v, known there: %016X\n%s", v.uuids, p.a.e.vols[0].exposed, p.story())
+	}
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+}
