@@ -11,6 +11,7 @@ type How struct {
 	PeerMissedIt  bool       // docs/drbd-wire.md 9.5 step 10
 	Adopted       bool       // the initial sync is skipped, on the peer's word
 	Reply         *SendReply // the answer to the peer that asked for it
+	Heard         bool       // ConsentHeard
 	Why           error      // reason of a drop
 }
 
@@ -44,7 +45,7 @@ var marked = []duty{
 // remembered are the duties that change what is in the metadata.
 var remembered = []duty{
 	{"the whole disk will be resynced", func(o, n State, how How) bool {
-		return how.FullSync || n.Conn.StartingSync() && !o.Conn.StartingSync()
+		return how.FullSync || overwritesPeer(o, n, how) || n.Conn == StartingSyncT && o.Conn != StartingSyncT
 	}, always(SetAllBits{})},
 	{"new generation", func(o, n State, how How) bool {
 		return !n.Suspended() && (startsGeneration(o, n, how) || endsFreezeAlone(o, n, how))
@@ -69,6 +70,9 @@ var remembered = []duty{
 var announced = []duty{
 	{"reply", func(_, _ State, how How) bool { return how.Reply != nil },
 		func(_, _ State, how How) []Effect { return []Effect{*how.Reply} }},
+	{"reply to be heard", func(o, n State, how How) bool {
+		return how.Reply != nil && n.Conn == StartingSyncS && o.Conn != StartingSyncS
+	}, always(ConsentFence{})},
 	{"sync UUID", startsSource, always(SendSyncUUID{})},
 	{"c: peer attached", func(o, n State, _ How) bool {
 		return n.Conn.Established() && o.PeerDisk.Gone() && n.PeerDisk.Usable() && n.PeerDisk != DUnknown
@@ -165,7 +169,7 @@ func startsGeneration(o, n State, how How) bool {
 	if n.Role == Primary && !n.Conn.Established() && o.Disk != UpToDate {
 		return true
 	}
-	if n.Conn == StartingSyncS && o.Conn != StartingSyncS {
+	if overwritesPeer(o, n, how) {
 		return true
 	}
 	lost := n.PeerDisk < Inconsistent || n.PeerDisk == DUnknown || n.PeerDisk == Outdated
@@ -175,6 +179,14 @@ func startsGeneration(o, n State, how How) bool {
 		return true
 	}
 	return n.PeerDisk < Inconsistent && o.Peer != Primary && n.Peer == Primary
+}
+
+// overwritesPeer says that the source of a resync that was asked for knows that the peer will be its target: the peer
+// has consented, or has heard the consent. A peer that has not heard it goes on with good data, and as a
+// Primary with newer data as soon as contact is lost; a generation begun for it meanwhile would be a
+// split brain about nothing, and bits set for it would be left over.
+func overwritesPeer(o, n State, how How) bool {
+	return n.Conn == StartingSyncS && (how.Heard || o.Conn != StartingSyncS && how.Reply == nil)
 }
 
 // endsFreezeAlone says that a freeze ends, and the peer that it waited for is not back with its data: the

@@ -85,6 +85,9 @@ type (
 	// PingFence does a round trip with P_PING, so that every ack sent before has been
 	// processed by the peer; then [ResyncDone] is due.
 	PingFence struct{}
+	// ConsentFence does one after the consent to be the source of a resync; then [ConsentHeard] is
+	// due, if the volume is in StartingSyncS all the time until then.
+	ConsentFence struct{}
 )
 
 // What is begun and ended.
@@ -143,6 +146,7 @@ func (SendRequest) effect()        {}
 func (SendReply) effect()          {}
 func (SendPing) effect()           {}
 func (PingFence) effect()          {}
+func (ConsentFence) effect()       {}
 func (StartReceiver) effect()      {}
 func (CloseConn) effect()          {}
 func (DropNetConfig) effect()      {}

@@ -68,6 +68,8 @@ type (
 	}
 	pktPing   struct{}
 	pktPong   struct{}
+	pktHear   struct{}
+	pktHeard  struct{}
 	pktAsk    struct{ block int }
 	pktResync struct{ block, version int }
 	pktDone   struct{ block int }
@@ -190,6 +192,8 @@ func (n *pairNode) perform(e Effect) {
 	case SendPing, PingFence:
 		n.fencing = e == Effect(PingFence{})
 		n.send(pktPing{})
+	case ConsentFence:
+		n.send(pktHear{})
 	case StartReceiver:
 		n.todo = append(n.todo, ReceiverStarted{})
 	case CloseConn:
@@ -368,6 +372,10 @@ func (n *pairNode) receiveData(p any) {
 			n.fencing = false
 			n.step(ResyncDone{})
 		}
+	case pktHear:
+		n.send(pktHeard{})
+	case pktHeard:
+		n.step(ConsentHeard{})
 	case pktAsk:
 		if n.s.Disk == UpToDate {
 			n.send(pktResync{p.block, n.data[p.block]})

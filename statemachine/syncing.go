@@ -11,6 +11,9 @@ type (
 	// SyncUUIDReceived is P_SYNC_UUID. The refusal InTransientState means that it came
 	// early: keep it and apply it after the next change of state.
 	SyncUUIDReceived struct{}
+	// ConsentHeard says that the peer, which asked to be overwritten, has heard that it will be: its
+	// own disk is Inconsistent now. Only then the bits are set, and a generation begins.
+	ConsentHeard struct{}
 	// BitsSet says that the whole bitmap, set for StartingSyncS or StartingSyncT, is on disk,
 	// or, Failed, that it could not be written.
 	BitsSet struct{ Failed bool }
@@ -65,6 +68,13 @@ func (SyncUUIDReceived) apply(s State, _ Rules) turn {
 		return refuse(s, InTransientState)
 	}
 	return stay(s)
+}
+
+func (ConsentHeard) apply(s State, _ Rules) turn {
+	if s.Conn != StartingSyncS {
+		return stay(s)
+	}
+	return turn{next: s, how: How{Heard: true}}
 }
 
 func (ev BitsSet) apply(s State, _ Rules) turn {

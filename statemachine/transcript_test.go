@@ -176,6 +176,7 @@ var eventNames = map[string]func(args) Event{
 	"own-bitmap-sent":         func(a args) Event { return OwnBitmapSent{a.has("peer-received")} },
 	"peer-bitmap":             func(a args) Event { return PeerBitmap{a.has("own-sent")} },
 	"sync-uuid-received":      func(args) Event { return SyncUUIDReceived{} },
+	"consent-heard":           func(args) Event { return ConsentHeard{} },
 	"bits-set":                func(a args) Event { return BitsSet{a.has("failed")} },
 	"resync-done":             func(a args) Event { return ResyncDone{a.has("failed")} },
 	"pause":                   func(a args) Event { return Pause{!a.has("off")} },

@@ -16,7 +16,7 @@ func walkEvents(peers []Event) []Event {
 		Promote{}, Promote{Force: true}, Demote{},
 		Attach{}, AttachFailed{}, Detach{}, Detach{Force: true}, DiskFailed{}, DiskFailed{PassOn: true}, DetachDone{}, Outdate{},
 		Fenced{OK: true, PeerDisk: Outdated}, Fenced{OK: true, PeerDisk: DUnknown}, Fenced{},
-		OwnBitmapSent{}, OwnBitmapSent{true}, PeerBitmap{}, PeerBitmap{true}, SyncUUIDReceived{}, BitsSet{}, BitsSet{true},
+		OwnBitmapSent{}, OwnBitmapSent{true}, PeerBitmap{}, PeerBitmap{true}, SyncUUIDReceived{}, ConsentHeard{}, BitsSet{}, BitsSet{true},
 		ResyncDone{}, ResyncDone{true}, Grown{}, Grown{true}, Congested{}, Decongested{},
 		Invalidate{}, InvalidateRemote{}, SkipInitialSync{true}, SkipInitialSync{}, PeerSkipsInitialSync{true}, PeerSkipsInitialSync{},
 		Verify{}, VerifyDone{}, RemoveVolume{},

@@ -76,3 +76,45 @@ func TestGenerationOfWritesWithoutDisk(t *testing.T) {
 	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
 	p.inSyncAgain()
 }
+
+// A node that asks to be overwritten, and never hears the answer, has good data: newer data, if it is Primary and goes
+// on alone, or becomes Primary. No generation and no bit of the other node's may stand against that.
+func TestUnheardConsentToInvalidate(t *testing.T) {
+	for _, primary := range []bool{true, false} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		if !primary {
+			p.must(p.a, Demote{})
+			p.unheard(p.a, Invalidate{}, "Secondary/Secondary StartingSyncS UpToDate/Consistent")
+			p.noGeneration(p.b)
+			p.cut(p.a)
+			p.inSyncAgain()
+			p.must(p.a, Disconnect{})
+			p.must(p.a, Promote{})
+			p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+			p.must(p.a, Connect{})
+			p.inSyncAgain()
+			continue
+		}
+		p.unheard(p.a, Invalidate{}, "Secondary/Primary StartingSyncS UpToDate/Consistent")
+		p.noGeneration(p.b)
+		p.cut(p.a)
+		p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+		p.inSyncAgain()
+	}
+}
+
+// When the answer is heard, the resync begins: with a generation that the Target's is behind.
+func TestHeardConsentToInvalidate(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	before := p.b.e.vols[0].uuids.Current
+	p.unheard(p.a, Invalidate{}, "Secondary/Primary StartingSyncS UpToDate/Consistent")
+	p.a.mute[MetaSock] = false
+	p.inSyncAgain()
+	a, b := p.a.e.vols[0].uuids, p.b.e.vols[0].uuids
+	differ := a.Current ^ b.Current | a.History[0] ^ b.History[0] | a.History[1] ^ before | b.History[1] ^ before
+	if b.Current == before || differ&^1 != 0 {
+		t.Fatalf("generations %v and %v, before %016X\n%s", a, b, before, p.story())
+	}
+}

@@ -90,7 +90,7 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		v.turned = e.now
 	}
 	if v.state.Conn != old.Conn {
-		v.since = e.now
+		v.since, v.unheard = e.now, 0
 		if !v.state.Conn.BitmapExchange() {
 			v.exchange.reset()
 		}
@@ -158,6 +158,10 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 		v.tidy = true
 	case sm.SetRoleBit:
 		v.uuids = v.uuids.WithRole(primary)
+	case sm.ConsentFence:
+		e.consents++
+		v.unheard = e.consents
+		return false // it follows the reply
 	case sm.CloseConn:
 		if c := v.state.Conn; !c.Trouble() || c == sm.TearDown {
 			return false // what was said before goes out first
@@ -280,6 +284,8 @@ func (e *Engine) tell(v *volume, q queuedEffect) {
 		e.ping()
 	case sm.PingFence:
 		e.fence(func(e *Engine) { e.sourceFenced(v) })
+	case sm.ConsentFence:
+		e.fenceConsent(v)
 	default:
 		panic(fmt.Sprintf("engine: unknown effect %T", eff))
 	}
@@ -302,7 +308,7 @@ func (e *Engine) finishFullSync(v *volume) {
 
 func (e *Engine) fullSyncDone(v *volume, err Errno) {
 	v.fullSyncing = false
-	if v.state.Conn.StartingSync() {
+	if v.state.Conn.StartingSync() && v.unheard == 0 {
 		e.step(v, sm.BitsSet{Failed: err != OK}, "the whole bitmap is set")
 	}
 	e.startBitmap(v)

@@ -32,6 +32,8 @@ type Engine struct {
 	conn conn
 	cmds []*command
 
+	consents uint64 // to be the source of a resync, for the peer; they number volume.unheard
+
 	advancing, advanceAgain bool // commandsAdvance is at work; it has to look again
 
 	ios          ioTable

@@ -114,6 +114,18 @@ func (e *Engine) peerAsks(v *volume, c sm.Change) {
 	v.lazyGeneration = false
 }
 
+// fenceConsent waits until the peer has heard that it will be overwritten: answers on
+// meta are in order.
+func (e *Engine) fenceConsent(v *volume) {
+	n := v.unheard
+	e.fence(func(e *Engine) {
+		if n != 0 && v.unheard == n {
+			v.unheard = 0
+			e.step(v, sm.ConsentHeard{}, "the peer has heard the answer")
+		}
+	})
+}
+
 // peerAsksAll takes P_CONN_ST_CHG_REQ: all volumes agree, or none.
 func (e *Engine) peerAsksAll(c sm.Change) {
 	ev := sm.PeerRequest{Change: c, Connection: true, Crossing: e.conn.request != nil}

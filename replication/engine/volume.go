@@ -56,6 +56,7 @@ type volume struct {
 	fullSync           bool           // every block is marked, and the bitmap on disk does not say so yet
 	fullSyncing        bool
 	promotedBy         uint64       // command
+	unheard            uint64       // consent to be the source of a resync that the peer may not have heard, 0: none
 	request            *request     // of this node to the peer, answer outstanding
 	waiting            fifo[*write] // until a change of the volume is known to the peer
 
