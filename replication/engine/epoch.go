@@ -97,6 +97,14 @@ func (e *Engine) countEpoch() {
 	}
 }
 
+// hurryEpoch asks the peer to confirm the epoch of a write at once.
+func (e *Engine) hurryEpoch(w *write) {
+	if w.serial == e.conn.epochs.current {
+		e.closeEpoch()
+		e.unplug(w.vol)
+	}
+}
+
 // closeEpoch queues the barrier of the current epoch; an empty one has none.
 func (e *Engine) closeEpoch() {
 	s := &e.conn.epochs

@@ -49,3 +49,33 @@ func TestWriteAfterSyncedWrite(t *testing.T) {
 		t.Errorf("the peer lacks the write, and nothing is marked\n%s", p.story())
 	}
 }
+
+// With protocols A and B a write whose own disk fails waits until the peer has it on
+// disk: that it has received it is a promise only beside a copy here.
+func TestReceivedIsNoCopy(t *testing.T) {
+	for _, want := range []Errno{OK, EIO} {
+		p := newPair(t, 8<<20, NetOptions{Protocol: ProtocolA})
+		p.inSync()
+		p.b.mute[DataSock] = true
+		p.a.fail = func(io DiskIO) Errno {
+			if io.Op == DiskWrite && !io.Meta {
+				return EIO
+			}
+			return OK
+		}
+		if want != OK {
+			p.b.fail = p.a.fail
+		}
+		r := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{1}, 4096)}
+		p.a.e.Submit(p.now, r)
+		p.settle(time.Second)
+		if p.a.done[r] {
+			t.Fatalf("answered with errno %d, and it is nowhere\n%s", r.Err, p.story())
+		}
+		p.b.mute[DataSock] = false
+		p.settle(time.Second)
+		if !p.a.done[r] || r.Err != want {
+			t.Errorf("done %v, errno %d, want %d\n%s", p.a.done[r], r.Err, want, p.story())
+		}
+	}
+}

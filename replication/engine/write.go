@@ -227,6 +227,10 @@ func (w *write) advance(e *Engine) {
 	if w.settled {
 		w.account(e) // before the next write of the range may begin, which marks it anew
 	}
+	if w.req != nil && w.homeless() {
+		e.hurryEpoch(w)
+		return
+	}
 	if w.req != nil {
 		w.answer(e)
 	}
@@ -235,10 +239,19 @@ func (w *write) advance(e *Engine) {
 	}
 }
 
+// homeless tells whether a write of protocol A or B is on no disk that counts, as far as is known: the own one
+// has been lost, or given up, since it began. Then that the peer has received it is not enough.
+func (w *write) homeless() bool {
+	return w.remote && !w.strict && !w.settled && !w.refused && !w.peerOK && !w.here()
+}
+
+// here tells whether the own disk has the write for good.
+func (w *write) here() bool { return w.localOK && w.vol.state.ReadsLocally() }
+
 func (w *write) answer(e *Engine) {
 	v, r := w.vol, w.req
 	r.Err = EIO
-	if w.localOK && v.state.ReadsLocally() || w.remote && w.peerGood(e) {
+	if w.here() || w.remote && w.peerGood() {
 		r.Err = OK // a disk that is not UpToDate will be overwritten: its copy alone is none
 	}
 	r.write, w.req = nil, nil
@@ -257,7 +270,7 @@ func (w *write) answer(e *Engine) {
 
 // peerGood tells whether the peer has done its part. Protocols A and B hear of a
 // failure only later; the application is not told then, the bits are set.
-func (w *write) peerGood(e *Engine) bool {
+func (w *write) peerGood() bool {
 	return w.peerOK || !w.strict && !w.settled && !w.refused
 }
 
