@@ -14,7 +14,7 @@ type command struct {
 	name    string
 	ev      sm.Event
 	vols    []*volume // that it is for
-	waiting int       // answers of the peer that are outstanding
+	waiting int       // answers of the peer that are outstanding, and the own steps
 	stepped bool
 	when    func() bool // stepped as soon as it says so; nil: at once
 	err     error
@@ -115,6 +115,8 @@ func (e *Engine) order(id uint64, name string, ev sm.Event, vols []*volume, done
 // refuses, none.
 func (e *Engine) stepCommand(cmd *command) {
 	cmd.stepped = true
+	cmd.waiting++ // it is not over before every volume has had its turn
+	defer func() { cmd.waiting-- }()
 	for _, v := range cmd.vols {
 		if v.request != nil {
 			cmd.err = sm.InTransientState
@@ -212,8 +214,7 @@ func (e *Engine) disconnect(id uint64, force bool) *command {
 	cmd := &command{id: id, name: "disconnect", ev: sm.Disconnect{Force: force}, vols: e.vols, stepped: true}
 	cmd.done = func(*Engine) bool { return statesAll(e.vols, sm.StandAlone) }
 	e.cmds = append(e.cmds, cmd)
-	if e.conn.request != nil {
-		cmd.err = sm.InTransientState
+	if cmd.err = e.mayDisconnect(cmd.ev); cmd.err != nil {
 		return cmd
 	}
 	for _, v := range e.vols {
@@ -226,6 +227,19 @@ func (e *Engine) disconnect(id uint64, force bool) *command {
 		}
 	}
 	return cmd
+}
+
+// mayDisconnect asks every volume: the connection goes for all of them.
+func (e *Engine) mayDisconnect(ev sm.Event) error {
+	if e.conn.request != nil {
+		return sm.InTransientState
+	}
+	for _, v := range e.vols {
+		if _, _, err := v.state.Step(ev, e.rules(v)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // demote waits until the peer has confirmed everything, because from then on

@@ -341,5 +341,6 @@ func (e *Engine) metaEnd(v *volume, j *metaJob) {
 		}
 	}
 	e.runEffects(v) // the record may be what a change waits for, whoever ordered it
+	e.commandsAdvance()
 	e.metaNext(v)
 }

@@ -16,6 +16,7 @@ type node struct {
 	name   string
 	e      *Engine
 	disk   []byte
+	second []byte // of volume 1, where it has one of its own
 	peer   *node
 	wire   [2][]byte // bytes on their way to this node
 	log    []string
@@ -104,13 +105,17 @@ func (p *pair) work(n *node) bool {
 				continue
 			}
 		}
+		disk := n.disk
+		if io.Vol == 1 && n.second != nil {
+			disk = n.second
+		}
 		switch io.Op {
 		case DiskRead:
-			copy(io.Data, n.disk[io.Off:io.Off+io.Len])
+			copy(io.Data, disk[io.Off:io.Off+io.Len])
 		case DiskWrite:
-			copy(n.disk[io.Off:], io.Data[:io.Len])
+			copy(disk[io.Off:], io.Data[:io.Len])
 		case DiskZero:
-			clear(n.disk[io.Off : io.Off+io.Len])
+			clear(disk[io.Off : io.Off+io.Len])
 		}
 		n.e.DiskDone(p.now, io.Token, OK)
 	}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+
 	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
 )
@@ -53,19 +55,30 @@ func (e *Engine) peerReplies(v *volume, code int32) {
 	e.answered(r, e.stepFor(v, sm.PeerReply{Change: r.change, Code: code}, "the peer has agreed", r.cmd))
 }
 
-// peerRepliesAll takes P_CONN_ST_CHG_REPLY.
+var errLeftLate = errors.New("the peer lets this node go, and a volume here has lost its disk meanwhile")
+
+// peerRepliesAll takes P_CONN_ST_CHG_REPLY. If one volume cannot do without the peer any more, all of them
+// connect anew: the peer has gone.
 func (e *Engine) peerRepliesAll(code int32) {
 	r := e.conn.request
 	if r == nil || code == sm.ConcurrentChange.RefusalCode() || !sm.Consents(code) && e.vols[0].state.Conn.Ending() {
 		return // the peer has refused because it disconnects itself; retryRequests goes on
 	}
 	e.conn.request = nil
+	ev := sm.PeerReply{Change: r.change, Code: code}
+	for _, v := range e.vols {
+		if next, _, _ := v.state.Step(ev, e.rules(v)); next.Conn == sm.ProtocolError {
+			e.trouble(ProtocolError, errLeftLate)
+			e.answered(r, sm.NoUpToDateDisk)
+			return
+		}
+	}
 	var err error
 	for _, v := range e.vols {
 		if e.conn.request != nil {
 			break // asked again, in another form
 		}
-		if err2 := e.stepFor(v, sm.PeerReply{Change: r.change, Code: code}, "the peer has agreed", r.cmd); err == nil {
+		if err2 := e.stepFor(v, ev, "the peer has agreed", r.cmd); err == nil {
 			err = err2
 		}
 	}

@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// newPairOfTwo is a pair with two volumes, each with a disk of its own, in sync and a
+// Primary.
+func newPairOfTwo(t *testing.T) *pair {
+	const size = 8 << 20
+	p := newPair(t, size, NetOptions{})
+	for _, n := range []*node{p.a, p.b} {
+		e, err := New(Config{
+			Resource: "r0", Volumes: []VolumeConfig{{}, {Number: 1}}, Buffers: make([]byte, MinBuffers+1<<20), Random: n.e.cfg.Random,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.e, n.second = e, append([]byte(nil), n.disk...)
+		for vol := range 2 {
+			p.must(n, Attach{Vol: vol, BackingSize: size, MetaSize: size})
+		}
+		p.must(n, Connect{})
+	}
+	for vol := range 2 {
+		p.must(p.a, NewCurrentUUID{Vol: vol, ClearBitmap: true})
+	}
+	p.must(p.a, Promote{})
+	p.settle(time.Second)
+	for i, st := range p.a.e.Status().Volumes {
+		if got := st.State.String(); got != "Primary/Secondary Connected UpToDate/UpToDate" {
+			t.Fatalf("volume %d of a is %s\n%s", i, got, p.story())
+		}
+	}
+	return p
+}
+
+// together fails the test unless the volumes of a node are in the same state of the connection.
+func (p *pair) together(n *node) sm.Conn {
+	p.t.Helper()
+	c := n.e.vols[0].state.Conn
+	if !statesAll(n.e.vols, c) {
+		p.t.Fatalf("%s: %v beside %v\n%s", n.name, n.e.vols[0].state, n.e.vols[1].state, p.story())
+	}
+	return c
+}
+
+// A connection that one volume cannot do without stays for all of them.
+func TestDisconnectAsksEveryVolume(t *testing.T) {
+	p := newPairOfTwo(t)
+	p.must(p.a, Detach{Vol: 1})
+	if err := p.do(p.a, Disconnect{}); !errors.Is(err, sm.NoUpToDateDisk) {
+		t.Fatalf("disconnect: %v", err)
+	}
+	if c := p.together(p.a); c != sm.Connected {
+		t.Errorf("the connection is %v\n%s", c, p.story())
+	}
+}
+
+// One volume loses its disk while the peer is asked for the end of the connection: the
+// volumes stay together, and come back to the peer.
+func TestDiskLostWhileDisconnecting(t *testing.T) {
+	p := newPairOfTwo(t)
+	p.b.mute[DataSock] = true // the question is on its way
+	p.a.e.Command(p.now, 100, Disconnect{})
+	p.settle(0)
+	p.a.fail = func(io DiskIO) Errno {
+		if io.Vol == 1 {
+			return EIO
+		}
+		return OK
+	}
+	r := &Request{Vol: 1, Op: OpRead, Len: 4096, Data: make([]byte, 4096)}
+	p.a.e.Submit(p.now, r)
+	p.settle(0)
+	if d := p.a.e.vols[1].state.Disk; d.Usable() {
+		t.Fatalf("the disk is %v", d)
+	}
+	p.b.mute[DataSock] = false
+	p.settle(10 * time.Second)
+	if err, ok := p.a.reply[100]; !ok || err == nil {
+		t.Errorf("disconnect: answered %v, %v", ok, err)
+	}
+	if c := p.together(p.a); c != sm.Connected {
+		t.Errorf("the connection is %v\n%s", c, p.story())
+	}
+}
