@@ -200,7 +200,7 @@ func (e *Engine) writeAck(w *write, cmd wire.Cmd) error {
 		w.acked, w.peerOK, w.synced = true, true, true
 	case wire.CmdNegAck:
 		w.acked, w.peerOK, w.refused = true, false, true
-		e.mark(w.vol, w.off, w.n)
+		w.mark(e)
 	default:
 		return protocolErrorf("%v is not served", cmd)
 	}

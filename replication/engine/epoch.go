@@ -154,6 +154,7 @@ func (e *Engine) markUnconfirmed(v *volume) {
 		for w := e.conn.epochs.open.at(i).first; w != nil; w = w.next {
 			if w.vol == v {
 				v.setOutOfSync(w.off, w.n)
+				w.marked = true
 			}
 		}
 	}

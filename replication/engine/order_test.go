@@ -79,3 +79,27 @@ func TestReceivedIsNoCopy(t *testing.T) {
 		}
 	}
 }
+
+// A write that the peer's disk refused is marked once. Its epoch may end after a new disk
+// there has got the block: a bit that is set then would never go.
+func TestRefusedWriteIsMarkedOnce(t *testing.T) {
+	const size = 8 << 20
+	p := newPair(t, size, NetOptions{})
+	p.inSync()
+	p.b.fail = func(io DiskIO) Errno {
+		if io.Op == DiskWrite && !io.Meta {
+			return EIO
+		}
+		return OK
+	}
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	p.b.fail = nil
+	p.must(p.b, Attach{BackingSize: size, MetaSize: size})
+	p.settle(5 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+	p.want(p.b, "Secondary/Primary Connected UpToDate/UpToDate")
+	p.equal()
+	if out := p.a.e.Status().Volumes[0].OutOfSync; out != 0 {
+		t.Errorf("%d bytes are marked", out)
+	}
+}

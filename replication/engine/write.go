@@ -33,6 +33,7 @@ type write struct {
 	peerOK  bool
 	synced  bool // the peer has cleared its bits of the range
 	old     bool // the range was marked since
+	marked  bool // because of this write
 }
 
 // phase of the local part of a write.
@@ -203,7 +204,7 @@ func (w *write) ioDone(e *Engine, err Errno) {
 	if err == OK {
 		w.vol.wrote(w.req != nil && w.req.FUA && w.op == OpWrite)
 	} else {
-		e.mark(w.vol, w.off, w.n)
+		w.mark(e)
 		e.writeFailed(w.vol, err)
 	}
 	w.advance(e)
@@ -280,6 +281,15 @@ func (w *write) account(e *Engine) {
 	case w.localOK && w.peerOK && w.synced && !w.old:
 		w.vol.clearOutOfSync(e, w.off, w.n)
 	case w.remote && w.local != localNone && !(w.localOK && w.peerOK):
+		w.mark(e)
+	}
+}
+
+// mark notes that one disk lacks the write, once: when its epoch ends later, a resync may
+// have brought the range already, and a bit that is set then would stay.
+func (w *write) mark(e *Engine) {
+	if !w.marked {
+		w.marked = true
 		e.mark(w.vol, w.off, w.n)
 	}
 }
