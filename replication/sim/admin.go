@@ -69,6 +69,9 @@ func (a *admin) observe() {
 		return
 	}
 	for i, v := range a.s.vols {
+		if v.model.void && v.inSync() {
+			a.adopts(v, a.s.nodes[0])
+		}
 		var primary *node
 		for _, n := range a.s.nodes {
 			if n.alive() && n.state(i).Role == sm.Primary {
@@ -138,11 +141,10 @@ func (a *admin) nobodyPrimary(i int, v *volume) {
 
 // servedBy lets the application of a Primary that has lost its disk go on with what the
 // peer's power loss has left there. With protocols A and B a flush made durable what
-// the lost disk had: of both losses together nothing is promised.
+// the lost disk had: of both losses together nothing is promised, and if that disk comes back
+// before anything was written, what it has comes back.
 func (a *admin) servedBy(q *node, v *volume) {
-	if a.s.profile.net.Protocol != engine.ProtocolC {
-		a.adopts(v, q)
-	}
+	v.model.void = a.s.profile.net.Protocol != engine.ProtocolC
 	a.loses(q)
 }
 

@@ -45,6 +45,7 @@ type model struct {
 	first   *write // stands for base
 	writes  []*write
 	nextID  uint64
+	void    bool // nothing is promised until both disks are the same again
 }
 
 func newModel(base func(int64) uint64) *model {
@@ -86,7 +87,10 @@ func (m *model) prune(off, n int64, oldestRead uint64) {
 // allows tells whether a read that began at a turn may return content id of a sector.
 func (m *model) allows(sector int64, id, begun uint64) bool {
 	r := m.sectors[sector]
-	if r == nil {
+	switch {
+	case m.void:
+		return true
+	case r == nil:
 		return id == m.base(sector)
 	}
 	for i := range r {
@@ -180,29 +184,47 @@ func (m *model) flushed(turn uint64) {
 }
 
 // adopt takes a disk's content for the truth, as far as each sector has
-// something that was written there at some time. Writes under way may still come.
+// something that was written there at some time. Writes under way may still come, and
+// older versions too: what the disk has may be in its cache only.
 func (m *model) adopt(d *disktest.Disk, turn uint64) (bad int64) {
 	b := make([]byte, sectorSize)
+	truth := map[uint64]*write{}
+	m.writes = slices.DeleteFunc(m.writes, func(w *write) bool { return w.over != 0 })
 	for s, r := range m.sectors {
 		d.ReadAt(b, s*sectorSize)
 		id := contentID(b, s)
-		known := id == m.base(s)
-		for _, en := range r {
-			known = known || m.id(s, en.w) == id
-		}
-		if !known && id >= m.nextID {
+		older, known := m.older(s, r, id)
+		if !known && id > m.nextID {
 			return s
 		}
-		found := register{{w: &write{id: id, begun: turn, over: turn, acked: turn, durable: true}}}
-		for _, en := range r {
-			if en.w.over == 0 {
-				found = append(found, en)
-			}
+		if truth[id] == nil {
+			truth[id] = &write{id: id, begun: turn, over: turn, acked: turn}
+			m.writes = append(m.writes, truth[id])
 		}
-		m.sectors[s] = found
+		m.sectors[s] = append(older, entry{w: truth[id]})
 	}
-	m.writes = slices.DeleteFunc(m.writes, func(w *write) bool { return w.over != 0 })
+	m.void = false
 	return -1
+}
+
+// older is a sector's history without anything that is promised, and without the
+// versions that have content id; known tells whether there was one.
+func (m *model) older(sector int64, r register, id uint64) (_ register, known bool) {
+	seen := map[uint64]bool{id: true}
+	known = id == m.base(sector)
+	var older register
+	for _, en := range r {
+		was := m.id(sector, en.w)
+		known = known || was == id
+		switch {
+		case en.w.over == 0:
+			older = append(older, en)
+		case !seen[was]:
+			seen[was] = true
+			older = append(older, entry{w: &write{id: was, begun: en.w.begun, over: en.w.over}})
+		}
+	}
+	return older, known
 }
 
 // clone is a model of its own: the data parts.
