@@ -103,3 +103,26 @@ func TestRefusedWriteIsMarkedOnce(t *testing.T) {
 		t.Errorf("%d bytes are marked", out)
 	}
 }
+
+// A write that only a disk has which is still being resynced has failed: when the good
+// disk comes back, the resync overwrites it.
+func TestWriteToTargetAlone(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.up()
+	p.must(p.a, PauseSync{On: true})
+	p.must(p.a, Promote{Force: true})
+	p.settle(time.Second)
+	p.want(p.a, "Primary/Secondary PausedSyncS UpToDate/Inconsistent user_isp")
+	p.a.fail = func(io DiskIO) Errno {
+		if io.Op == DiskWrite && !io.Meta {
+			return EIO
+		}
+		return OK
+	}
+	r := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{1}, 4096)}
+	p.a.e.Submit(p.now, r)
+	p.settle(time.Second)
+	if !p.a.done[r] || r.Err != EIO {
+		t.Errorf("done %v, errno %d\n%s", p.a.done[r], r.Err, p.story())
+	}
+}

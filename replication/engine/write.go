@@ -3,6 +3,7 @@ package engine
 import (
 	"github.com/urbd/urbd/bitmap"
 	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // A write is one application write, discard or zero-out, and its entry in the
@@ -269,10 +270,11 @@ func (w *write) answer(e *Engine) {
 	e.writesIdle(v)
 }
 
-// peerGood tells whether the peer has done its part. Protocols A and B hear of a
-// failure only later; the application is not told then, the bits are set.
+// peerGood tells whether the peer has done its part, on a disk that counts: what a disk has that is still being
+// resynced is overwritten by the next one. Protocols A and B hear of a failure only later; the
+// application is not told then, the bits are set.
 func (w *write) peerGood() bool {
-	return w.peerOK || !w.strict && !w.settled && !w.refused
+	return w.vol.state.PeerDisk == sm.UpToDate && (w.peerOK || !w.strict && !w.settled && !w.refused)
 }
 
 // account settles the bits of the range: in sync only if both disks have it.
