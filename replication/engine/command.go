@@ -58,21 +58,12 @@ func (e *Engine) Command(now Instant, id uint64, c Command) {
 }
 
 // promote waits until nothing of an ended connection is under way: a write of the
-// former Primary that came over it would change the disk below the new application. A disk that is
-// being attached is waited for too: the device has its size.
+// former Primary that came over it would change the disk below the new application.
 func (e *Engine) promote(id uint64, force bool) {
 	e.cmds = append(e.cmds, &command{
-		id: id, name: "primary", ev: sm.Promote{Force: force}, vols: e.vols, when: e.mayPromote,
+		id: id, name: "primary", ev: sm.Promote{Force: force}, vols: e.vols,
+		when: func() bool { return e.conn.phase != connClosing },
 	})
-}
-
-func (e *Engine) mayPromote() bool {
-	for _, v := range e.vols {
-		if v.attach != nil && !v.attach.ready {
-			return false
-		}
-	}
-	return e.conn.phase != connClosing
 }
 
 func (v *volume) detached() bool { return v.state.Disk == sm.Diskless }

@@ -108,6 +108,9 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		v.logSuspended = false
 	}
 	if old.Role != sm.Primary && v.state.Role == sm.Primary {
+		if v.attach != nil && v.peer.known && e.conn.up() {
+			e.check(DataSock, e.disklessSize(v)) // the users of the device do not wait for the disk
+		}
 		v.exported = v.blockSize()
 		e.emit(StartDevice{v.number, v.size})
 	}

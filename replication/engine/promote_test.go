@@ -63,29 +63,38 @@ func TestPromotionWaitsForPeerWrites(t *testing.T) {
 	p.succeeded(p.b, 100)
 }
 
-// A promotion waits for a disk that is being attached: before, nobody has told the
-// device its size.
-func TestPromotionWaitsForAttach(t *testing.T) {
+// restart is a new daemon on a node: it has never seen the disk.
+func (p *pair) restart(n *node) {
+	p.t.Helper()
+	p.must(n, Down{})
+	e, err := New(Config{Resource: "r0", Volumes: []VolumeConfig{{}}, Buffers: make([]byte, MinBuffers+1<<20), Random: n.e.cfg.Random})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	n.e = e
+}
+
+// A node that is promoted while its disk is being attached serves the peer's disk, in
+// its size; the own disk follows.
+func TestPromotionDuringAttach(t *testing.T) {
 	const size = 8 << 20
 	p := newPair(t, size, NetOptions{})
 	p.inSync()
 	p.must(p.a, Demote{})
-	p.must(p.b, Down{})
+	p.restart(p.b)
 	p.b.hold = func(io DiskIO) bool { return io.Op == DiskRead }
 	p.b.e.Command(p.now, 99, Connect{})
 	p.b.e.Command(p.now, 100, Attach{BackingSize: size, MetaSize: size})
 	p.settle(2 * time.Second)
 	p.want(p.b, "Secondary/Secondary Connected Attaching/UpToDate")
-	p.b.e.Command(p.now, 101, Promote{})
-	p.settle(time.Second)
-	p.unanswered(p.b, 101)
-	p.b.release()
-	p.settle(time.Second)
-	p.succeeded(p.b, 101)
-	p.want(p.b, "Primary/Secondary Connected UpToDate/UpToDate")
+	p.must(p.b, Promote{})
 	if got, want := p.b.deviceSize(), p.a.e.Status().Volumes[0].Size; got != want {
 		t.Errorf("the device has %d bytes, want %d", got, want)
 	}
+	p.b.release()
+	p.settle(time.Second)
+	p.succeeded(p.b, 100)
+	p.want(p.b, "Primary/Secondary Connected UpToDate/UpToDate")
 }
 
 // A node whose disk cannot be attached has the size from the peer.
@@ -95,12 +104,7 @@ func TestSizeAfterFailedAttach(t *testing.T) {
 	p.inSync()
 	p.must(p.a, Demote{})
 	want := p.a.e.Status().Volumes[0].Size
-	p.must(p.b, Down{})
-	e, err := New(Config{Resource: "r0", Volumes: []VolumeConfig{{}}, Buffers: make([]byte, MinBuffers+1<<20), Random: p.b.e.cfg.Random})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.b.e = e // the daemon is started anew: it has never seen the disk
+	p.restart(p.b)
 	p.b.hold = func(io DiskIO) bool { return io.Op == DiskRead }
 	p.b.e.Command(p.now, 99, Connect{})
 	p.b.e.Command(p.now, 100, Attach{BackingSize: size, MetaSize: size})
