@@ -184,7 +184,9 @@ func (a *admin) dies(n *node, power bool) {
 	}
 }
 
-// mayPromote is the policy.
+// mayPromote is the policy. A node whose own disk has not everything is promoted for the peer's, but not while that disk is
+// on its way into use: if the peer went before it had answered, the order would be
+// carried out alone, on what the metadata says of a disk that nobody has compared.
 func (a *admin) mayPromote(n *node) bool {
 	if !n.alive() || n.primary() || n.peer().primary() || a.promoting != nil || a.busy[0] || a.busy[1] {
 		return false
@@ -192,7 +194,8 @@ func (a *admin) mayPromote(n *node) bool {
 	for i := range a.s.vols {
 		st := n.state(i)
 		connected := n.end != nil && n.peer().end == n.end.other && st.Conn.Established() && st.PeerDisk == sm.UpToDate
-		if !(a.has[n.index][i] && st.Disk == sm.UpToDate) && !(connected && a.has[1-n.index][i]) {
+		undecided := st.Disk == sm.Attaching || st.Disk == sm.Negotiating
+		if !(a.has[n.index][i] && st.Disk == sm.UpToDate) && !(connected && a.has[1-n.index][i] && !undecided) {
 			return false
 		}
 	}
