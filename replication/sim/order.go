@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/urbd/urbd/replication/engine"
 	sm "github.com/urbd/urbd/statemachine"
@@ -43,6 +44,9 @@ func (n *node) replied(ev engine.Reply) {
 	}
 	if o.done != nil {
 		o.done(ev.Err)
+	}
+	if n.s.healing {
+		n.s.after(time.Millisecond, func() {}) // the next order is given even if nothing else happens
 	}
 }
 
