@@ -163,6 +163,14 @@ func (a *admin) loses(n *node) {
 	}
 }
 
+// copied keeps account of a node that has been overwritten: what its peer lacks, it lacks. The peer may go before it
+// hears of the end, and nobody sees the two in sync.
+func (a *admin) copied(n *node) {
+	from := 1 - n.index
+	a.lost[n.index] = a.lost[n.index] || a.lost[from]
+	a.behind[n.index] = a.behind[n.index] || a.behind[from]
+}
+
 // dies keeps account of a node that is about to die.
 func (a *admin) dies(n *node, power bool) {
 	if power {

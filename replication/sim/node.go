@@ -189,6 +189,9 @@ func (n *node) transition(i int, ev engine.StateChange) {
 		case to == "Connected" && n.state(i).Redundant():
 			s.counts[ResyncDone]++
 			s.vols[i].resynced(n)
+			if strings.HasSuffix(from, "T") || strings.HasSuffix(from, "Target") {
+				s.admin.copied(n)
+			}
 		case to != "Connected" && !strings.Contains(to, "Sync"):
 			s.counts[ResyncCut]++
 		}
