@@ -113,3 +113,13 @@ func TestGrantable(t *testing.T) {
 		}
 	}
 }
+
+// A disk that is being negotiated is worth what its metadata says, when the peer lets
+// the connection go before it has said what it thinks.
+func TestDisconnectWhileNegotiating(t *testing.T) {
+	s := State{Role: Secondary, Peer: Primary, Conn: Connected, Disk: Negotiating, PeerDisk: UpToDate}
+	next, _, err := s.Step(PeerReply{DisconnectChange, CodeSuccess}, Rules{Negotiated: Outdated})
+	if err != nil || next.Conn != Disconnecting || next.Disk != Outdated {
+		t.Errorf("%v, %v", next, err)
+	}
+}

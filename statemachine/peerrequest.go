@@ -50,12 +50,13 @@ func (ev PeerRequest) grant(s State, r Rules) (State, error) {
 		// To be outdated is a promise about data this node does not have.
 		wish.Mask &^= maskDisk
 	}
-	next := wish.Apply(s).invalidated(s)
+	from := s
 	if leaving {
-		next = next.alone(r)
+		from = s.alone(r)
 	}
-	if err := s.mayServe(next); err != nil {
+	next := wish.Apply(from).invalidated(from)
+	if err := from.mayServe(next); err != nil {
 		return s, err
 	}
-	return s.soft(next, r)
+	return from.soft(next, r)
 }

@@ -82,11 +82,15 @@ func (ev PeerReply) apply(s State, r Rules) turn {
 	case !leaving && !s.Conn.Established():
 		return refuse(s, NeedConnection)
 	}
-	wanted := ev.Change.Apply(s).invalidated(s)
-	err := s.mayServe(wanted)
-	next := s
+	from := s
+	if leaving {
+		from = s.alone(r)
+	}
+	next := from
+	wanted := ev.Change.Apply(from).invalidated(from)
+	err := from.mayServe(wanted)
 	if err == nil {
-		next, err = s.soft(wanted, r)
+		next, err = from.soft(wanted, r)
 	}
 	if err != nil {
 		return s.outdatedConsent(ev.Change, err, r)
