@@ -154,7 +154,8 @@ func (e *Engine) markUnconfirmed(v *volume) {
 		for w := e.conn.epochs.open.at(i).first; w != nil; w = w.next {
 			if w.vol == v {
 				v.setOutOfSync(w.off, w.n)
-				w.marked = true
+				v.resync.outdate(w.off, w.n)
+				w.marked, w.old = true, true
 			}
 		}
 	}

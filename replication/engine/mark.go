@@ -11,17 +11,22 @@ type servedBlock struct {
 // sent before, which are on their way, do not take that back.
 func (e *Engine) mark(v *volume, off, n int64) {
 	v.setOutOfSync(off, n)
-	for i := range v.resync.served {
-		if s := &v.resync.served[i]; s.off < off+n && off < s.off+s.n {
-			s.old = true
-		}
-	}
+	v.resync.outdate(off, n)
 	open := &e.conn.epochs.open
 	for i := range open.len() {
 		for w := open.at(i).first; w != nil; w = w.next {
 			if w.vol == v && w.off < off+n && off < w.off+w.n {
 				w.old = true
 			}
+		}
+	}
+}
+
+// outdate notes that blocks on their way to the Target are not what is here any more.
+func (r *resync) outdate(off, n int64) {
+	for i := range r.served {
+		if s := &r.served[i]; s.off < off+n && off < s.off+s.n {
+			s.old = true
 		}
 	}
 }

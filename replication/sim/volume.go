@@ -99,10 +99,11 @@ func (v *volume) inFlight(n *node, blk int64) bool {
 	return n.eng != nil && n.eng.InFlight(v.number, blk*blockSize, min(blockSize, v.size-blk*blockSize))
 }
 
-// resynced checks a node's disk at the end of a resync (invariant I6).
+// resynced checks a node's disk at the end of a resync (invariant I6). A peer that has
+// left meanwhile may have gone on alone: it knows what differs.
 func (v *volume) resynced(n *node) {
 	v.compare()
-	if !n.peer().alive() {
+	if !n.peer().alive() || !n.peer().state(v.index).Conn.Established() {
 		return
 	}
 	for _, blk := range sorted(v.differ) {
