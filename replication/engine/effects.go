@@ -94,6 +94,9 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		if !v.state.Conn.BitmapExchange() {
 			v.exchange.reset()
 		}
+		if v.state.Conn.BitmapExchange() || v.state.Conn.StartingSync() {
+			e.forgetSynced(v)
+		}
 	}
 	if v.state.Disk < sm.Inconsistent && (old.Disk >= sm.Inconsistent || old.Role != v.state.Role) && v.state.Role == sm.Primary {
 		v.exposed = v.uuids.Current

@@ -22,6 +22,17 @@ func (e *Engine) mark(v *volume, off, n int64) {
 	}
 }
 
+// forgetSynced keeps the bits of writes that are not confirmed yet: both nodes are about to
+// agree on a bitmap, and one that is cleared here afterwards would stay on the other.
+func (e *Engine) forgetSynced(v *volume) {
+	open := &e.conn.epochs.open
+	for i := range open.len() {
+		for w := open.at(i).first; w != nil; w = w.next {
+			w.old = w.old || w.vol == v
+		}
+	}
+}
+
 // outdate notes that blocks on their way to the Target are not what is here any more.
 func (r *resync) outdate(off, n int64) {
 	for i := range r.served {

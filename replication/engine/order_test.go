@@ -126,3 +126,29 @@ func TestWriteToTargetAlone(t *testing.T) {
 		t.Errorf("done %v, errno %d\n%s", p.a.done[r], r.Err, p.story())
 	}
 }
+
+// A write that both disks had before they agreed on a bitmap is confirmed after it: its
+// bits stay until the resync has been there, on both nodes.
+func TestSyncedWriteBeforeBitmap(t *testing.T) {
+	const size = 8 << 20
+	p := newPair(t, size, NetOptions{})
+	p.up()
+	p.must(p.b, PauseSync{On: true})
+	p.must(p.a, Promote{Force: true})
+	p.settle(time.Second)
+	p.must(p.a, Demote{})
+	p.must(p.b, Promote{})
+	p.settle(time.Second)
+	p.want(p.b, "Primary/Secondary PausedSyncT Inconsistent/UpToDate user_isp")
+	p.write(p.b, 0, bytes.Repeat([]byte{1}, 4096))
+	p.b.e.Command(p.now, 98, Detach{})
+	p.settle(0)
+	p.b.e.Command(p.now, 99, Attach{BackingSize: size, MetaSize: size})
+	p.settle(time.Second)
+	p.succeeded(p.b, 99)
+	p.must(p.b, PauseSync{})
+	p.settle(5 * time.Second)
+	p.want(p.b, "Primary/Secondary Connected UpToDate/UpToDate")
+	p.want(p.a, "Secondary/Primary Connected UpToDate/UpToDate")
+	p.equal()
+}
