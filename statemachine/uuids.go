@@ -140,6 +140,6 @@ func (u UUIDs) Adopt(current uint64, primary bool) UUIDs {
 // being attached, whatever current UUID the peer announces while Connected with an UpToDate disk. Before the disk is attached again, alone, its
 // current UUID has to be the exposed one, too. Source: docs/drbd-wire.md 7.4, docs/drbd-metadata.md 5.3.
 func (s State) DataDiffers(exposed, current uint64) bool {
-	return s.Role == Primary && s.Disk < Inconsistent && (s.Conn < Connected || s.PeerDisk == Diskless) &&
+	return s.Role == Primary && s.Disk < Inconsistent && (s.Conn < Connected || s.PeerDisk < Inconsistent) &&
 		exposed&^RoleBit != current&^RoleBit
 }

@@ -132,7 +132,7 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 		Bits:  p.Size, Flags: uint64(p.Flags),
 	}
 	st := v.state
-	if st.Role == sm.Primary && st.Disk < sm.Inconsistent && (!st.Conn.Established() || st.PeerDisk == sm.Diskless) &&
+	if st.Role == sm.Primary && st.Disk < sm.Inconsistent && (!st.Conn.Established() || st.PeerDisk < sm.Inconsistent) &&
 		v.exposed != 0 && v.exposed != exposedUnknown && (v.exposed^p.Current)&^sm.RoleBit != 0 {
 		return mismatchf("volume %d: this node is Primary on data %016X that the peer does not have (it has %016X)", v.number, v.exposed, p.Current)
 	}
@@ -191,7 +191,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	if ev.Decision.Made() {
 		v.rules.ConsiderResync = false
 	}
-	if old.Conn < sm.Connected && v.state.Conn.Established() && v.state.Disk < sm.Inconsistent {
+	if old.Conn < sm.Connected && v.state.ReadsRemotely() && v.state.Disk < sm.Inconsistent {
 		v.exposed = v.peerUUIDs.Current
 	}
 	if err := ev.Decision.Err; err != nil {

@@ -141,3 +141,30 @@ func TestPromotionOutlivesConnection(t *testing.T) {
 		t.Fatalf("there is no device\n%s", p.story())
 	}
 }
+
+// A Primary whose newest data is on a disk that failed does not go on with the peer's
+// old one, whenever that is attached.
+func TestOldDiskOfPeerAttachedLate(t *testing.T) {
+	const size = 8 << 20
+	p := newPair(t, size, NetOptions{})
+	p.inSync()
+	p.restart(p.b)
+	p.settle(time.Second)
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	p.a.fail = func(io DiskIO) Errno { return EIO }
+	p.read(p.a, 0)
+	p.settle(time.Second)
+	p.want(p.a, "Primary/Unknown WFConnection Diskless/DUnknown")
+	p.a.fail = nil
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskRead }
+	p.b.e.Command(p.now, 99, Connect{})
+	p.b.e.Command(p.now, 100, Attach{BackingSize: size, MetaSize: size})
+	p.settle(2 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected Diskless/Attaching")
+	p.b.release()
+	p.settle(time.Second)
+	p.want(p.a, "Primary/Unknown StandAlone Diskless/DUnknown")
+	if r := p.read(p.a, 0); !p.a.done[r] || r.Err != EIO {
+		t.Errorf("read: done %v, errno %d", p.a.done[r], r.Err)
+	}
+}
