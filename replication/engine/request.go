@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
@@ -108,15 +109,32 @@ func (e *Engine) retryRequests() {
 		}
 		e.answered(r, err)
 	}
+	var again []*command
 	for _, v := range e.vols {
-		if r := v.request; r != nil {
-			v.request = nil
-			var err error
-			if r.cmd != nil {
-				err = e.stepFor(v, r.cmd.ev, r.cmd.name, r.cmd)
-			}
-			e.answered(r, err)
+		r := v.request
+		if v.request = nil; r == nil || r.cmd == nil {
+			continue
 		}
+		r.cmd.waiting--
+		if !slices.Contains(again, r.cmd) {
+			again = append(again, r.cmd)
+		}
+	}
+	for _, cmd := range again {
+		e.retry(cmd)
+	}
+	e.commandsAdvance()
+}
+
+// retry applies a command again to all of its volumes, or to none: a promotion of some
+// would begin generations that the others have to take back.
+func (e *Engine) retry(cmd *command) {
+	switch {
+	case cmd.err != nil:
+	case cmd.when != nil:
+		cmd.stepped = false // its time comes
+	default:
+		e.stepCommand(cmd)
 	}
 }
 

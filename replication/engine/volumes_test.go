@@ -89,3 +89,24 @@ func TestDiskLostWhileDisconnecting(t *testing.T) {
 		t.Errorf("the connection is %v\n%s", c, p.story())
 	}
 }
+
+// A promotion that the peer has not answered when the connection breaks is carried out
+// on every volume, or on none: not one begins a generation for nothing.
+func TestPromotionAloneOfAll(t *testing.T) {
+	p := newPairOfTwo(t)
+	p.must(p.a, Demote{})
+	p.must(p.b, Detach{Vol: 0})
+	p.a.mute[DataSock] = true
+	p.b.e.Command(p.now, 100, Promote{})
+	p.settle(0)
+	before := p.b.e.vols[1].uuids
+	p.hangup(p.b)
+	p.settle(time.Second)
+	if err, ok := p.b.reply[100]; !ok || !errors.Is(err, sm.NoUpToDateDisk) {
+		t.Errorf("promotion: answered %v, %v", ok, err)
+	}
+	if got := p.b.e.vols[1].uuids; got != before {
+		t.Errorf("generations %v, before %v", got, before)
+	}
+	p.together(p.b)
+}
