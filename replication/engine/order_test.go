@@ -152,3 +152,28 @@ func TestSyncedWriteBeforeBitmap(t *testing.T) {
 	p.want(p.a, "Secondary/Primary Connected UpToDate/UpToDate")
 	p.equal()
 }
+
+// A node that is leaving takes no more writes: of a peer without a disk it would have to
+// remember them.
+func TestWriteToLeavingNode(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.a, Detach{})
+	p.write(p.a, 1<<20, bytes.Repeat([]byte{1}, 4096))
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskWrite && io.Meta }
+	p.b.e.Command(p.now, 100, Disconnect{Force: true})
+	p.settle(0)
+	p.want(p.b, "Secondary/Unknown Disconnecting UpToDate/DUnknown")
+	r := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{2}, 4096)}
+	p.a.e.Submit(p.now, r)
+	p.settle(0)
+	if marked, _ := p.b.e.Marked(0, 0, 4096); p.b.disk[0] == 2 && !marked {
+		t.Errorf("written, and not remembered\n%s", p.story())
+	}
+	p.releaseWrites(p.b)
+	p.settle(5 * time.Second)
+	p.succeeded(p.b, 100)
+	if !p.a.done[r] || r.Err != EIO {
+		t.Errorf("done %v, errno %d", p.a.done[r], r.Err)
+	}
+}

@@ -77,7 +77,7 @@ func (e *Engine) peerData(v *volume, b block) error {
 	n := int64(b.filled)
 	p := e.joinPeerEpoch(v, applyWrite, b.fixed, n)
 	p.buf = b.dst
-	if b.dst == nil && n > 0 {
+	if n > 0 && (b.dst == nil || !v.state.Conn.Established()) {
 		e.refuseWrite(p)
 		return nil
 	}
@@ -102,7 +102,7 @@ func (e *Engine) peerZero(v *volume, t wire.TrimBlock) error {
 		return err
 	}
 	p := e.joinPeerEpoch(v, applyZero, t.BlockData, n)
-	if !v.usable() {
+	if !v.usable() || !v.state.Conn.Established() {
 		e.refuseWrite(p)
 		return nil
 	}
@@ -129,7 +129,8 @@ func (e *Engine) joinPeerEpoch(v *volume, kind peerKind, d wire.BlockData, n int
 	return p
 }
 
-// refuseWrite answers a write for which there is no disk; it counts in its epoch.
+// refuseWrite answers a write for which there is no disk, or that comes when this node is about to leave:
+// what it had to remember of it, it would remember no more. It counts in its epoch.
 func (e *Engine) refuseWrite(p *peerReq) {
 	size := p.n
 	if p.kind == applyZero {
