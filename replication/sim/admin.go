@@ -105,8 +105,8 @@ func (a *admin) onePrimary(i int, v *volume, p *node) {
 	switch {
 	case st.Disk == sm.UpToDate:
 		a.has[p.index][i] = true
-	case replicates:
-		a.has[p.index][i] = false
+	case replicates, q.alive() && q.end != nil && q.end.other == p.end && q.state(i).Disk == sm.UpToDate:
+		a.has[p.index][i] = false // the peer has begun, or is about to begin, a generation without it
 	}
 	switch {
 	case !replicates && st.Disk == sm.UpToDate:

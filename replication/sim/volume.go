@@ -99,11 +99,14 @@ func (v *volume) inFlight(n *node, blk int64) bool {
 	return n.eng != nil && n.eng.InFlight(v.number, blk*blockSize, min(blockSize, v.size-blk*blockSize))
 }
 
-// resynced checks a node's disk at the end of a resync (invariant I6). A peer that has
-// left meanwhile may have gone on alone: it knows what differs.
+// resynced checks a node's disk at the end of a resync (invariant I6). A peer that has left meanwhile, or has
+// let this disk go, may have gone on alone: it knows what differs.
 func (v *volume) resynced(n *node) {
 	v.compare()
-	if !n.peer().alive() || !n.peer().state(v.index).Conn.Established() {
+	if !n.peer().alive() {
+		return
+	}
+	if st := n.peer().state(v.index); !st.Conn.Established() || st.PeerDisk.Gone() {
 		return
 	}
 	for _, blk := range sorted(v.differ) {
