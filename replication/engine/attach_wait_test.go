@@ -201,3 +201,43 @@ func TestAttachHearsOldState(t *testing.T) {
 		}
 	}
 }
+
+// A Source that never heard of the end of a resync finds it out when the Target's disk is attached
+// again. Both have to decide on what it had before that.
+func TestAttachAfterUnheardEnd(t *testing.T) {
+	const size = 8 << 20
+	p := newPair(t, size, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{})
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
+	p.must(p.b, Connect{})
+	p.settle(2 * time.Second)
+	p.want(p.a, "Primary/Secondary SyncSource UpToDate/Inconsistent")
+	p.a.mute[DataSock] = true
+	p.releaseWrites(p.b)
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Primary Connected UpToDate/UpToDate")
+	p.a.wire[DataSock] = nil // the end is lost
+	p.hangup(p.a)
+	p.hangup(p.b)
+	p.a.mute[DataSock] = false
+	p.must(p.b, Detach{})
+	p.write(p.a, 1<<20, bytes.Repeat([]byte{2}, 4096))
+	p.settle(5 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/Diskless")
+	p.b.events = nil
+	p.must(p.b, Attach{BackingSize: size, MetaSize: size})
+	p.settle(5 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+	p.want(p.b, "Secondary/Primary Connected UpToDate/UpToDate")
+	p.equal()
+	resynced := false
+	for _, ev := range p.b.events {
+		c, ok := ev.(StateChange)
+		resynced = resynced || ok && c.Cause == "handshake: resync from the peer"
+	}
+	if !resynced {
+		t.Errorf("both nodes did not decide alike\n%s", p.story())
+	}
+}

@@ -57,12 +57,7 @@ func (e *Engine) sendParameters(v *volume) {
 	}
 	e.sendSyncParam(v, q)
 	e.sendSizes(v)
-	// The peer's parameters may have come, and have been decided on, before these
-	// go out: it has to decide on what this node did.
-	now := v.uuids
-	v.uuids = v.hello
-	e.sendUUIDs(v, false)
-	v.uuids = now
+	e.sendOldUUIDs(v, v.hello)
 	st := v.state
 	st.Conn = sm.WFConnection
 	e.sendState(v, st)
@@ -125,6 +120,15 @@ func (e *Engine) sendUUIDs(v *volume, skip bool) {
 	q.heads = p.Append(q.heads)
 }
 
+// sendOldUUIDs sends the generations that this node's share of a handshake was decided on. Its decision
+// may be made, and have changed them, before they go out: the peer has to decide on the same.
+func (e *Engine) sendOldUUIDs(v *volume, old sm.UUIDs) {
+	now := v.uuids
+	v.uuids = old
+	e.sendUUIDs(v, false)
+	v.uuids = now
+}
+
 // peerUUIDsReceived takes P_UUIDS (wire 7.4).
 func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 	got := sm.PeerUUIDs{
@@ -175,7 +179,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 			v.peerUUIDs.UUIDs = d.Peer
 		}
 		if d.Err == nil && d.Self != v.uuids {
-			v.uuids = d.Self
+			v.decidedOn, v.uuids = v.uuids, d.Self
 			e.commit(v)
 		}
 	}
