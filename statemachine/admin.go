@@ -78,6 +78,8 @@ func (s State) ask(wish Change, r Rules) turn {
 // Source: docs/drbd-wire.md 14.9.
 func (ev SkipInitialSync) apply(s State, r Rules) turn {
 	switch {
+	case s.Conn > Connected:
+		return refuse(s, ResyncRunning)
 	case s.Conn != Connected:
 		return refuse(s, NeedConnection)
 	case !ev.Fresh || r.NewUUIDPending:

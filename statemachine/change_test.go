@@ -123,3 +123,18 @@ func TestDisconnectWhileNegotiating(t *testing.T) {
 		t.Errorf("%v, %v", next, err)
 	}
 }
+
+// The initial sync that runs already cannot be skipped: that, and not the connection, is
+// what is in the way.
+func TestSkipInitialSyncRefused(t *testing.T) {
+	s := State{Role: Secondary, Peer: Secondary, Conn: SyncSource, Disk: UpToDate, PeerDisk: Inconsistent}
+	for _, tc := range []struct {
+		conn Conn
+		want Refusal
+	}{{SyncSource, ResyncRunning}, {StandAlone, NeedConnection}} {
+		s.Conn = tc.conn
+		if _, _, err := s.Step(SkipInitialSync{Fresh: true}, Rules{}); err != tc.want {
+			t.Errorf("%v: %v, want %v", tc.conn, err, tc.want)
+		}
+	}
+}
