@@ -59,6 +59,7 @@ func exitCode(err error) int {
 		started *startError
 		conf    *config.Error
 		refused *replication.RefusedError
+		used    *usedError
 		notUp   *replication.NotRunningError
 		running *replication.AlreadyRunningError
 		verb    *replication.VerbError
@@ -83,6 +84,8 @@ func exitCode(err error) int {
 		return configCode(conf.Kind)
 	case errors.As(err, &refused):
 		return refusalCode(refused)
+	case errors.As(err, &used):
+		return exitRefused
 	case errors.As(err, &notUp), errors.As(err, &running), errors.As(err, &found), errors.As(err, &unfit), errors.As(err, &unknown), errors.As(err, &noConf):
 		return exitConfig
 	case errors.As(err, &meta):

@@ -70,12 +70,17 @@ func owns(t target, i *ublk.Info) bool {
 	return false
 }
 
-// drop removes a device that nobody serves. While somebody uses it, it is a *replication.BusyError that ends with advice.
+// A usedError is the refusal to remove a device that somebody uses, as its daemon would say it if it lived.
+type usedError struct{ *replication.BusyError }
+
+func (e *usedError) Unwrap() error { return e.BusyError }
+
+// drop removes a device that nobody serves. While somebody uses it, it is a *usedError that ends with advice.
 func (l leftovers) drop(ctx context.Context, id int, advice string) error {
 	path := ublk.BlockPath(id)
 	err := patiently(ctx, func() error { return l.unused(id) })
 	if busy := new(ublk.BusyError); errors.As(err, &busy) {
-		return &replication.BusyError{Device: path, Holder: holders(busy.Holders) + ", and its daemon has died; " + advice}
+		return &usedError{&replication.BusyError{Device: path, Holder: holders(busy.Holders) + ", and its daemon has died; " + advice}}
 	}
 	if err != nil {
 		return fmt.Errorf("look for the users of %s: %w", path, err)

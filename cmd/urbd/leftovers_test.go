@@ -88,6 +88,9 @@ func TestSweepLeavesWhatIsUsed(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), c.want) || len(c.f.removed) > 0 {
 					t.Errorf("removed %v: %v", c.f.removed, err)
 				}
+				if busy := new(replication.BusyError); errors.As(err, &busy) && exitCode(err) != exitRefused {
+					t.Errorf("exit code %d, want %d", exitCode(err), exitRefused)
+				}
 			})
 		})
 	}
