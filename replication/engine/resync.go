@@ -31,6 +31,8 @@ type resync struct {
 	cursor   int64 // bit to look from
 	inFlight int64 // bytes asked for
 	asks     map[int64]*ask
+	owed     int     // of them, not answered by the peer
+	owedFrom Instant // when the last one was, or the first of them was asked
 	budget   bucket
 	saving   bool // Target: the bitmap is being written; Source: its disk is being flushed
 	peerDone bool // the Target has said that it has everything
@@ -128,7 +130,7 @@ func (e *Engine) stopResync(v *volume) {
 			delete(r.asks, off)
 		}
 	}
-	r.active, r.inFlight, r.fencing = false, 0, false
+	r.active, r.inFlight, r.owed, r.fencing = false, 0, 0, false
 	e.writePages(v, lazyPages, nil)
 }
 
@@ -185,6 +187,10 @@ func (e *Engine) askFor(v *volume, bit int64) bool {
 	v.ranges.add(&a.heldRange, resyncAsk, off, off+n, a)
 	r.asks[off] = a
 	r.inFlight += n
+	if r.owed == 0 {
+		r.owedFrom = e.now
+	}
+	r.owed++
 	r.budget.tokens -= n
 	q := &e.conn.queue[DataSock]
 	q.packet(wire.CmdRSDataRequest, v.number, blockReqFixed)
@@ -205,6 +211,7 @@ func (e *Engine) resyncData(v *volume, b block) error {
 		}
 		return nil // asked for by a resync that was aborted meanwhile
 	}
+	v.resync.heard(e.now)
 	if b.dst == nil {
 		e.ack(v, wire.CmdNegAck, off, wire.IDSyncer, n)
 		e.askEnds(v, a)
@@ -246,6 +253,12 @@ func (e *Engine) resyncWritten(p *peerReq, err Errno) {
 	e.resyncProgress(v)
 }
 
+// heard notes that the peer has answered for a block.
+func (r *resync) heard(now Instant) {
+	r.owed--
+	r.owedFrom = now
+}
+
 func (e *Engine) askEnds(v *volume, a *ask) {
 	r := &v.resync
 	delete(r.asks, a.off)
@@ -261,6 +274,7 @@ func (e *Engine) resyncRefused(v *volume, p wire.BlockAck, failed bool) {
 	if a == nil || a.answered {
 		return
 	}
+	v.resync.heard(e.now)
 	e.askEnds(v, a)
 	if failed {
 		v.resync.failed += v.bm.CountRange(p.Offset(), int64(p.Size))

@@ -10,8 +10,8 @@ import (
 var errNoAnswer = errors.New("the peer owes an answer, and gives signs of life only")
 
 // oldestWait is since when the peer has owed an answer that is not the end of a
-// write or a part of a bitmap: to a read, to a request for a change, or its share of
-// a handshake. Never: it owes none. Source: docs/drbd-wire.md 15.3.
+// write or a part of a bitmap: to a read, to a request for a change, to the request for a block of a
+// resync as long as it answers to none, or its share of a handshake. Never: it owes none. Source: docs/drbd-wire.md 15.3.
 func (e *Engine) oldestWait() Instant {
 	c := &e.conn
 	at := Never
@@ -28,6 +28,9 @@ func (e *Engine) oldestWait() Instant {
 	for _, v := range e.vols {
 		if v.request != nil {
 			at = min(at, v.request.since)
+		}
+		if v.resync.owed > 0 {
+			at = min(at, v.resync.owedFrom) // writes to the range wait for the block, too
 		}
 		switch st := v.state; {
 		case st.Conn.BitmapExchange() || !st.AwaitsPeer():

@@ -128,3 +128,27 @@ func TestVolumeThatPeerLacks(t *testing.T) {
 		t.Fatalf("volume 1 is %v\n%s", v.state, p.story())
 	}
 }
+
+// TestResyncBlockIsOwed: a Source that sends no block of a resync. What the application
+// writes there waits for it. A block that has come, and is being written, is not owed.
+func TestResyncBlockIsOwed(t *testing.T) {
+	target := func(hold func(p *pair) *node, op DiskOp) *pair {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.must(p.b, Disconnect{})
+		p.write(p.a, 0, make([]byte, 4096))
+		p.must(p.a, Demote{})
+		hold(p).hold = func(io DiskIO) bool { return io.Op == op && !io.Meta }
+		p.must(p.b, Connect{})
+		p.settle(2 * time.Second)
+		p.want(p.b, "Secondary/Secondary SyncTarget Inconsistent/UpToDate")
+		p.a, p.b = p.b, p.a
+		return p
+	}
+	p := target(func(p *pair) *node { return p.b }, DiskWrite)
+	p.settle(3 * unansweredLimit)
+	if p.a.timedOut() {
+		t.Fatalf("a peer that has answered was given up\n%s", p.story())
+	}
+	target(func(p *pair) *node { return p.a }, DiskRead).onlyPings()
+}
