@@ -204,7 +204,10 @@ func TestAttachHearsOldState(t *testing.T) {
 
 // A Source that never heard of the end of a resync finds it out when the Target's disk is attached
 // again. Both have to decide on what it had before that.
-func TestAttachAfterUnheardEnd(t *testing.T) {
+func TestAttachAfterUnheardEnd(t *testing.T) { unheardEnd(t) }
+
+// unheardEnd is that pair, afterwards.
+func unheardEnd(t *testing.T) *pair {
 	const size = 8 << 20
 	p := newPair(t, size, NetOptions{})
 	p.inSync()
@@ -239,5 +242,20 @@ func TestAttachAfterUnheardEnd(t *testing.T) {
 	}
 	if !resynced {
 		t.Errorf("both nodes did not decide alike\n%s", p.story())
+	}
+	return p
+}
+
+// What one handshake was decided on is no answer in the next one: the generations have
+// gone on, and the Target would end with those of before.
+func TestAttachAfterCorrection(t *testing.T) {
+	p := unheardEnd(t)
+	p.must(p.b, Detach{})
+	p.write(p.a, 2<<20, bytes.Repeat([]byte{3}, 4096))
+	p.settle(time.Second)
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+	if a, b := p.a.e.vols[0].uuids, p.b.e.vols[0].uuids; (a.Current^b.Current)&^1 != 0 {
+		t.Errorf("generations %v and %v of equal disks\n%s", a, b, p.story())
 	}
 }

@@ -190,7 +190,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	v.peerConn = ev.Word.Conn
 	v.lazyGeneration = old.Conn == sm.WFReportParams
 	e.step(v, ev, cause)
-	v.lazyGeneration = false
+	v.lazyGeneration, v.decidedOn = false, sm.UUIDs{}
 	v.peerGone = v.state.PeerDisk < sm.Inconsistent && ev.Word.Disk < sm.Inconsistent
 	if ev.Decision.Made() {
 		v.rules.ConsiderResync = false
