@@ -150,11 +150,15 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 	return nil
 }
 
-// sendState sends P_STATE.
+// sendState sends P_STATE. A disk that is being attached is none yet: the kernel's driver answers one that comes where
+// none was, and would say nothing to one that it had heard of before (wire 9.6).
 func (e *Engine) sendState(v *volume, st sm.State) {
 	q := e.sending(DataSock)
 	if q == nil {
 		return
+	}
+	if st.Disk == sm.Attaching {
+		st.Disk = sm.Diskless
 	}
 	q.packet(wire.CmdState, v.number, 4)
 	q.heads = wire.State{Word: st.Word()}.Append(q.heads)

@@ -75,7 +75,7 @@ func (p *pair) restart(n *node) {
 }
 
 // A node that is promoted while its disk is being attached serves the peer's disk, in
-// its size; the own disk follows.
+// its size; the own disk follows. Until then the peer hears of none.
 func TestPromotionDuringAttach(t *testing.T) {
 	const size = 8 << 20
 	p := newPair(t, size, NetOptions{})
@@ -87,7 +87,9 @@ func TestPromotionDuringAttach(t *testing.T) {
 	p.b.e.Command(p.now, 100, Attach{BackingSize: size, MetaSize: size})
 	p.settle(2 * time.Second)
 	p.want(p.b, "Secondary/Secondary Connected Attaching/UpToDate")
+	p.want(p.a, "Secondary/Secondary Connected UpToDate/Diskless")
 	p.must(p.b, Promote{})
+	p.want(p.a, "Secondary/Primary Connected UpToDate/Diskless")
 	if got, want := p.b.deviceSize(), p.a.e.Status().Volumes[0].Size; got != want {
 		t.Errorf("the device has %d bytes, want %d", got, want)
 	}
@@ -160,7 +162,7 @@ func TestOldDiskOfPeerAttachedLate(t *testing.T) {
 	p.b.e.Command(p.now, 99, Connect{})
 	p.b.e.Command(p.now, 100, Attach{BackingSize: size, MetaSize: size})
 	p.settle(2 * time.Second)
-	p.want(p.a, "Primary/Secondary Connected Diskless/Attaching")
+	p.want(p.a, "Primary/Secondary Connected Diskless/Diskless")
 	p.b.release()
 	p.settle(time.Second)
 	p.want(p.a, "Primary/Unknown StandAlone Diskless/DUnknown")
