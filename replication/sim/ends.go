@@ -157,6 +157,12 @@ func (s *Sim) finish() {
 			v.verify(n, "the end")
 		}
 	}
+	for i, v := range s.vols {
+		a, b := s.nodes[0].eng.Status().Volumes[i].UUIDs, s.nodes[1].eng.Status().Volumes[i].UUIDs
+		if a.Current&^sm.RoleBit != b.Current&^sm.RoleBit || a.Bitmap != 0 || b.Bitmap != 0 {
+			s.fail("volume %d: both disks are UpToDate, and the generations are %v and %v", v.number, a, b)
+		}
+	}
 	for _, n := range s.nodes {
 		n.order(engine.Down{}, func(err error) {
 			if err != nil {
