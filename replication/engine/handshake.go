@@ -135,11 +135,10 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 		UUIDs: sm.UUIDs{Current: p.Current, Bitmap: p.Bitmap, History: p.History},
 		Bits:  p.Size, Flags: uint64(p.Flags),
 	}
-	st := v.state
-	if st.Role == sm.Primary && st.Disk < sm.Inconsistent && (!st.Conn.Established() || st.PeerDisk < sm.Inconsistent) &&
-		v.exposed != 0 && v.exposed != exposedUnknown && (v.exposed^p.Current)&^sm.RoleBit != 0 {
-		return mismatchf("volume %d: this node is Primary on data %016X that the peer does not have (it has %016X)", v.number, v.exposed, p.Current)
+	if err := v.mayGoOnWith(p.Current); err != nil {
+		return err
 	}
+	st := v.state
 	v.peerUUIDs, v.peerKnown = got, true
 	if st.Disk < sm.Inconsistent && st.Conn.Established() {
 		v.exposed = p.Current
@@ -148,6 +147,14 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 		e.step(v, sm.PeerSkipsInitialSync{Fresh: v.uuids.Current == sm.JustCreated}, "the peer declares both disks equal")
 	}
 	return nil
+}
+
+// mayGoOnWith refuses data of the peer that the users of the device, who have no disk here, have not seen.
+func (v *volume) mayGoOnWith(current uint64) error {
+	if v.exposed == 0 || v.exposed == exposedUnknown || !v.state.DataDiffers(v.exposed, current) {
+		return nil
+	}
+	return mismatchf("volume %d: this node is Primary on data %016X that the peer does not have (it has %016X)", v.number, v.exposed, current)
 }
 
 // sendState sends P_STATE. A disk that is being attached is none yet: the kernel's driver answers one that comes where
@@ -170,6 +177,11 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 		return protocolErrorf("P_STATE before P_PROTOCOL")
 	}
 	ev := sm.PeerState{Word: sm.FromWord(word), UUIDsKnown: v.peerKnown, UUIDFlags: v.peerUUIDs.Flags, Failed: v.resync.failed}
+	if v.peerKnown && ev.Word.Disk >= sm.Negotiating && v.state.PeerDisk != sm.Failed {
+		if err := v.mayGoOnWith(v.peerUUIDs.Current); err != nil {
+			return err // the own disk was lost since they came; a disk that Failed is a state from before that
+		}
+	}
 	if v.bm != nil {
 		ev.OOSBits = v.bm.Count()
 	}

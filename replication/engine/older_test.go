@@ -1,0 +1,81 @@
+package engine
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+const stateSize = 20 // bytes of a P_STATE
+
+// loseDiskBeforeState has a hear everything of the peer but its last P_STATE, lose its disk, and
+// then hear that.
+func (p *pair) loseDiskBeforeState() {
+	p.t.Helper()
+	last := p.a.wire[DataSock]
+	cut := len(last) - stateSize
+	if cut <= 0 {
+		p.t.Fatalf("%d bytes are on their way\n%s", len(last), p.story())
+	}
+	p.a.wire[DataSock] = last[:cut:cut]
+	p.b.mute[DataSock], p.a.mute[DataSock] = true, false
+	for p.work(p.a) {
+	}
+	if !p.a.e.vols[0].peerKnown {
+		p.t.Fatalf("the generations have not come\n%s", p.story())
+	}
+	p.a.fail = func(io DiskIO) Errno { return EIO }
+	r := &Request{Op: OpRead, Len: 4096, Data: make([]byte, 4096)}
+	p.a.e.Submit(p.now, r)
+	for p.work(p.a) {
+	}
+	if d := p.a.e.vols[0].state.Disk; d.Usable() {
+		p.t.Fatalf("the disk is %v\n%s", d, p.story())
+	}
+	p.a.fail = nil
+	p.a.wire[DataSock] = append(p.a.wire[DataSock], last[cut:]...)
+	for p.work(p.a) {
+	}
+	p.b.mute[DataSock] = false
+	p.settle(time.Second)
+}
+
+// older fails the test if a reads what it had overwritten.
+func (p *pair) older() {
+	p.t.Helper()
+	if got := p.a.e.vols[0].state.Conn; got != sm.StandAlone {
+		p.t.Errorf("the connection is %v\n%s", got, p.story())
+	}
+	if r := p.read(p.a, 0); !p.a.done[r] || r.Err != EIO {
+		p.t.Errorf("read: done %v, errno %d, data %d", p.a.done[r], r.Err, r.Data[0])
+	}
+}
+
+// A Primary that loses its disk in the middle of a handshake does not go on with the
+// older data of the peer.
+func TestDiskLostInHandshake(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{})
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	p.a.mute[DataSock], p.b.mute[DataSock] = true, true
+	p.must(p.b, Connect{})
+	p.loseDiskBeforeState()
+	p.older()
+}
+
+// Nor does one that loses it while the peer attaches.
+func TestDiskLostWhilePeerAttaches(t *testing.T) {
+	const size = 8 << 20
+	p := newPair(t, size, NetOptions{})
+	p.inSync()
+	p.must(p.b, Detach{})
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	p.a.mute[DataSock] = true
+	p.b.e.Command(p.now, 100, Attach{BackingSize: size, MetaSize: size})
+	p.settle(0)
+	p.loseDiskBeforeState()
+	p.older()
+}
