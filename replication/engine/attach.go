@@ -243,7 +243,7 @@ func (a *attaching) use(e *Engine) {
 		return
 	}
 	if v.staleForPrimary() && !v.state.Conn.Established() {
-		a.fail(e, fmt.Errorf("this node is Primary on data %016X, the disk has %016X: connect first, the peer has the data", v.exposed, v.uuids.Current))
+		a.fail(e, v.staleError())
 		return
 	}
 	if err := v.fitsInUse(v.layout.DataLimit, a.cmd.block()); err != nil {
@@ -274,6 +274,14 @@ func (a *attaching) use(e *Engine) {
 		e.reply_(a.id, nil)
 	})
 	e.commandsAdvance()
+}
+
+// staleError says why a disk is not taken into use below the applications of a Primary.
+func (v *volume) staleError() error {
+	if v.exposed == exposedUnknown {
+		return fmt.Errorf("this node is Primary on data that the peer alone has, the disk has %016X: connect first", v.uuids.Current)
+	}
+	return fmt.Errorf("this node is Primary on data %016X, the disk has %016X: connect first, the peer has the data", v.exposed, v.uuids.Current)
 }
 
 // takeSize gives the device the size that the metadata tells of, unless it has one that is in use: then the disk is

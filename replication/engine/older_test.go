@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,4 +79,18 @@ func TestDiskLostWhilePeerAttaches(t *testing.T) {
 	p.settle(0)
 	p.loseDiskBeforeState()
 	p.older()
+}
+
+// A disk that was given up is not attached again without the peer, which may have begun a
+// generation that was never heard of here.
+func TestAttachAloneAfterDetach(t *testing.T) {
+	const size = 8 << 20
+	p := newPair(t, size, NetOptions{})
+	p.inSync()
+	p.must(p.a, Detach{})
+	p.must(p.b, Disconnect{Force: true})
+	err := p.do(p.a, Attach{BackingSize: size, MetaSize: size})
+	if err == nil || !strings.Contains(err.Error(), "connect first") || strings.Contains(err.Error(), "FFFFFFFF") {
+		t.Fatalf("attach: %v\n%s", err, p.story())
+	}
 }
