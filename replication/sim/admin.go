@@ -95,6 +95,9 @@ func (a *admin) onePrimary(i int, v *volume, p *node) {
 	if st.Disk != sm.UpToDate {
 		a.weak[p.index] = a.s.turn
 	}
+	if a.s.profile.net.Protocol != engine.ProtocolC && st.Disk.Gone() && !p.joined() {
+		v.model.void = true // what the lost disk had may never have reached the peer's
+	}
 	replicates := st.ReplicatesData() && st.PeerDisk == sm.UpToDate
 	if none := !replicates && st.Disk != sm.UpToDate; none != a.none[i] {
 		a.none[i] = none
@@ -137,6 +140,11 @@ func (a *admin) nobodyPrimary(i int, v *volume) {
 			a.has[n.index][i] = false
 		}
 	}
+}
+
+// joined tells whether what a node sends gets to its peer.
+func (n *node) joined() bool {
+	return n.end != nil && n.peer().end == n.end.other && !n.end.cut && !n.end.other.cut
 }
 
 // servedBy lets the application of a Primary that has lost its disk go on with what the
