@@ -70,7 +70,11 @@ func (a *admin) observe() {
 	}
 	for i, v := range a.s.vols {
 		if v.model.void && v.inSync() {
-			a.adopts(v, a.s.nodes[0])
+			from := a.s.nodes[0]
+			if from.peer().primary() {
+				from = from.peer() // the other one may not have all yet
+			}
+			a.adopts(v, from)
 		}
 		var primary *node
 		for _, n := range a.s.nodes {
