@@ -207,6 +207,7 @@ func (e *Engine) commit(v *volume) {
 		v.committing--
 		e.runEffects(v)
 		release()
+		e.unpark(v)
 	})
 }
 

@@ -20,10 +20,11 @@ func (v *volume) peerWorksHere() bool {
 // knows newer data, there would be two generations of one set of data, a split brain about nothing. A disk that has
 // failed is old at once.
 //
-// It reports whether p has to wait until the generation is durable.
+// It reports whether p has to wait until the superblock says what the bits and the activity log of p rest on: the
+// generation, and that the log counts.
 func (e *Engine) startGenerationFor(p *peerReq) (wait bool) {
 	v := p.vol
-	if v.startingGeneration {
+	if v.startingGeneration || v.committing > 0 {
 		v.parked.push(p)
 		return true
 	}
@@ -37,11 +38,21 @@ func (e *Engine) startGenerationFor(p *peerReq) (wait bool) {
 	e.writeSuper(v, noPages, func(e *Engine, err Errno) {
 		v.startingGeneration = false
 		e.sendUUIDs(v, false)
-		for v.parked.len() > 0 {
-			e.useLog(v, v.parked.pop())
-		}
+		e.unpark(v)
 	})
 	return true
+}
+
+// unpark goes on with the writes that waited for a superblock.
+func (e *Engine) unpark(v *volume) {
+	if v.startingGeneration || v.committing > 0 {
+		return
+	}
+	for n := v.parked.len(); n > 0; n-- {
+		if p := v.parked.pop(); !e.startGenerationFor(p) {
+			e.useLog(v, p)
+		}
+	}
 }
 
 // serves tells whether the activity log stands for writes of a peer without a

@@ -50,7 +50,7 @@ type volume struct {
 	aloneWrites        int            // of a peer without a disk, under way
 	lazyGeneration     bool           // one for a Primary without a disk may wait for its first write
 	startingGeneration bool           // for a Primary without a disk; its writes wait
-	parked             fifo[*peerReq] // they
+	parked             fifo[*peerReq] // they, and those that wait for a superblock of another cause
 	tidy               bool           // bits were cleared for good: generations that say so are written after them
 	committing         int            // superblock writes that a change waits for
 	superWritten       bool           // the superblock on disk is of this attach
