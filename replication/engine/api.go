@@ -50,6 +50,7 @@ type Request struct {
 	Err Errno // result, set when the request comes back: 0 or an errno
 
 	write *write // the engine's
+	alone bool   // answered with success because of the own disk, and of nothing else
 }
 
 // Errno is a Linux error number, 0 for success.

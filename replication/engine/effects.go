@@ -142,7 +142,9 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 		if v.lazyGeneration && v.servesDiskless() {
 			return true // with its first write: see startGenerationFor
 		}
+		before := v.uuids
 		v.uuids = v.uuids.NewCurrent(e.newUUID(), primary)
+		v.beganGeneration(before)
 		e.notice(v, Info, "new data generation "+v.uuids.String())
 	case sm.RememberNewUUID:
 		v.rules.NewUUIDPending = true

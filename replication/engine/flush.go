@@ -113,6 +113,7 @@ func (e *Engine) flushesAdvance() {
 func (e *Engine) flushDone(f *flushReq) {
 	v, r := f.vol, f.req
 	r.Err = OK
+	r.alone = r.alone || f.serial == 0 || f.lost
 	switch {
 	case !e.dataReachable(v), f.err != OK && !v.state.ReplicatesData():
 		r.Err = EIO // nothing that counts was made durable

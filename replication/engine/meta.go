@@ -4,6 +4,7 @@ import (
 	"github.com/urbd/urbd/bitmap"
 	"github.com/urbd/urbd/replication/metadata"
 	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // metaChunk is how much of the bitmap one I/O carries, in pages.
@@ -328,9 +329,13 @@ func (e *Engine) metaEnd(v *volume, j *metaJob) {
 		j.err = ENODEV
 	}
 	m.durable = max(m.durable, j.ticket)
-	if j.err != OK {
+	switch {
+	case j.err != OK:
 		v.unwritePages(j)
+		e.forgetGeneration(v)
 		e.metaFailed(v, j.err)
+	case j.ticket > 0 && v.super.Current == v.begun.to.Current:
+		v.begun = begunGeneration{}
 	}
 	if j.then != nil {
 		j.then(e, j.err)
@@ -343,4 +348,31 @@ func (e *Engine) metaEnd(v *volume, j *metaJob) {
 	e.runEffects(v) // the record may be what a change waits for, whoever ordered it
 	e.commandsAdvance()
 	e.metaNext(v)
+}
+
+// begunGeneration is a data generation that began while no other disk was good, until it is on the own disk.
+type begunGeneration struct{ from, to sm.UUIDs }
+
+func (v *volume) beganGeneration(before sm.UUIDs) {
+	switch b := &v.begun; {
+	case !v.attached || v.state.Conn.Established() && v.state.PeerDisk == sm.UpToDate:
+		*b = begunGeneration{}
+	case b.to == before: // it is not on the disk either
+		b.to = v.uuids
+	default:
+		*b = begunGeneration{before, v.uuids}
+	}
+}
+
+// forgetGeneration takes back a generation that cannot be written: no disk has it, and no answer that depends on it
+// was given. A Primary that goes on without a disk would otherwise work on data that nobody can ever show.
+func (e *Engine) forgetGeneration(v *volume) {
+	if b := v.begun; b.to != (sm.UUIDs{}) && v.uuids == b.to {
+		v.uuids = b.from
+		if v.exposed == b.to.Current {
+			v.exposed = b.from.Current
+		}
+		e.notice(v, Warn, "the new data generation could not be written, it is "+v.uuids.String()+" as before")
+	}
+	v.begun = begunGeneration{}
 }

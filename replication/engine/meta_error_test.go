@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"github.com/urbd/urbd/replication/metadata"
 )
@@ -22,6 +23,13 @@ func (n *node) failPages(times int) {
 // loseWrite lets a write at 1 MiB end on a alone: it was sent, and then the link fails.
 func (p *pair) loseWrite() {
 	p.t.Helper()
+	if w := p.cutWrite(); !p.a.done[w] || w.Err != OK {
+		p.t.Fatalf("the write: done %v errno %d\n%s", p.a.done[w], w.Err, p.story())
+	}
+}
+
+// cutWrite gives the write of loseWrite as it is when a has nothing to do any more.
+func (p *pair) cutWrite() *Request {
 	p.b.mute = [2]bool{true, true}
 	w := &Request{Op: OpWrite, Off: 1 << 20, Len: 4096, Data: bytes.Repeat([]byte{7}, 4096)}
 	p.a.e.Submit(p.now, w)
@@ -32,9 +40,7 @@ func (p *pair) loseWrite() {
 	p.a.e.ConnDown(p.now, NetworkFailure, nil)
 	for p.work(p.a) {
 	}
-	if !p.a.done[w] || w.Err != OK {
-		p.t.Fatalf("the write: done %v errno %d\n%s", p.a.done[w], w.Err, p.story())
-	}
+	return w
 }
 
 // A page that does not reach the disk when the peer is lost costs the disk, and
@@ -63,4 +69,42 @@ func TestMetaVoidBitmap(t *testing.T) {
 	if err != nil || !sb.Flags.Has(metadata.FullSync) {
 		t.Fatalf("superblock: %v, flags %v: the bitmap on the disk would be trusted", err, sb.Flags)
 	}
+}
+
+// A Primary that goes on alone, and cannot write that down, has answered nothing that is on its disk alone: neither a
+// write nor a flush. So it works on with the peer's disk as soon as that is there.
+func TestMetaLostGeneration(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	super := p.a.e.vols[0].layout.Superblock
+	isSuper := func(io DiskIO) bool { return io.Meta && io.Op == DiskWrite && io.Off == super }
+	p.a.hold = isSuper
+	w := p.cutWrite()
+	flush := &Request{Op: OpFlush}
+	p.a.e.Submit(p.now, flush)
+	for p.work(p.a) {
+	}
+	if p.a.done[w] || p.a.done[flush] || len(p.a.held) != 1 {
+		t.Fatalf("answered before the superblock: write %v, flush %v, %d held\n%s", p.a.done[w], p.a.done[flush], len(p.a.held), p.story())
+	}
+	failed := p.a.held[0]
+	p.a.hold, p.a.held = nil, nil
+	p.a.fail = func(io DiskIO) Errno {
+		if isSuper(io) {
+			return EIO
+		}
+		return OK
+	}
+	p.a.e.DiskDone(p.now, failed.Token, EIO)
+	for p.work(p.a) {
+	}
+	if !p.a.done[w] || !p.a.done[flush] || w.Err != EIO || flush.Err != EIO {
+		t.Fatalf("write: done %v, errno %d; flush: done %v, errno %d\n%s", p.a.done[w], w.Err, p.a.done[flush], flush.Err, p.story())
+	}
+	p.a.fail, p.b.mute = nil, [2]bool{}
+	p.settle(10 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+	p.write(p.a, 1<<20, bytes.Repeat([]byte{8}, 4096))
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
 }

@@ -16,6 +16,7 @@ func (e *Engine) Submit(now Instant, r *Request) {
 		return
 	}
 	v.upper++
+	r.alone = false
 	if !v.fits(r) {
 		r.Err = EINVAL
 		e.done(v, r)
@@ -92,8 +93,12 @@ func (e *Engine) holdAnswers(v *volume) (release func()) {
 			return
 		}
 		for v.gated.len() > 0 {
+			r := v.gated.pop()
+			if r.alone && !v.state.ReadsLocally() {
+				r.Err = EIO // the disk was lost before anybody was told
+			}
 			v.upper--
-			e.out.Done = append(e.out.Done, v.gated.pop())
+			e.out.Done = append(e.out.Done, r)
 		}
 		e.quiesced(v)
 	}

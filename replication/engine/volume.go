@@ -16,6 +16,7 @@ type volume struct {
 	uuids     statemachine.UUIDs
 	hello     statemachine.UUIDs // as they were when the sockets came up
 	decidedOn statemachine.UUIDs // as they were before the handshake that is being held corrected them; zero: it did not, or none is
+	begun     begunGeneration
 	peerUUIDs statemachine.PeerUUIDs
 	peerKnown bool              // peerUUIDs were received in this connection, and since the disk was attached
 	restored  statemachine.Disk // what the metadata made of the disk at attach

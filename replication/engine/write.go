@@ -253,8 +253,10 @@ func (w *write) here() bool { return w.localOK && w.vol.state.ReadsLocally() }
 func (w *write) answer(e *Engine) {
 	v, r := w.vol, w.req
 	r.Err = EIO
-	if w.here() || w.remote && w.peerGood() {
+	there := w.remote && w.peerGood()
+	if w.here() || there {
 		r.Err = OK // a disk that is not UpToDate will be overwritten: its copy alone is none
+		r.alone = !there
 	}
 	r.write, w.req = nil, nil
 	v.activeWrites--
