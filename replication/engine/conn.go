@@ -188,6 +188,9 @@ func (e *Engine) lost() {
 		return
 	}
 	c.cleaned = true
+	for _, v := range e.vols {
+		v.givingUp = nil
+	}
 	e.loseEpochs()
 	e.loseRemoteReads()
 	e.forgetReads()
@@ -201,6 +204,9 @@ func (e *Engine) lost() {
 		}
 	}
 	e.retryRequests()
+	for _, v := range e.vols {
+		e.relaunch(v)
+	}
 }
 
 // closeConn has the owner close the sockets, once for all volumes.

@@ -144,6 +144,7 @@ func (e *Engine) barrierAck(p wire.BarrierAck) error {
 		w = next
 	}
 	e.flushesAdvance()
+	e.confirmationsAdvance()
 	return nil
 }
 

@@ -15,10 +15,11 @@ type request struct {
 	connection bool // of all volumes
 	cmd        *command
 	since      Instant // when it was sent; Never before
+	alone      bool    // no write is on its way: see giveUpLater
 }
 
 func (e *Engine) newRequest(v *volume, ask sm.SendRequest, cmd *command) *request {
-	r := &request{ask.Change, ask.Connection, cmd, Never}
+	r := &request{change: ask.Change, connection: ask.Connection, cmd: cmd, since: Never}
 	if r.connection {
 		e.conn.request = r
 	} else {
@@ -34,7 +35,7 @@ func (e *Engine) newRequest(v *volume, ask sm.SendRequest, cmd *command) *reques
 // without it: see retryRequests.
 func (e *Engine) sendRequest(v *volume, r *request) {
 	q := e.sending(DataSock)
-	if q == nil || r != v.request && r != e.conn.request {
+	if q == nil || r != v.request && r != e.conn.request || !r.connection && e.giveUpLater(v, r) {
 		return
 	}
 	r.since = e.now
@@ -54,6 +55,7 @@ func (e *Engine) peerReplies(v *volume, code int32) {
 	}
 	v.request = nil
 	e.answered(r, e.stepFor(v, sm.PeerReply{Change: r.change, Code: code}, "the peer has agreed", r.cmd))
+	e.relaunch(v)
 }
 
 var errLeftLate = errors.New("the peer lets this node go, and a volume here has lost its disk meanwhile")
@@ -140,8 +142,12 @@ func (e *Engine) retry(cmd *command) {
 
 // peerAsks takes P_STATE_CHG_REQ: it is applied before it is answered.
 func (e *Engine) peerAsks(v *volume, c sm.Change) {
+	ev := sm.PeerRequest{Change: c, Crossing: v.request != nil}
+	if e.costsDisk(v, ev) && e.whenConfirmed(v, func(e *Engine) { e.peerAsks(v, c) }) {
+		return
+	}
 	v.lazyGeneration = true
-	e.step(v, sm.PeerRequest{Change: c, Crossing: v.request != nil}, "the peer asks")
+	e.step(v, ev, "the peer asks")
 	v.lazyGeneration = false
 }
 

@@ -57,10 +57,11 @@ type volume struct {
 	superWritten       bool           // the superblock on disk is of this attach
 	fullSync           bool           // every block is marked, and the bitmap on disk does not say so yet
 	fullSyncing        bool
-	promotedBy         uint64       // command
-	unheard            uint64       // consent to be the source of a resync that the peer may not have heard, 0: none
-	request            *request     // of this node to the peer, answer outstanding
-	waiting            fifo[*write] // until a change of the volume is known to the peer
+	promotedBy         uint64          // command
+	unheard            uint64          // consent to be the source of a resync that the peer may not have heard, 0: none
+	request            *request        // of this node to the peer, answer outstanding
+	waiting            fifo[*write]    // until a change of the volume is known to the peer, or is made
+	givingUp           func(e *Engine) // a step towards the end of this disk being the good one, which waits: see whenConfirmed
 
 	ranges       rangeSet
 	activeWrites int // own writes that are not answered

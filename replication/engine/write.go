@@ -104,7 +104,7 @@ func (w *write) logHot(e *Engine, held *bitmap.ActivityLog) {
 // launch sends the write both ways at once.
 func (w *write) launch(e *Engine) {
 	v, r := w.vol, w.req
-	if e.settling(v) {
+	if e.holdsBack(v) {
 		v.waiting.push(w)
 		return
 	}
@@ -139,9 +139,9 @@ func (w *write) launch(e *Engine) {
 	e.startIO(v, io, w)
 }
 
-// relaunch sends the writes that waited for a change to be known to the peer.
+// relaunch sends the writes that waited for a change to be known to the peer, or for one to be made.
 func (e *Engine) relaunch(v *volume) {
-	for v.waiting.len() > 0 && !e.settling(v) {
+	for v.waiting.len() > 0 && !e.holdsBack(v) {
 		v.waiting.pop().launch(e)
 	}
 }

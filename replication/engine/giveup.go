@@ -1,0 +1,68 @@
+package engine
+
+import sm "github.com/urbd/urbd/statemachine"
+
+// When a disk is given up on purpose (detach, invalidate, the peer's invalidate-remote), what is on it alone has
+// perhaps been answered: with protocols A and B, because it is there. So the peer confirms first what it was sent,
+// and new writes wait until the disk is no longer the good one: before this node asks the peer, because the peer takes
+// an answer that was heard for one that was carried out; or before this node answers.
+
+// costsDisk tells whether a step takes a volume's good disk away.
+func (e *Engine) costsDisk(v *volume, ev sm.Event) bool {
+	next, _, err := v.state.Step(ev, e.rules(v))
+	return err == nil && v.state.ReadsLocally() && !next.ReadsLocally()
+}
+
+// whenConfirmed calls step when nothing of the volume is unconfirmed, and reports whether that is to be waited for.
+// If the connection ends before, step is not called.
+func (e *Engine) whenConfirmed(v *volume, step func(e *Engine)) bool {
+	if !e.unconfirmed(v) {
+		return false
+	}
+	if before := v.givingUp; before != nil {
+		v.givingUp = func(e *Engine) { before(e); step(e) }
+		return true
+	}
+	v.givingUp = step
+	e.closeEpoch()
+	e.unplug(v)
+	return true
+}
+
+// giveUpLater tells whether a request to the peer has to wait, because this disk is given up when the peer agrees.
+func (e *Engine) giveUpLater(v *volume, r *request) bool {
+	if !r.alone && e.costsDisk(v, sm.PeerReply{Change: r.change, Code: sm.CodeSuccess}) {
+		r.alone = true
+		return e.whenConfirmed(v, func(e *Engine) { e.sendRequest(v, r) })
+	}
+	return false
+}
+
+// holdsBack tells whether new writes wait: until a change is known to the peer, or this disk is given up.
+func (e *Engine) holdsBack(v *volume) bool {
+	return e.settling(v) || v.givingUp != nil || v.request != nil && v.request.alone
+}
+
+// unconfirmed tells whether writes of the volume are not known to be durable on the peer's disk.
+func (e *Engine) unconfirmed(v *volume) bool {
+	open := &e.conn.epochs.open
+	for i := range open.len() {
+		for w := open.at(i).first; w != nil; w = w.next {
+			if w.vol == v {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// confirmationsAdvance does the steps that waited for the epochs that have just been settled.
+func (e *Engine) confirmationsAdvance() {
+	for _, v := range e.vols {
+		if step := v.givingUp; step != nil && !e.unconfirmed(v) {
+			v.givingUp = nil
+			step(e)
+			e.relaunch(v)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package engine
+
+import (
+	"bytes"
+	"testing"
+	"time"
+)
+
+// A Primary lets its disk be overwritten only when the other one has what was written here: with protocol A it has been
+// answered before that, and the other node may die.
+func TestDiskGivenUpAfterConfirmation(t *testing.T) {
+	for name, order := range map[string]func(p *pair) (*node, Command){
+		"invalidate-remote": func(p *pair) (*node, Command) { return p.b, InvalidateRemote{} },
+		"invalidate":        func(p *pair) (*node, Command) { return p.a, Invalidate{} },
+		"detach":            func(p *pair) (*node, Command) { return p.a, Detach{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{Protocol: ProtocolA})
+			p.inSync()
+			p.b.hold = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
+			p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+			n, cmd := order(p)
+			n.e.Command(p.now, 100, cmd)
+			r := &Request{Op: OpWrite, Off: 4096, Len: 4096, Data: bytes.Repeat([]byte{2}, 4096)}
+			p.settle(0)
+			p.a.e.Submit(p.now, r)
+			p.settle(time.Second)
+			p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+			p.unanswered(n, 100)
+			if len(p.b.held) != 1 || p.a.done[r] {
+				t.Fatalf("%d writes are held, the second is answered: %v\n%s", len(p.b.held), p.a.done[r], p.story())
+			}
+			p.releaseWrites(p.b)
+			p.succeeded(n, 100)
+			p.settle(10 * time.Second)
+			if !p.a.done[r] || r.Err != OK {
+				t.Fatalf("the second write: done %v, errno %d\n%s", p.a.done[r], r.Err, p.story())
+			}
+			if name == "detach" {
+				p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+				p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			}
+			p.inSyncAgain()
+		})
+	}
+}
+
+// If the other node dies before it has confirmed, the disk here stays the good one.
+func TestDiskKeptWithoutConfirmation(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{Protocol: ProtocolA})
+	p.inSync()
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	p.b.e.Command(p.now, 100, InvalidateRemote{})
+	p.settle(0)
+	r := &Request{Op: OpWrite, Off: 4096, Len: 4096, Data: bytes.Repeat([]byte{2}, 4096)}
+	p.a.e.Submit(p.now, r)
+	p.a.e.ConnDown(p.now, NetworkFailure, nil)
+	for p.work(p.a) {
+	}
+	p.want(p.a, "Primary/Unknown WFConnection UpToDate/DUnknown")
+	if !p.a.done[r] || r.Err != OK {
+		t.Fatalf("the second write: done %v, errno %d\n%s", p.a.done[r], r.Err, p.story())
+	}
+}
