@@ -364,15 +364,18 @@ func (v *volume) beganGeneration(before sm.UUIDs) {
 	}
 }
 
-// forgetGeneration takes back a generation that cannot be written: no disk has it, and no answer that depends on it
-// was given. A Primary that goes on without a disk would otherwise work on data that nobody can ever show.
+// forgetGeneration takes back a generation that cannot be written: no answer that depends on it was given. A Primary
+// that goes on without a disk would otherwise work on data that nobody can ever show. What failed may be on the
+// disk all the same, so the old one is written over it, if that is possible.
 func (e *Engine) forgetGeneration(v *volume) {
-	if b := v.begun; b.to != (sm.UUIDs{}) && v.uuids == b.to {
+	b := v.begun
+	v.begun = begunGeneration{}
+	if b.to != (sm.UUIDs{}) && v.uuids == b.to {
 		v.uuids = b.from
 		if v.exposed == b.to.Current {
 			v.exposed = b.from.Current
 		}
 		e.notice(v, Warn, "the new data generation could not be written, it is "+v.uuids.String()+" as before")
+		e.writeSuper(v, noPages, nil)
 	}
-	v.begun = begunGeneration{}
 }

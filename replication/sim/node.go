@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,9 +26,10 @@ type node struct {
 	disks    []*disks
 	orders   map[uint64]*order
 	orderID  uint64
-	trace    []string // last state of each volume, as logged
-	end      *end     // of the connection, nil: none
-	seeking  bool     // the peer is looked for
+	trace    []string       // last state of each volume, as logged
+	began    map[int]string // last generation that a volume began
+	end      *end           // of the connection, nil: none
+	seeking  bool           // the peer is looked for
 	blocked  engine.Instant
 	refuses  bool // the disk that it was given last, while it was mended
 }
@@ -213,7 +215,14 @@ var edges = func() map[[2]string]bool {
 func (n *node) notice(ev engine.Notice) {
 	s := n.s
 	switch {
+	case strings.HasPrefix(ev.Text, "new data generation "):
+		n.began[ev.Vol] = generationOf(ev.Text)
+	case strings.HasPrefix(ev.Text, "the new data generation could not be written"):
+		s.ambiguous = append(s.ambiguous, n.began[ev.Vol])
 	case strings.Contains(ev.Text, "split brain:"):
+		if !s.admin.parted && slices.ContainsFunc(s.ambiguous, func(g string) bool { return strings.Contains(ev.Text, g) }) {
+			panic(ambiguous{})
+		}
 		if !s.admin.parted {
 			s.fail("%s: %s", n.name, ev.Text)
 		}
@@ -224,6 +233,15 @@ func (n *node) notice(ev engine.Notice) {
 	case strings.Contains(ev.Text, "activity log replayed"):
 		s.counts[LogReplayed]++
 	}
+}
+
+// ambiguous is the panic of a run that cannot go on, and breaks no promise: a disk had failed while a generation was
+// written to it and taken back, and has it all the same. Both nodes have stopped, and an administrator is asked.
+type ambiguous struct{}
+
+// generationOf is the first generation in a notice, without the digit that has the bit of the role.
+func generationOf(text string) string {
+	return strings.TrimPrefix(text, "new data generation ")[:15]
 }
 
 // state is that of a volume, the weakest if the daemon is dead.

@@ -41,6 +41,8 @@ type Sim struct {
 	admin   admin
 	counts  Counts
 	healing bool // faults have ceased
+
+	ambiguous []string // generations that were taken back because they could not be written: see there
 }
 
 // violation is the panic of a broken promise.
@@ -59,6 +61,8 @@ func Run(opt Options) (res Result) {
 		res.Events, res.Time, res.Counts = int(s.turn), s.now, s.counts
 		switch r := recover().(type) {
 		case nil:
+		case ambiguous:
+			s.tell("the run ends: no node can say which data is newer")
 		case violation:
 			res.Err = fmt.Errorf("seed %d, event %d, at %v: %s", opt.Seed, s.turn, s.now, r.text)
 		default:
@@ -79,7 +83,7 @@ func Run(opt Options) (res Result) {
 func (s *Sim) build() {
 	s.link.s, s.app.s, s.admin.s = s, s, s
 	for i := range s.nodes {
-		s.nodes[i] = &node{s: s, index: i, name: string(rune('A' + i))}
+		s.nodes[i] = &node{s: s, index: i, name: string(rune('A' + i)), began: map[int]string{}}
 	}
 	for i, vp := range s.profile.volumes {
 		s.vols = append(s.vols, newVolume(s, i, vp))
