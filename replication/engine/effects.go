@@ -75,9 +75,10 @@ func (e *Engine) rules(v *volume) sm.Rules {
 }
 
 // staleForPrimary tells whether the disk that is attached here may lack what
-// this Primary wrote to the peer's disk while it had none of its own.
+// this Primary wrote to the peer's disk while it had none of its own. That it has the generation that was heard of
+// last proves nothing: the one that the peer has begun for the writes may be on its way.
 func (v *volume) staleForPrimary() bool {
-	return v.state.Role == sm.Primary && v.exposed != 0 && (v.exposed^v.uuids.Current)&^sm.RoleBit != 0
+	return v.state.Role == sm.Primary && v.exposed != 0 && (v.elsewhere || (v.exposed^v.uuids.Current)&^sm.RoleBit != 0)
 }
 
 // changed logs a transition and keeps what follows from it in memory.
@@ -101,7 +102,7 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		}
 	}
 	if v.state.Disk < sm.Inconsistent && (old.Disk >= sm.Inconsistent || old.Role != v.state.Role) && v.state.Role == sm.Primary {
-		v.exposed = v.uuids.Current
+		v.exposed, v.elsewhere = v.uuids.Current, false
 		if v.state.ReadsRemotely() {
 			v.exposed = exposedUnknown // it starts a generation now, and says which
 		}

@@ -149,7 +149,9 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 	return nil
 }
 
-// mayGoOnWith refuses data of the peer that the users of the device, who have no disk here, have not seen.
+// mayGoOnWith refuses data of the peer that the users of the device, who have no disk here, have not seen. A generation
+// that continues theirs may be for writes of theirs, if the connection broke before it was heard of, but it may as well be
+// for those of others: a peer that was promoted meanwhile begins one, too.
 func (v *volume) mayGoOnWith(current uint64) error {
 	if v.exposed == 0 || v.exposed == exposedUnknown || !v.state.DataDiffers(v.exposed, current) {
 		return nil
@@ -213,6 +215,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	}
 	if old.Conn < sm.Connected && v.state.ReadsRemotely() && v.state.Disk < sm.Inconsistent {
 		v.exposed = v.peerUUIDs.Current
+		v.elsewhere = v.elsewhere && v.peerUUIDs.Bitmap != 0 // no write of before has come to that disk
 	}
 	if err := ev.Decision.Err; err != nil {
 		e.notice(v, Error, err.Error())

@@ -81,6 +81,88 @@ func TestDiskLostWhilePeerAttaches(t *testing.T) {
 	p.older()
 }
 
+// A Primary without a disk writes, and never hears of the generation that the peer begins for that. The own disk is not
+// attached alone: it would be a second successor of one set of data. Nor does it go on with the peer, because the generation
+// may be for writes of others. When its applications have ended, it follows the peer.
+func TestUnheardGenerationOfWrite(t *testing.T) {
+	const size = 8 << 20
+	for _, attach := range []bool{false, true} {
+		p := newPair(t, size, NetOptions{})
+		p.inSync()
+		p.must(p.a, Detach{})
+		p.must(p.b, Disconnect{Force: true})
+		p.must(p.b, Connect{})
+		p.settle(5 * time.Second)
+		p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+		p.noGeneration(p.b)
+		p.a.mute = [2]bool{true, true}
+		w := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{1}, 4096)}
+		p.a.e.Submit(p.now, w)
+		p.settle(0)
+		if v := p.b.e.vols[0]; v.uuids.Bitmap == 0 || p.a.e.vols[0].exposed != v.uuids.Bitmap {
+			t.Fatalf("generations %v, known there: %016X\n%s", v.uuids, p.a.e.vols[0].exposed, p.story())
+		}
+		p.a.wire = [2][]byte{}
+		p.must(p.b, Disconnect{Force: true})
+		p.a.mute = [2]bool{}
+		if !p.a.done[w] || w.Err != EIO {
+			t.Fatalf("the write: done %v, errno %d\n%s", p.a.done[w], w.Err, p.story())
+		}
+		if attach {
+			if err := p.do(p.a, Attach{BackingSize: size, MetaSize: size}); err == nil || !strings.Contains(err.Error(), "connect first") {
+				t.Fatalf("attach: %v\n%s", err, p.story())
+			}
+		}
+		p.must(p.b, Connect{})
+		p.settle(5 * time.Second)
+		p.want(p.a, "Primary/Unknown StandAlone Diskless/DUnknown")
+		p.must(p.a, Demote{})
+		p.must(p.a, Attach{BackingSize: size, MetaSize: size})
+		p.must(p.a, Connect{})
+		p.inSyncAgain()
+	}
+}
+
+// A Primary without a disk does not go on with what others have written on the peer's disk meanwhile.
+func TestDiskOfPeerWrittenByOthers(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.a, Detach{})
+	p.must(p.b, Disconnect{Force: true})
+	p.must(p.b, Connect{})
+	p.settle(5 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+	p.must(p.b, Disconnect{Force: true})
+	p.must(p.b, Promote{})
+	p.write(p.b, 0, bytes.Repeat([]byte{1}, 4096))
+	p.must(p.b, Demote{})
+	p.must(p.b, Connect{})
+	p.settle(5 * time.Second)
+	p.want(p.a, "Primary/Unknown StandAlone Diskless/DUnknown")
+}
+
+// A write that never came to the peer is no reason to refuse the own disk, once the peer has said so.
+func TestAttachAloneAfterLostWrite(t *testing.T) {
+	const size = 8 << 20
+	p := newPair(t, size, NetOptions{})
+	p.inSync()
+	p.must(p.a, Detach{})
+	p.b.mute[DataSock] = true
+	p.a.e.Submit(p.now, &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{1}, 4096)})
+	p.settle(0)
+	p.b.wire[DataSock] = nil
+	p.must(p.b, Disconnect{Force: true})
+	p.b.mute[DataSock] = false
+	p.must(p.b, Connect{})
+	p.settle(5 * time.Second)
+	p.noGeneration(p.b)
+	p.must(p.b, Disconnect{Force: true})
+	p.must(p.a, Attach{BackingSize: size, MetaSize: size})
+	p.want(p.a, "Primary/Unknown WFConnection UpToDate/DUnknown")
+	p.must(p.b, Connect{})
+	p.inSyncAgain()
+}
+
 // A disk that was given up is not attached again without the peer, which may have begun a
 // generation that was never heard of here.
 func TestAttachAloneAfterDetach(t *testing.T) {

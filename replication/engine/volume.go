@@ -21,6 +21,7 @@ type volume struct {
 	peerKnown bool              // peerUUIDs were received in this connection, and since the disk was attached
 	restored  statemachine.Disk // what the metadata made of the disk at attach
 	exposed   uint64            // generation that a diskless Primary works on, 0: none
+	elsewhere bool              // it has written to the peer's disk, which may have begun a generation since
 	syncUUID  uint64            // of the resync under way
 	earlyUUID uint64            // P_SYNC_UUID that came before its time
 	peerConn  statemachine.Conn // as the peer said last

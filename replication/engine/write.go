@@ -119,6 +119,7 @@ func (w *write) launch(e *Engine) {
 	if remote {
 		w.strict = e.cfg.Net.Protocol == ProtocolC || !v.state.ReadsLocally()
 		e.sendWrite(w)
+		v.elsewhere = v.elsewhere || !local
 		if !local && v.bm != nil {
 			e.mark(v, w.off, w.n) // a disk that is being taken into use lacks it
 		}

@@ -123,11 +123,16 @@ func (s *Sim) mend() bool {
 
 // mend gives a node one order that it still needs; true when it needs none. A Primary that has lost its disk and
 // its peer works on data that the disk may lack: then it refuses the disk and has to be connected first. Or
-// the data is on that disk only, and the other way round is the right one.
+// the data is on that disk only, and the other way round is the right one. If the peer has begun a generation on that
+// data, it may be for writes of this node that it never heard of, or for those of others: the applications have to end.
 func (n *node) mend() bool {
 	alone := n.state(0).Conn == sm.StandAlone
 	if alone && n.refuses {
 		n.refuses = false
+		if n.primary() && n.peer().continued(n.missing.vol, n.missing.data) {
+			n.s.admin.demote(n)
+			return false
+		}
 		n.order(engine.Connect{}, nil)
 		return false
 	}
@@ -145,6 +150,19 @@ func (n *node) mend() bool {
 		n.order(engine.Connect{}, nil)
 	}
 	return !alone
+}
+
+// continued tells whether a volume here has begun a generation on what was data.
+func (n *node) continued(vol int, data uint64) bool {
+	if n.eng == nil || data == 0 {
+		return false
+	}
+	for _, v := range n.eng.Status().Volumes {
+		if v.Number == vol && (v.UUIDs.Bitmap^data)&^sm.RoleBit == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // finish brings both down and compares their disks, also after a last power cut.

@@ -31,7 +31,11 @@ type node struct {
 	end      *end           // of the connection, nil: none
 	seeking  bool           // the peer is looked for
 	blocked  engine.Instant
-	refuses  bool // the disk that it was given last, while it was mended
+	missing  struct { // data that the peer did not have, when it was refused last
+		vol  int
+		data uint64
+	}
+	refuses bool // the disk that it was given last, while it was mended
 }
 
 func (n *node) peer() *node { return n.s.nodes[1-n.index] }
@@ -219,6 +223,8 @@ func (n *node) notice(ev engine.Notice) {
 		n.began[ev.Vol] = generationOf(ev.Text)
 	case strings.HasPrefix(ev.Text, "the new data generation could not be written"):
 		s.ambiguous = append(s.ambiguous, n.began[ev.Vol])
+	case strings.HasPrefix(ev.Text, "connection refused: volume "):
+		fmt.Sscanf(ev.Text, "connection refused: volume %d: this node is Primary on data %X", &n.missing.vol, &n.missing.data)
 	case strings.Contains(ev.Text, "split brain:"):
 		if !s.admin.parted && slices.ContainsFunc(s.ambiguous, func(g string) bool { return strings.Contains(ev.Text, g) }) {
 			panic(ambiguous{})
