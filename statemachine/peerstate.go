@@ -14,6 +14,7 @@ type PeerState struct {
 	UUIDFlags  uint64   // its flags
 	OOSBits    int64    // set bits of the own bitmap
 	Failed     int64    // blocks that failed in the resync under way, in bits
+	Leaving    bool     // this node waits for the answer to its own detach
 	Differs    bool     // [State.DataDiffers], asked again: the own disk may be lost since P_UUIDS came
 	Decision   Decision // of [Handshake], if one was due
 }
@@ -109,7 +110,7 @@ func (ev PeerState) meet(s State, disk Disk, r Rules) turn {
 		next.Conn = Behind
 	}
 	next = ev.introduce(next)
-	how := How{}
+	how := How{LetGo: ev.Leaving && ev.Word.PeerDisk.Gone()}
 	switch due := s.HandshakeDue(ev, r); {
 	case due && ev.Decision.Err != nil:
 		switch {

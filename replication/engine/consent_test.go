@@ -119,3 +119,40 @@ func TestHeardConsentToInvalidate(t *testing.T) {
 		t.Fatalf("generations %v and %v, before %016X\n%s", a, b, before, p.story())
 	}
 }
+
+// A node that the Primary lets detach begins no generation when the Primary's disk fails after that: the Primary has begun
+// one, and nothing has been answered since that is not on its disk. If it fails before, that disk is old.
+func TestDiskFailsAfterConsentToDetach(t *testing.T) {
+	for _, consented := range []bool{true, false} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		if consented {
+			p.b.mute[MetaSock] = true
+		} else {
+			p.a.mute[DataSock] = true
+		}
+		p.b.e.Command(p.now, 100, Detach{})
+		p.settle(0)
+		p.a.fail = func(io DiskIO) Errno { return EIO }
+		p.read(p.a, 0)
+		p.settle(0)
+		p.want(p.b, "Secondary/Primary Connected UpToDate/Diskless")
+		p.unanswered(p.b, 100)
+		if !consented {
+			if p.b.e.vols[0].uuids.Bitmap == 0 {
+				t.Fatalf("no generation\n%s", p.story())
+			}
+			continue
+		}
+		p.noGeneration(p.b)
+		p.b.mute[MetaSock] = false
+		p.settle(time.Second)
+		p.succeeded(p.b, 100)
+		p.want(p.b, "Secondary/Primary Connected Diskless/Diskless")
+		p.a.fail = nil
+		for _, n := range []*node{p.a, p.b} {
+			p.must(n, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+		}
+		p.inSyncAgain()
+	}
+}

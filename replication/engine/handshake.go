@@ -179,6 +179,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 		return protocolErrorf("P_STATE before P_PROTOCOL")
 	}
 	ev := sm.PeerState{Word: sm.FromWord(word), UUIDsKnown: v.peerKnown, UUIDFlags: v.peerUUIDs.Flags, Failed: v.resync.failed}
+	ev.Leaving = v.request != nil && v.request.change == sm.DetachChange
 	if v.peerKnown && ev.Word.Disk >= sm.Negotiating && v.state.PeerDisk != sm.Failed {
 		if err := v.mayGoOnWith(v.peerUUIDs.Current); err != nil {
 			return err // the own disk was lost since they came; a disk that Failed is a state from before that

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"testing"
+	"time"
 )
 
 // The first write of a Primary whose disk has failed waits until the superblock of the other disk says that the activity
@@ -30,5 +31,32 @@ func TestHotWriteWaitsForSuperblock(t *testing.T) {
 	p.releaseWrites(p.b)
 	if p.b.disk[0] != 2 || !p.a.done[r] || r.Err != OK {
 		t.Fatalf("the disk has %d, answered %v, errno %d\n%s", p.b.disk[0], p.a.done[r], r.Err, p.story())
+	}
+}
+
+// What a Primary without a disk has written is on the peer's disk alone, in a generation of which it may not have heard:
+// the answer to the write is on meta, the generation on data. Its own disk is old from then on.
+func TestGenerationNeverHeardOf(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.a, Detach{})
+	p.must(p.b, Disconnect{Force: true})
+	p.must(p.b, Connect{})
+	p.settle(time.Second)
+	p.noGeneration(p.b)
+	p.a.mute[DataSock] = true
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	p.a.wire[DataSock], p.a.mute[DataSock] = nil, false
+	p.must(p.b, Disconnect{Force: true})
+	p.want(p.a, "Primary/Unknown WFConnection Diskless/DUnknown")
+	if err := p.do(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20}); err == nil {
+		t.Fatalf("a disk without the last write is in use\n%s", p.story())
+	}
+	p.must(p.a, Demote{})
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.must(p.b, Connect{})
+	p.inSyncAgain()
+	if p.a.disk[0] != 1 {
+		t.Fatalf("the write is lost\n%s", p.story())
 	}
 }
