@@ -64,6 +64,10 @@ type Decision struct {
 	Err      error // nil, or a *HandshakeError: nothing is synced
 
 	Self, Peer UUIDs // corrected; Self, if it differs, is to be kept
+	// MissedEnd is the bitmap UUID of a resync that this node did not see the end of, 0: none. Self still has it: it goes into
+	// the history when the next resync or generation begins ([UUIDs.CatchUp]). Without it the bits that are set count
+	// for nothing, and if the connection is lost before, the next handshake finds the data identical.
+	MissedEnd uint64
 }
 
 // Made says that a handshake was held.
@@ -103,6 +107,9 @@ func Handshake(in HandshakeInput) Decision {
 		ResolveConflicts: in.ResolveConflicts, FeatureWSame: in.FeatureWSame,
 	})
 	d := Decision{Rule: c.Rule, Raw: c.Result, Result: c.Result, Self: c.Self, Peer: c.Peer}
+	if c.Self.Bitmap == 0 && in.Self.Bitmap != 0 {
+		d.Self, d.MissedEnd = in.Self, in.Self.Bitmap
+	}
 	reason := d.settle(in)
 	if reason != "" {
 		d.Err = &HandshakeError{Reason: reason, Rule: c.Rule, Self: in.Self, Peer: in.Peer.UUIDs,

@@ -98,6 +98,25 @@ func TestHandshakeSteps(t *testing.T) {
 	}
 }
 
+// TestMissedEndIsKept: a Source that missed the end of a resync has its bitmap UUID until the next begins. A second
+// handshake comes to the same, and in the end both have what they would have had.
+func TestMissedEndIsKept(t *testing.T) {
+	in := parted()
+	in.Self = UUIDs{0x100, 0x200, [2]uint64{0x300, 0x400}}
+	in.Peer.UUIDs = UUIDs{0x100, 0, [2]uint64{0x200, 0x300}}
+	for range 2 {
+		d := Handshake(in)
+		if d.Rule != 34 || d.Target != WFBitMapS || d.Self != in.Self || d.MissedEnd != 0x200 {
+			t.Fatalf("%+v", d)
+		}
+		in.Self = d.Self
+	}
+	want := UUIDs{0x100, 0, [2]uint64{0x200, 0x300}}
+	if u := in.Self.CatchUp(0x200); u != want || u.CatchUp(0x200) != want || in.Self.CatchUp(0) != in.Self {
+		t.Errorf("caught up: %v, want %v", u, want)
+	}
+}
+
 // TestHandshakeErrorShowsBoth: who has to choose has to see what there is.
 func TestHandshakeErrorShowsBoth(t *testing.T) {
 	in := parted()

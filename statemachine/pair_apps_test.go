@@ -68,7 +68,7 @@ func (n *pairNode) crash() {
 	n.perform(MarkUnacked{})
 	n.s, n.todo, n.consider, n.fencing, n.asking, n.why = Initial, nil, false, false, false, nil
 	n.written, n.complete = [pairBlocks]int{}, [pairBlocks]int{}
-	n.u = n.disk.u
+	n.u, n.missedEnd = n.disk.u, 0
 }
 
 // attach takes the disk into use.

@@ -33,6 +33,7 @@ type pairNode struct {
 	fencing, asking, rc, pend bool
 	early                     *uint64 // P_SYNC_UUID that came before its time
 	syncUUID, exposed         uint64
+	missedEnd                 uint64 // of the last handshake
 	asked                     Change // of the request on its way
 
 	inbox   []any   // packets on their way here
@@ -81,7 +82,7 @@ func (n *pairNode) random() uint64 { *n.rnd += 0x10; return *n.rnd << 8 }
 func (n *pairNode) primary() bool { return n.s.Role == Primary }
 
 func (n *pairNode) rules() Rules {
-	return Rules{ResolveConflicts: n.rc, HasBitmapUUID: n.u.Bitmap != 0, ConsiderResync: n.consider,
+	return Rules{ResolveConflicts: n.rc, HasBitmapUUID: n.u.CatchUp(n.missedEnd).Bitmap != 0, ConsiderResync: n.consider,
 		Negotiated: n.attached, Handshaking: n.s.Conn == WFReportParams && n.up,
 		StaleDisk: n.primary() && n.exposed&^RoleBit != n.u.Current&^RoleBit, Unconfirmed: n.unacked != [pairBlocks]bool{}}
 }
@@ -213,7 +214,7 @@ func (n *pairNode) perform(e Effect) {
 func (n *pairNode) performUUIDs(e Effect) {
 	switch e := e.(type) {
 	case NewCurrentUUID:
-		n.u = n.u.NewCurrent(n.random(), n.primary())
+		n.u = n.u.CatchUp(n.missedEnd).NewCurrent(n.random(), n.primary())
 	case AdoptCurrentUUID:
 		n.u = n.u.Adopt(n.theirs.Current, n.primary())
 		n.theirs.UUIDs = n.u
@@ -221,7 +222,7 @@ func (n *pairNode) performUUIDs(e Effect) {
 		n.u = n.u.ClearBitmap()
 		n.theirs.UUIDs = n.u
 	case StartSourceUUIDs:
-		n.u, n.syncUUID = n.u.StartSource(n.random())
+		n.u, n.syncUUID = n.u.CatchUp(n.missedEnd).StartSource(n.random())
 	case StartTargetUUIDs:
 		n.u = n.u.StartTarget(n.syncUUID, n.primary())
 	case FinishSourceUUIDs:
@@ -340,7 +341,7 @@ func (n *pairNode) receiveState(word State) {
 			ResolveConflicts: n.rc, FeatureWSame: true,
 		})
 		n.log("%s decides %+v", n.name, ev.Decision)
-		n.u, n.refused = ev.Decision.Self, ev.Decision.Err
+		n.u, n.missedEnd, n.refused = ev.Decision.Self, ev.Decision.MissedEnd, ev.Decision.Err
 	}
 	due := ev.Decision.Made()
 	n.step(ev)

@@ -92,6 +92,14 @@ func (u UUIDs) ClearBitmap() UUIDs {
 	return u
 }
 
+// CatchUp makes up for the end of a resync that was missed, if its bitmap UUID is still there: see [Decision].
+func (u UUIDs) CatchUp(missedEnd uint64) UUIDs {
+	if u.Bitmap == missedEnd {
+		return u.ClearBitmap()
+	}
+	return u
+}
+
 // StartSource begins a resync as its source. syncUUID is what P_SYNC_UUID carries; it derives from
 // the bitmap UUID where there is one, so that a P_SYNC_UUID that got lost is found
 // out. Source: docs/drbd-wire.md 12.1.

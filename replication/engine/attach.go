@@ -65,7 +65,7 @@ func (v *volume) metaKind() metadata.Kind {
 // resetDisk forgets what belonged to an earlier backing store.
 func (v *volume) resetDisk() {
 	v.bm, v.al, v.logSuspended, v.block = nil, nil, false, smallestBlock
-	v.cache = cacheState{}
+	v.cache, v.missedEnd = cacheState{}, 0
 	v.wrote(false)                        // whoever had the disk before may have left something in its cache
 	v.meta.plain, v.crashed = true, false // what is read may be in the cache of the metadata device only
 }

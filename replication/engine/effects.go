@@ -60,7 +60,7 @@ func (e *Engine) rules(v *volume) sm.Rules {
 	r := v.rules
 	r.HaveVerifyAlg = false // verify is not served yet: a peer that asks is refused by this rule
 	r.ResolveConflicts = e.conn.link.ResolveConflicts
-	r.HasBitmapUUID = v.uuids.Bitmap != 0
+	r.HasBitmapUUID = v.uuids.CatchUp(v.missedEnd).Bitmap != 0
 	r.Negotiated = v.restored
 	if v.state.Role == sm.Primary {
 		// What was written while the disk was away is on the peer's alone.
@@ -144,7 +144,7 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 			return true // with its first write: see startGenerationFor
 		}
 		before := v.uuids
-		v.uuids = v.uuids.NewCurrent(e.newUUID(), primary)
+		v.uuids = v.uuids.CatchUp(v.missedEnd).NewCurrent(e.newUUID(), primary)
 		v.beganGeneration(before)
 		e.notice(v, Info, "new data generation "+v.uuids.String())
 	case sm.RememberNewUUID:
@@ -156,7 +156,7 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 		v.peerUUIDs.UUIDs = v.uuids
 		v.peerUUIDs.UUIDs = v.uuids
 	case sm.StartSourceUUIDs:
-		v.uuids, v.syncUUID = v.uuids.StartSource(e.newUUID())
+		v.uuids, v.syncUUID = v.uuids.CatchUp(v.missedEnd).StartSource(e.newUUID())
 	case sm.StartTargetUUIDs:
 		v.uuids = v.uuids.StartTarget(v.syncUUID, primary)
 	case sm.FinishSourceUUIDs:

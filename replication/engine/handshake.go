@@ -195,10 +195,13 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	if d := ev.Decision; d.Made() {
 		cause = handshakeCause(d)
 		if d.Err == nil {
-			v.peerUUIDs.UUIDs = d.Peer
+			v.peerUUIDs.UUIDs, v.missedEnd = d.Peer, d.MissedEnd
+		}
+		if d.Err == nil && (d.Self != v.uuids || d.MissedEnd != 0) {
+			v.decidedOn = v.uuids
 		}
 		if d.Err == nil && d.Self != v.uuids {
-			v.decidedOn, v.uuids = v.uuids, d.Self
+			v.uuids = d.Self
 			e.commit(v)
 		}
 	}

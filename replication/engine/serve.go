@@ -28,12 +28,13 @@ func (e *Engine) startGenerationFor(p *peerReq) (wait bool) {
 		v.parked.push(p)
 		return true
 	}
-	if v.uuids.Bitmap != 0 || v.state.Disk != sm.UpToDate || !v.attached {
+	uuids := v.uuids.CatchUp(v.missedEnd)
+	if uuids.Bitmap != 0 || v.state.Disk != sm.UpToDate || !v.attached {
 		return false
 	}
 	v.startingGeneration = true
 	v.parked.push(p)
-	v.uuids = v.uuids.NewCurrent(e.newUUID(), false)
+	v.uuids = uuids.NewCurrent(e.newUUID(), false)
 	e.notice(v, Info, "new data generation "+v.uuids.String()+": the peer writes, and has no disk")
 	e.writeSuper(v, noPages, func(e *Engine, err Errno) {
 		v.startingGeneration = false
