@@ -39,9 +39,21 @@ func left(runDir string) leftovers {
 
 // sweep removes what the daemon of a resource left behind when it died, unless somebody uses it.
 func (l leftovers) sweep(ctx context.Context, t target) error {
+	return l.each(ctx, t, func(id int) error { return l.drop(ctx, id, "unmount it or end what uses it, or "+startAgain(t)) })
+}
+
+// spare is a *usedError if somebody uses a device that the daemon of a target left behind: his data is on the disk.
+func (l leftovers) spare(ctx context.Context, t target) error {
+	return l.each(ctx, t, func(id int) error { return l.unusedFor(ctx, id, startAgain(t)+", or unmount it or end what uses it") })
+}
+
+func startAgain(t target) string { return "start the daemon again with: urbd up " + t.resource }
+
+// each goes through the devices that the daemon of a target left behind, until do fails.
+func (l leftovers) each(ctx context.Context, t target, do func(id int) error) error {
 	found, err := l.driver.list(ctx, func(i *ublk.Info) bool { return owns(t, i) })
 	if errors.Is(err, ublk.ErrNoModule) || errors.Is(err, ublk.ErrNoControl) || errors.Is(err, ublk.ErrPermission) {
-		return nil // without the driver, or the right to talk to it, nothing is left behind that we could remove
+		return nil // without the driver, or the right to talk to it, nothing is left behind that we could work on
 	}
 	if err != nil {
 		return err
@@ -50,7 +62,7 @@ func (l leftovers) sweep(ctx context.Context, t target) error {
 		if !i.Orphan {
 			continue
 		}
-		if err := l.drop(ctx, i.ID, "unmount it or end what uses it, or start the daemon again with: urbd up "+t.resource); err != nil {
+		if err := do(i.ID); err != nil {
 			return err
 		}
 	}
@@ -77,6 +89,18 @@ func (e *usedError) Unwrap() error { return e.BusyError }
 
 // drop removes a device that nobody serves. While somebody uses it, it is a *usedError that ends with advice.
 func (l leftovers) drop(ctx context.Context, id int, advice string) error {
+	if err := l.unusedFor(ctx, id, advice); err != nil {
+		return err
+	}
+	if err := l.driver.remove(ctx, id); err != nil {
+		return fmt.Errorf("remove what a dead daemon left behind: %w", err)
+	}
+	l.names.remove(id)
+	return nil
+}
+
+// unusedFor is a *usedError that ends with advice while somebody uses a device.
+func (l leftovers) unusedFor(ctx context.Context, id int, advice string) error {
 	path := ublk.BlockPath(id)
 	err := patiently(ctx, func() error { return l.unused(id) })
 	if busy := new(ublk.BusyError); errors.As(err, &busy) {
@@ -85,10 +109,6 @@ func (l leftovers) drop(ctx context.Context, id int, advice string) error {
 	if err != nil {
 		return fmt.Errorf("look for the users of %s: %w", path, err)
 	}
-	if err := l.driver.remove(ctx, id); err != nil {
-		return fmt.Errorf("remove what a dead daemon left behind: %w", err)
-	}
-	l.names.remove(id)
 	return nil
 }
 

@@ -96,6 +96,22 @@ func TestSweepLeavesWhatIsUsed(t *testing.T) {
 	}
 }
 
+// Metadata is not touched below a device that somebody uses, also when its daemon has died.
+func TestSpareWhatIsUsed(t *testing.T) {
+	f := fakeDriver{devices: []ublk.Info{quiesced(3, 0)}, holders: held(ublk.Holder{What: "mounted on /mnt"})}
+	err := f.left(t).spare(t.Context(), r0)
+	if err == nil || !strings.Contains(err.Error(), "/dev/ublkb3 is in use by the mount at /mnt, and its daemon has died; start the daemon again with: urbd up r0") {
+		t.Errorf("a mount: %v", err)
+	}
+	if exitCode(err) != exitRefused {
+		t.Errorf("exit code %d, want %d", exitCode(err), exitRefused)
+	}
+	f.holders = nil
+	if err := f.left(t).spare(t.Context(), r0); err != nil || len(f.removed) > 0 {
+		t.Errorf("nobody: removed %v, %v", f.removed, err)
+	}
+}
+
 // A process that only looks at the device is waited for.
 func TestSweepHasPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -21,12 +21,13 @@ func (w *world) metadataCommands() []*cli.Command {
 	rows := []struct {
 		name, usage string
 		flags       []cli.Flag
+		writes      bool
 		do          func(context.Context, *cli.Context, target, *config.Volume) error
 	}{
-		{"create-md", "write fresh metadata: the disk becomes a new replica", []cli.Flag{force}, w.createMD},
-		{"wipe-md", "destroy the metadata", []cli.Flag{force}, w.wipeMD},
-		{"dump-md", "print the metadata", nil, w.dumpMD},
-		{"apply-al", "replay the activity log of a crashed node", nil, w.applyAL},
+		{"create-md", "write fresh metadata: the disk becomes a new replica", []cli.Flag{force}, true, w.createMD},
+		{"wipe-md", "destroy the metadata", []cli.Flag{force}, true, w.wipeMD},
+		{"dump-md", "print the metadata", nil, false, w.dumpMD},
+		{"apply-al", "replay the activity log of a crashed node", nil, true, w.applyAL},
 	}
 	var out []*cli.Command
 	for _, r := range rows {
@@ -38,6 +39,11 @@ func (w *world) metadataCommands() []*cli.Command {
 					return err
 				}
 				return w.each(c, perVolume(targets), func(ctx context.Context, t target) error {
+					if r.writes {
+						if err := left(runDir(c)).spare(ctx, t); err != nil {
+							return err
+						}
+					}
 					return offline(c, t, r.do(ctx, c, t, t.volumes()[0]))
 				})
 			}),

@@ -41,6 +41,9 @@ func (b *bench) daemonDies(signal string) {
 	b.sh(b.Alpha, `pid=$(cat /run/urbd/r0.lock); kill -%s $pid; while [ -e /proc/$pid ]; do sleep 0.1; done; [ -b /dev/ublkb0 ]`, signal)
 	b.refused(b.Alpha, []string{"urbd up r0"}, "role", Resource)
 	b.refused(b.Alpha, []string{"/dev/ublkb0", "unmount"}, "down", Resource)
+	for _, verb := range []string{"create-md", "wipe-md"} {
+		b.refused(b.Alpha, []string{"/dev/ublkb0", "urbd up r0"}, verb, "--force", Resource)
+	}
 }
 
 // leftBehind kills a Secondary, whose device nobody has started: down cleans up, and the minor is free again.
