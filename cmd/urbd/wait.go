@@ -67,6 +67,8 @@ func (w *world) waitConnect(ctx context.Context, c *cli.Context, t target) error
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, time.Duration(st.WaitSeconds)*time.Second)
 			defer cancel()
+		} else if done, err := connected(&st); !done && err == nil {
+			fmt.Fprintf(w.err, "urbd: %s: waiting for the peer, as long as it takes; --timeout sets a limit\n", t.resource)
 		}
 	}
 	return await(ctx, runDir(c), t, connected)

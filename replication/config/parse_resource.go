@@ -167,7 +167,7 @@ func (p *parser) diskSection(r *resourceTree) bool {
 func (p *parser) integer(what string, min, max int) (int, bool) {
 	n, err := strconv.Atoi(p.tok.text)
 	if p.tok.kind != bareWord || err != nil && strings.Trim(p.tok.text, "0123456789") != "" {
-		p.expected(what, "")
+		p.expected("a number for "+what, "")
 		return 0, false
 	}
 	if err != nil || n < min || n > max {

@@ -123,9 +123,12 @@ func resolveAddress(t *resourceTree, h *hostTree, r *report) netip.AddrPort {
 	ip, err := netip.ParseAddr(a.text)
 	switch {
 	case err != nil || ip.Is4() != (a.family == "ipv4"):
-		hint := "name the address, not the host: " + a.family + " is looked up nowhere"
-		if err == nil {
+		hint := "write the address, not the name, of the host: names are not looked up"
+		switch {
+		case err == nil:
 			hint = "write: address ipv6 [" + a.text + "]:PORT;"
+		case a.family == "ipv4" && strings.Trim(a.text, "0123456789.") == "":
+			hint = "it is four numbers from 0 to 255"
 		}
 		r.invalid(a.pos, hint, "%q is not an %s address", a.text, a.family)
 	case ip.Is4In6():
@@ -191,7 +194,12 @@ func resolveVolume(hv, rv *volumeTree, outer [][]setting, h *hostTree, r *report
 		missing = append(missing, "meta-disk")
 	}
 	if missing != nil {
-		r.invalid(hv.pos, "", "volume %d has no %s on %s", hv.number, strings.Join(missing, ", no "), h.label())
+		add := map[string]string{"device": "device minor N;", "disk": "disk /dev/NAME;", "meta-disk": "meta-disk internal;"}
+		hint := "add:"
+		for _, m := range missing {
+			hint += " " + add[m]
+		}
+		r.invalid(hv.pos, hint, "volume %d has no %s on %s", hv.number, strings.Join(missing, ", no "), h.label())
 	}
 	return v, won
 }

@@ -15,7 +15,10 @@ type Error struct {
 func (e *Error) Absent() bool { return e.absent }
 
 func (e *Error) Error() string {
-	s := "metadata: " + e.Field + ": " + e.Reason
+	s := e.Reason
+	if !e.absent {
+		s = "metadata: " + e.Field + ": " + s
+	}
 	if e.Hint != "" {
 		s += " (" + e.Hint + ")"
 	}

@@ -2,7 +2,6 @@ package metadata
 
 import (
 	"encoding/binary"
-	"fmt"
 )
 
 const (
@@ -144,10 +143,7 @@ func checkMagic(magic uint32) error {
 	case magicV09:
 		return bad("magic", "this device belongs to DRBD 9; convert it with drbdmeta, or create new metadata", "metadata of DRBD 9 (0x%08X)", magic)
 	}
-	return &Error{
-		Field: "magic", Reason: fmt.Sprintf("no DRBD metadata found (0x%08X)", magic),
-		Hint: "create metadata first, or check the device and its meta-disk option", absent: true,
-	}
+	return &Error{Field: "magic", Reason: "no DRBD metadata found", Hint: "is the disk, or its meta-disk, another one?", absent: true}
 }
 
 // Format names the DRBD whose superblock b[:64] begins, usable or not: "DRBD
