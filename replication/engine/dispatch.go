@@ -181,6 +181,7 @@ func (e *Engine) blockAck(v *volume, cmd wire.Cmd, p wire.BlockAck) error {
 	w := e.writes.find(p.BlockID)
 	if w == nil || w.vol != v || wire.SectorOf(w.off) != p.Sector || !w.remote || w.settled {
 		if cmd == wire.CmdNegAck {
+			v.answeredAlone = true
 			e.mark(v, p.Offset(), int64(p.Size))
 			return nil
 		}
@@ -200,6 +201,7 @@ func (e *Engine) writeAck(w *write, cmd wire.Cmd) error {
 		w.acked, w.peerOK, w.synced = true, true, true
 	case wire.CmdNegAck:
 		w.acked, w.peerOK, w.refused = true, false, true
+		w.vol.answeredAlone = w.vol.answeredAlone || w.req == nil
 		w.mark(e)
 	default:
 		return protocolErrorf("%v is not served", cmd)

@@ -108,6 +108,7 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		}
 	}
 	if v.state.Redundant() {
+		v.answeredAlone = v.answeredAlone && old.Redundant()
 		v.crashed = false
 	}
 	if v.state.Conn.Established() {
@@ -145,7 +146,7 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 		}
 		before := v.uuids
 		v.uuids = v.uuids.CatchUp(v.missedEnd).NewCurrent(e.newUUID(), primary)
-		v.beganGeneration(before)
+		e.beganGeneration(v, before)
 		e.notice(v, Info, "new data generation "+v.uuids.String())
 	case sm.RememberNewUUID:
 		v.rules.NewUUIDPending = true

@@ -353,15 +353,31 @@ func (e *Engine) metaEnd(v *volume, j *metaJob) {
 // begunGeneration is a data generation that began while no other disk was good, until it is on the own disk.
 type begunGeneration struct{ from, to sm.UUIDs }
 
-func (v *volume) beganGeneration(before sm.UUIDs) {
+func (e *Engine) beganGeneration(v *volume, before sm.UUIDs) {
 	switch b := &v.begun; {
 	case !v.attached || v.state.Conn.Established() && v.state.PeerDisk == sm.UpToDate:
 		*b = begunGeneration{}
+	case v.answeredAlone || before.Bitmap != 0 || e.answeredUnconfirmed(v):
+		*b = begunGeneration{} // without this disk something would be missing
 	case b.to == before: // it is not on the disk either
 		b.to = v.uuids
 	default:
 		*b = begunGeneration{before, v.uuids}
 	}
+}
+
+// answeredUnconfirmed tells whether something was answered that the peer perhaps lacks: with protocols A and B because it
+// was on the own disk, too.
+func (e *Engine) answeredUnconfirmed(v *volume) bool {
+	open := &e.conn.epochs.open
+	for i := range open.len() {
+		for w := open.at(i).first; w != nil; w = w.next {
+			if w.vol == v && w.req == nil && !w.peerOK {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // forgetGeneration takes back a generation that cannot be written: no answer that depends on it was given. A Primary

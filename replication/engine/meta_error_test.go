@@ -104,3 +104,67 @@ func TestMetaLostGeneration(t *testing.T) {
 	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
 	p.inSyncAgain()
 }
+
+// A generation that cannot be written is not taken back if something was answered before it that is on this disk alone:
+// with protocol A what the peer never received, with all what its disk has refused. The Primary stops, and does not go on
+// with older data.
+func TestMetaLostGenerationAfterAnswer(t *testing.T) {
+	for name, tc := range map[string]struct {
+		net  NetOptions
+		part func(p *pair, loseSuper func()) *Request
+	}{
+		"not received": {NetOptions{Protocol: ProtocolA}, func(p *pair, loseSuper func()) *Request {
+			p.b.mute[DataSock] = true
+			w := p.overwrite(p.a, 7)
+			loseSuper()
+			p.b.wire[DataSock] = nil
+			p.must(p.b, Disconnect{Force: true})
+			p.b.mute[DataSock] = false
+			p.must(p.b, Connect{})
+			return w
+		}},
+		"refused": {NetOptions{}, func(p *pair, loseSuper func()) *Request {
+			p.b.fail = func(io DiskIO) Errno { return EIO }
+			p.a.mute[DataSock] = true
+			w := p.overwrite(p.a, 7)
+			p.b.fail = nil
+			loseSuper()
+			p.a.mute[DataSock] = false
+			p.settle(time.Second)
+			p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			return w
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, 8<<20, tc.net)
+			p.inSync()
+			p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+			p.settle(time.Second)
+			super := p.a.e.vols[0].layout.Superblock
+			w := tc.part(p, func() {
+				p.a.fail = func(io DiskIO) Errno {
+					if io.Meta && io.Op == DiskWrite && io.Off == super {
+						return EIO
+					}
+					return OK
+				}
+			})
+			if !p.a.done[w] || w.Err != OK {
+				t.Fatalf("the write: done %v, errno %d\n%s", p.a.done[w], w.Err, p.story())
+			}
+			p.settle(10 * time.Second)
+			if r := p.read(p.a, 0); !p.a.done[r] || r.Err != EIO {
+				t.Fatalf("read: done %v, errno %d, data %d\n%s", p.a.done[r], r.Err, r.Data[0], p.story())
+			}
+			p.want(p.a, "Primary/Unknown StandAlone Diskless/DUnknown")
+		})
+	}
+}
+
+// overwrite begins a write of 4096 times b at 0.
+func (p *pair) overwrite(n *node, b byte) *Request {
+	r := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{b}, 4096)}
+	n.e.Submit(p.now, r)
+	p.settle(0)
+	return r
+}

@@ -81,6 +81,12 @@ func (e *Engine) done(v *volume, r *Request) {
 		v.gated.push(r)
 		return
 	}
+	e.finished(v, r)
+}
+
+// finished gives a request back.
+func (e *Engine) finished(v *volume, r *Request) {
+	v.answeredAlone = v.answeredAlone || r.alone && r.Err == OK && r.Op != OpFlush
 	v.upper--
 	e.out.Done = append(e.out.Done, r)
 }
@@ -97,8 +103,7 @@ func (e *Engine) holdAnswers(v *volume) (release func()) {
 			if r.alone && !v.state.ReadsLocally() {
 				r.Err = EIO // the disk was lost before anybody was told
 			}
-			v.upper--
-			e.out.Done = append(e.out.Done, r)
+			e.finished(v, r)
 		}
 		e.quiesced(v)
 	}

@@ -74,6 +74,7 @@ type volume struct {
 	heldWrites, heldReads fifo[*Request] // by the gate
 	gated                 fifo[*Request] // answered once a new generation is durable
 	ackGate               int            // superblock writes that answers wait for
+	answeredAlone         bool           // since both disks were good, something was answered that the peer's lacks
 
 	staged       fifo[logUser] // in the transaction that is being collected or written
 	logQueue     fifo[logUser] // wait for room in the activity log
