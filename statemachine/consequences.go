@@ -12,7 +12,7 @@ type How struct {
 	Adopted       bool       // the initial sync is skipped, on the peer's word
 	Reply         *SendReply // the answer to the peer that asked for it
 	Heard         bool       // ConsentHeard
-	LetGo         bool       // the peer has consented to the detach that is outstanding here, PeerState.Leaving
+	LetGo         bool       // the peer, Primary, has consented to the detach that is outstanding here, PeerState.Leaving
 	Why           error      // reason of a drop
 }
 
@@ -158,7 +158,7 @@ func losesUnacked(o, n State, _ How) bool {
 // A Primary that lost its disk, then its peer, starts one when it goes on alone on that disk. The driver
 // relies on the crashed-primary mark there.
 //
-// A node that the peer lets detach starts none when the peer's disk fails after that: since the consent nothing was
+// A node that a Primary lets detach starts none when the peer's disk fails after that: since the consent nothing was
 // answered that is not on the peer's disk, and the peer has started one. With one on both nodes there would be a split brain
 // about nothing.
 func startsGeneration(o, n State, how How) bool {

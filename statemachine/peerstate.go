@@ -110,7 +110,7 @@ func (ev PeerState) meet(s State, disk Disk, r Rules) turn {
 		next.Conn = Behind
 	}
 	next = ev.introduce(next)
-	how := How{LetGo: ev.Leaving && ev.Word.PeerDisk.Gone()}
+	how := How{LetGo: ev.Leaving && ev.Word.Role == Primary && ev.Word.PeerDisk.Gone()}
 	switch due := s.HandshakeDue(ev, r); {
 	case due && ev.Decision.Err != nil:
 		switch {

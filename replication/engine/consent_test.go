@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 	"time"
+
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // unheard orders what the peer consents to, and n does not hear the consent: the peer
@@ -154,5 +156,30 @@ func TestDiskFailsAfterConsentToDetach(t *testing.T) {
 			p.must(n, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
 		}
 		p.inSyncAgain()
+	}
+}
+
+// A Primary that asks to detach, and hears that the peer's disk has failed before it hears the consent, keeps its disk. It
+// goes on alone, and begins a generation: the other disk may come back, and be written to by others.
+func TestPeerDiskFailsAfterConsentToDetach(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.unheard(p.a, Detach{}, "Secondary/Primary Connected UpToDate/Failed")
+	p.b.e.readFailed(p.b.e.vols[0], EIO)
+	p.settle(0)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/Diskless")
+	p.must(p.b, Disconnect{Force: true})
+	p.a.wire[MetaSock], p.a.mute[MetaSock] = nil, false
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	p.must(p.a, Demote{})
+	p.must(p.a, Disconnect{})
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.must(p.b, Promote{})
+	p.write(p.b, 1<<20, bytes.Repeat([]byte{2}, 4096))
+	p.must(p.a, Connect{})
+	p.must(p.b, Connect{})
+	p.settle(10 * time.Second)
+	if a, b := p.a.e.vols[0].state.Conn, p.b.e.vols[0].state.Conn; a != sm.StandAlone || b != sm.StandAlone || p.a.disk[0] != 1 {
+		t.Fatalf("a is %v, b is %v, a has %d\n%s", a, b, p.a.disk[0], p.story())
 	}
 }
