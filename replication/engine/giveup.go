@@ -33,9 +33,21 @@ func (e *Engine) whenConfirmed(v *volume, step func(e *Engine)) bool {
 func (e *Engine) giveUpLater(v *volume, r *request) bool {
 	if !r.alone && e.costsDisk(v, sm.PeerReply{Change: r.change, Code: sm.CodeSuccess}) {
 		r.alone = true
-		return e.whenConfirmed(v, func(e *Engine) { e.sendRequest(v, r) })
+		return e.whenConfirmed(v, func(e *Engine) { e.sendLate(v, r) })
 	}
 	return false
+}
+
+// sendLate asks the peer for what this node may still wish.
+func (e *Engine) sendLate(v *volume, r *request) {
+	if r == v.request && r.cmd != nil {
+		if _, _, err := v.state.Step(r.cmd.ev, e.rules(v)); err != nil {
+			v.request = nil
+			e.answered(r, err)
+			return
+		}
+	}
+	e.sendRequest(v, r)
 }
 
 // holdsBack tells whether new writes wait: until a change is known to the peer, or this disk is given up.

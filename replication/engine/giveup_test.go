@@ -63,3 +63,31 @@ func TestDiskKeptWithoutConfirmation(t *testing.T) {
 		t.Fatalf("the second write: done %v, errno %d\n%s", p.a.done[r], r.Err, p.story())
 	}
 }
+
+// A detach whose time comes when the peer's disk is gone is refused here; if it is consented to, and that is heard of the peer's
+// disk before, as well. The order is answered in both cases.
+func TestDetachWithoutPeerDisk(t *testing.T) {
+	for _, asked := range []bool{false, true} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		if asked {
+			p.unheard(p.a, Detach{}, "Secondary/Primary Connected UpToDate/Failed")
+		} else {
+			p.b.hold = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
+			p.a.e.Submit(p.now, &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{1}, 4096)})
+			p.settle(0)
+			p.a.e.Command(p.now, 100, Detach{})
+			p.settle(0)
+		}
+		p.b.e.readFailed(p.b.e.vols[0], EIO)
+		p.settle(0)
+		p.unanswered(p.a, 100)
+		p.a.mute[MetaSock] = false
+		p.releaseWrites(p.b)
+		p.settle(10 * time.Second)
+		if err, ok := p.a.reply[100]; !ok || err == nil {
+			t.Fatalf("asked %v, answered %v, %v\n%s", asked, ok, err, p.story())
+		}
+		p.want(p.a, "Primary/Secondary Connected UpToDate/Diskless")
+	}
+}

@@ -54,8 +54,25 @@ func (e *Engine) peerReplies(v *volume, code int32) {
 		return
 	}
 	v.request = nil
-	e.answered(r, e.stepFor(v, sm.PeerReply{Change: r.change, Code: code}, "the peer has agreed", r.cmd))
+	ev := sm.PeerReply{Change: r.change, Code: code}
+	late := consentsLate(v, ev, e.rules(v))
+	err := e.stepFor(v, ev, "the peer has agreed", r.cmd)
+	if err == nil {
+		err = late
+	}
+	e.answered(r, err)
 	e.relaunch(v)
+}
+
+// consentsLate is why the consent to a change ends the connection: it has become impossible here meanwhile.
+func consentsLate(v *volume, ev sm.PeerReply, rules sm.Rules) error {
+	next, effects, _ := v.state.Step(ev, rules)
+	for _, eff := range effects {
+		if end, ok := eff.(sm.CloseConn); ok && next.Conn == sm.ProtocolError {
+			return end.Why
+		}
+	}
+	return nil
 }
 
 var errLeftLate = errors.New("the peer lets this node go, and a volume here has lost its disk meanwhile")
