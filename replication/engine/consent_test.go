@@ -183,3 +183,33 @@ func TestPeerDiskFailsAfterConsentToDetach(t *testing.T) {
 		t.Fatalf("a is %v, b is %v, a has %d\n%s", a, b, p.a.disk[0], p.story())
 	}
 }
+
+// A node that asked to be overwritten, and that the peer has asked to disconnect, may have left, and forgotten what it had asked for,
+// although it still answers pings. If it refuses to disconnect, because it has no good disk any more, the resync begins.
+func TestConsentBesideDisconnect(t *testing.T) {
+	for _, heard := range []bool{false, true} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.unheard(p.a, Invalidate{}, "Secondary/Primary StartingSyncS UpToDate/Consistent")
+		p.a.mute[DataSock] = true
+		p.b.e.Command(p.now, 100, Disconnect{})
+		p.settle(0)
+		if heard {
+			p.a.mute[MetaSock] = false
+			p.settle(0)
+		} else {
+			p.b.e.pingAck()
+			p.settle(0)
+		}
+		p.noGeneration(p.b)
+		p.a.mute[DataSock] = false
+		p.settle(0)
+		if p.a.mute[MetaSock] = false; !heard {
+			p.settle(time.Second)
+			p.succeeded(p.b, 100)
+			p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+			p.must(p.b, Connect{})
+		}
+		p.inSyncAgain()
+	}
+}

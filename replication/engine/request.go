@@ -85,6 +85,11 @@ func (e *Engine) peerRepliesAll(code int32) {
 		return // the peer has refused because it disconnects itself; retryRequests goes on
 	}
 	e.conn.request = nil
+	for _, v := range e.vols {
+		if v.unheard != 0 && !sm.Consents(code) {
+			e.fenceConsent(v)
+		}
+	}
 	ev := sm.PeerReply{Change: r.change, Code: code}
 	for _, v := range e.vols {
 		if next, _, _ := v.state.Step(ev, e.rules(v)); next.Conn == sm.ProtocolError {
@@ -169,11 +174,12 @@ func (e *Engine) peerAsks(v *volume, c sm.Change) {
 }
 
 // fenceConsent waits until the peer has heard that it will be overwritten: answers on
-// meta are in order.
+// meta are in order. A peer that has been asked to disconnect may have forgotten, by then, what it had asked for: that is
+// over when it refuses.
 func (e *Engine) fenceConsent(v *volume) {
 	n := v.unheard
 	e.fence(func(e *Engine) {
-		if n != 0 && v.unheard == n {
+		if n != 0 && v.unheard == n && e.conn.request == nil {
 			v.unheard = 0
 			e.step(v, sm.ConsentHeard{}, "the peer has heard the answer")
 		}
