@@ -60,14 +60,18 @@ func recoverable(info *uapi.DevInfo, owner uint64) error {
 
 // startRecovery retries while the old server's file is open: the kernel lets go of it some time after the process has died.
 func startRecovery(ctx context.Context, id int) error {
-	for {
+	for held := false; ; {
 		err := devCommand(ctx, uapi.CmdStartUserRecovery, id, 0)
-		if !errors.Is(err, unix.EBUSY) {
-			return err
+		if errors.Is(err, unix.EBUSY) {
+			held = true
+			if err = pause(ctx, 20*time.Millisecond); err == nil {
+				continue
+			}
 		}
-		if perr := pause(ctx, 20*time.Millisecond); perr != nil {
-			return fmt.Errorf("%w: its old server still holds it: %w", ErrBusy, perr)
+		if err != nil && held && ctx.Err() != nil {
+			return fmt.Errorf("%w: its old server still holds it: %w", ErrBusy, err)
 		}
+		return err
 	}
 }
 
