@@ -81,6 +81,18 @@ func TestDiskLostWhilePeerAttaches(t *testing.T) {
 	p.older()
 }
 
+// servedUnwritten has a, Primary without a disk, meet b with the generation that its own disk has: nothing was written since.
+func (p *pair) servedUnwritten() {
+	p.t.Helper()
+	p.inSync()
+	p.must(p.a, Detach{})
+	p.must(p.b, Disconnect{Force: true})
+	p.must(p.b, Connect{})
+	p.settle(5 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+	p.noGeneration(p.b)
+}
+
 // A Primary without a disk writes, and never hears of the generation that the peer begins for that. The own disk is not
 // attached alone: it would be a second successor of one set of data. Nor does it go on with the peer, because the generation
 // may be for writes of others. When its applications have ended, it follows the peer.
@@ -88,13 +100,7 @@ func TestUnheardGenerationOfWrite(t *testing.T) {
 	const size = 8 << 20
 	for _, attach := range []bool{false, true} {
 		p := newPair(t, size, NetOptions{})
-		p.inSync()
-		p.must(p.a, Detach{})
-		p.must(p.b, Disconnect{Force: true})
-		p.must(p.b, Connect{})
-		p.settle(5 * time.Second)
-		p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
-		p.noGeneration(p.b)
+		p.servedUnwritten()
 		p.a.mute = [2]bool{true, true}
 		w := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{1}, 4096)}
 		p.a.e.Submit(p.now, w)
@@ -126,12 +132,7 @@ func TestUnheardGenerationOfWrite(t *testing.T) {
 // A Primary without a disk does not go on with what others have written on the peer's disk meanwhile.
 func TestDiskOfPeerWrittenByOthers(t *testing.T) {
 	p := newPair(t, 8<<20, NetOptions{})
-	p.inSync()
-	p.must(p.a, Detach{})
-	p.must(p.b, Disconnect{Force: true})
-	p.must(p.b, Connect{})
-	p.settle(5 * time.Second)
-	p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+	p.servedUnwritten()
 	p.must(p.b, Disconnect{Force: true})
 	p.must(p.b, Promote{})
 	p.write(p.b, 0, bytes.Repeat([]byte{1}, 4096))

@@ -3,7 +3,6 @@ package engine
 import (
 	"bytes"
 	"testing"
-	"time"
 )
 
 // The first write of a Primary whose disk has failed waits until the superblock of the other disk says that the activity
@@ -38,12 +37,7 @@ func TestHotWriteWaitsForSuperblock(t *testing.T) {
 // the answer to the write is on meta, the generation on data. Its own disk is old from then on.
 func TestGenerationNeverHeardOf(t *testing.T) {
 	p := newPair(t, 8<<20, NetOptions{})
-	p.inSync()
-	p.must(p.a, Detach{})
-	p.must(p.b, Disconnect{Force: true})
-	p.must(p.b, Connect{})
-	p.settle(time.Second)
-	p.noGeneration(p.b)
+	p.servedUnwritten()
 	p.a.mute[DataSock] = true
 	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
 	p.a.wire[DataSock], p.a.mute[DataSock] = nil, false
