@@ -54,7 +54,7 @@ func TestUnheardConsentToDetach(t *testing.T) {
 	p := newPair(t, 8<<20, NetOptions{})
 	p.inSync()
 	p.unheard(p.a, Detach{}, "Secondary/Primary Connected UpToDate/Failed")
-	p.a.e.vols[0].request.alone = false // the kernel's driver does not hold writes back
+	p.a.e.vols[0].request.quiet = false // the kernel's driver does not hold writes back
 	r := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{1}, 4096)}
 	p.a.e.Submit(p.now, r)
 	p.settle(0)

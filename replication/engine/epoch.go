@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"iter"
 	"time"
 
 	"github.com/urbd/urbd/replication/wire"
@@ -148,17 +149,27 @@ func (e *Engine) barrierAck(p wire.BarrierAck) error {
 	return nil
 }
 
+// unconfirmed are the writes of a volume that the peer has not confirmed as durable, in order.
+func (e *Engine) unconfirmed(v *volume) iter.Seq[*write] {
+	return func(yield func(*write) bool) {
+		open := &e.conn.epochs.open
+		for i := range open.len() {
+			for w := open.at(i).first; w != nil; w = w.next {
+				if w.vol == v && !yield(w) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // markUnconfirmed marks the ranges of a volume's writes that the peer has not
 // confirmed as durable. Their requests go on waiting for their answers.
 func (e *Engine) markUnconfirmed(v *volume) {
-	for i := range e.conn.epochs.open.len() {
-		for w := e.conn.epochs.open.at(i).first; w != nil; w = w.next {
-			if w.vol == v {
-				v.setOutOfSync(w.off, w.n)
-				v.resync.outdate(w.off, w.n)
-				w.marked, w.old = true, true
-			}
-		}
+	for w := range e.unconfirmed(v) {
+		v.setOutOfSync(w.off, w.n)
+		v.resync.outdate(w.off, w.n)
+		w.marked, w.old = true, true
 	}
 }
 

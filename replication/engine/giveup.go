@@ -13,10 +13,10 @@ func (e *Engine) costsDisk(v *volume, ev sm.Event) bool {
 	return err == nil && v.state.ReadsLocally() && !next.ReadsLocally()
 }
 
-// whenConfirmed calls step when nothing of the volume is unconfirmed, and reports whether that is to be waited for.
+// whenConfirmed calls step when everything is confirmed, and reports whether that is to be waited for.
 // If the connection ends before, step is not called.
 func (e *Engine) whenConfirmed(v *volume, step func(e *Engine)) bool {
-	if !e.unconfirmed(v) {
+	if e.confirmed(v) {
 		return false
 	}
 	if before := v.givingUp; before != nil {
@@ -31,8 +31,8 @@ func (e *Engine) whenConfirmed(v *volume, step func(e *Engine)) bool {
 
 // giveUpLater tells whether a request to the peer has to wait, because this disk is given up when the peer agrees.
 func (e *Engine) giveUpLater(v *volume, r *request) bool {
-	if !r.alone && e.costsDisk(v, sm.PeerReply{Change: r.change, Code: sm.CodeSuccess}) {
-		r.alone = true
+	if !r.quiet && e.costsDisk(v, sm.PeerReply{Change: r.change, Code: sm.CodeSuccess}) {
+		r.quiet = true
 		return e.whenConfirmed(v, func(e *Engine) { e.sendLate(v, r) })
 	}
 	return false
@@ -52,26 +52,21 @@ func (e *Engine) sendLate(v *volume, r *request) {
 
 // holdsBack tells whether new writes wait: until a change is known to the peer, or this disk is given up.
 func (e *Engine) holdsBack(v *volume) bool {
-	return e.settling(v) || v.givingUp != nil || v.request != nil && v.request.alone
+	return e.settling(v) || v.givingUp != nil || v.request != nil && v.request.quiet
 }
 
-// unconfirmed tells whether writes of the volume are not known to be durable on the peer's disk.
-func (e *Engine) unconfirmed(v *volume) bool {
-	open := &e.conn.epochs.open
-	for i := range open.len() {
-		for w := open.at(i).first; w != nil; w = w.next {
-			if w.vol == v {
-				return true
-			}
-		}
+// confirmed tells whether everything that the volume has written is known to be durable on the peer's disk.
+func (e *Engine) confirmed(v *volume) bool {
+	for range e.unconfirmed(v) {
+		return false
 	}
-	return false
+	return true
 }
 
 // confirmationsAdvance does the steps that waited for the epochs that have just been settled.
 func (e *Engine) confirmationsAdvance() {
 	for _, v := range e.vols {
-		if step := v.givingUp; step != nil && !e.unconfirmed(v) {
+		if step := v.givingUp; step != nil && e.confirmed(v) {
 			v.givingUp = nil
 			step(e)
 			e.relaunch(v)

@@ -12,12 +12,9 @@ type servedBlock struct {
 func (e *Engine) mark(v *volume, off, n int64) {
 	v.setOutOfSync(off, n)
 	v.resync.outdate(off, n)
-	open := &e.conn.epochs.open
-	for i := range open.len() {
-		for w := open.at(i).first; w != nil; w = w.next {
-			if w.vol == v && w.off < off+n && off < w.off+w.n {
-				w.old = true
-			}
+	for w := range e.unconfirmed(v) {
+		if w.off < off+n && off < w.off+w.n {
+			w.old = true
 		}
 	}
 }
@@ -25,11 +22,8 @@ func (e *Engine) mark(v *volume, off, n int64) {
 // forgetSynced keeps the bits of writes that are not confirmed yet: both nodes are about to
 // agree on a bitmap, and one that is cleared here afterwards would stay on the other.
 func (e *Engine) forgetSynced(v *volume) {
-	open := &e.conn.epochs.open
-	for i := range open.len() {
-		for w := open.at(i).first; w != nil; w = w.next {
-			w.old = w.old || w.vol == v
-		}
+	for w := range e.unconfirmed(v) {
+		w.old = true
 	}
 }
 

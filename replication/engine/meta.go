@@ -369,12 +369,9 @@ func (e *Engine) beganGeneration(v *volume, before sm.UUIDs) {
 // answeredUnconfirmed tells whether something was answered that the peer perhaps lacks: with protocols A and B because it
 // was on the own disk, too.
 func (e *Engine) answeredUnconfirmed(v *volume) bool {
-	open := &e.conn.epochs.open
-	for i := range open.len() {
-		for w := open.at(i).first; w != nil; w = w.next {
-			if w.vol == v && w.req == nil && !w.peerOK {
-				return true
-			}
+	for w := range e.unconfirmed(v) {
+		if w.req == nil && !w.peerOK {
+			return true
 		}
 	}
 	return false

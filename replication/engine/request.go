@@ -15,7 +15,7 @@ type request struct {
 	connection bool // of all volumes
 	cmd        *command
 	since      Instant // when it was sent; Never before
-	alone      bool    // no write is on its way: see giveUpLater
+	quiet      bool    // no write is on its way: see giveUpLater
 }
 
 func (e *Engine) newRequest(v *volume, ask sm.SendRequest, cmd *command) *request {
