@@ -32,7 +32,7 @@ func (r *Resource) describe(st engine.Status, now engine.Instant, pid int) Resou
 		RSInFlight:      st.RSInFlight >> 10,
 		Paths: []PathStatus{{
 			ThisHost:    address(r.cfg.Local.Address),
-			RemoteHost:  address(r.cfg.Peer.Address),
+			RemoteHost:  address(r.cfg.Local.Reach(r.cfg.Peer)),
 			Established: st.Conn == statemachine.Connected,
 		}},
 		PeerDevices: []PeerDeviceStatus{},

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -15,85 +12,6 @@ import (
 
 	"github.com/urbd/urbd/replication/engine"
 )
-
-// A NoAddressError says that the local address of a resource is not on this machine.
-type NoAddressError struct {
-	Address netip.Addr
-	Have    []netip.Addr // those that are there, the most similar first
-}
-
-func (e *NoAddressError) Error() string {
-	s := fmt.Sprintf("this machine has no address %s", e.Address)
-	if len(e.Have) == 0 {
-		return s + ", and no other: configure the network first"
-	}
-	names := make([]string, len(e.Have))
-	for i, a := range e.Have {
-		names[i] = a.String()
-	}
-	return fmt.Sprintf("%s; it has %s: did you mean %s?", s, strings.Join(names, ", "), names[0])
-}
-
-// checkAddress finds at the start what would otherwise be an endless wait for the peer: a
-// local address that does not exist, a port that somebody else has.
-func (r *Resource) checkAddress(ctx context.Context) error {
-	local := r.cfg.Local.Address
-	have, err := addresses()
-	if err == nil && !slices.Contains(have, local.Addr().Unmap()) && !local.Addr().IsLoopback() {
-		return &NoAddressError{local.Addr(), bySimilarity(local.Addr().Unmap(), have)}
-	}
-	l, err := socketOptions{}.listen(ctx, local)
-	switch {
-	case err == nil:
-		return l.Close()
-	case portInUse(err):
-		return fmt.Errorf("port %d of %s is in use by another program; find it with: ss -ltnp sport = :%d", local.Port(), local.Addr(), local.Port())
-	}
-	return fmt.Errorf("listen on %s: %w", local, err)
-}
-
-// addresses lists the machine's addresses, without loopback.
-func addresses() ([]netip.Addr, error) {
-	all, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, fmt.Errorf("netlink: %w", err)
-	}
-	var have []netip.Addr
-	for _, a := range all {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok && !ip.IsLoopback() {
-			have = append(have, ip.Unmap())
-		}
-	}
-	return have, nil
-}
-
-// bySimilarity puts those of the same family and with the longest common prefix first.
-func bySimilarity(want netip.Addr, have []netip.Addr) []netip.Addr {
-	sorted := slices.Clone(have)
-	slices.SortStableFunc(sorted, func(a, b netip.Addr) int { return common(want, b) - common(want, a) })
-	return sorted
-}
-
-// common is the number of leading bits that two addresses share, -1 between families.
-func common(a, b netip.Addr) int {
-	if a.BitLen() != b.BitLen() {
-		return -1
-	}
-	n := 0
-	x, y := a.AsSlice(), b.AsSlice()
-	for i := range x {
-		d := x[i] ^ y[i]
-		if d == 0 {
-			n += 8
-			continue
-		}
-		for mask := byte(0x80); d&mask == 0; mask >>= 1 {
-			n++
-		}
-		break
-	}
-	return n
-}
 
 // watchLinks drops the connection at once when what carries it goes away: the
 // local address, its link (administratively, or the cable), or the route to the peer. A ping timeout would
@@ -177,19 +95,19 @@ func drain[T any](ch <-chan T) {
 
 // carried says why the connection cannot be carried now, or nil.
 func (r *Resource) carried() error {
-	local, peer := r.cfg.Local.Address.Addr().Unmap(), r.cfg.Peer.Address.Addr().Unmap()
+	local, peer := r.cfg.Local.Address.Addr(), r.cfg.Local.Reach(r.cfg.Peer).Addr()
 	if local.IsLoopback() {
 		return nil
 	}
-	all, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	all, err := addresses()
 	if err != nil {
 		return nil // not knowing is no reason to drop a connection
 	}
-	i := slices.IndexFunc(all, func(a netlink.Addr) bool { return a.IP.Equal(net.IP(local.AsSlice())) })
-	if i < 0 {
+	own := find(all, local)
+	if own == nil {
 		return fmt.Errorf("the address %s is gone", local)
 	}
-	link, err := netlink.LinkByIndex(all[i].LinkIndex)
+	link, err := netlink.LinkByIndex(own.link)
 	if err != nil {
 		return fmt.Errorf("the link of address %s is gone", local)
 	}
@@ -199,6 +117,8 @@ func (r *Resource) carried() error {
 		return fmt.Errorf("the link %s is down", attrs.Name)
 	case attrs.RawFlags&unix.IFF_RUNNING == 0:
 		return fmt.Errorf("the link %s has no carrier", attrs.Name)
+	case peer.IsLinkLocalUnicast():
+		return nil // its route is the link
 	}
 	from := &netlink.RouteGetOptions{SrcAddr: net.IP(local.AsSlice())} // policy routing looks at it
 	if _, err := netlink.RouteGetWithOptions(net.IP(peer.AsSlice()), from); errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -80,6 +81,74 @@ func TestLinkGoesDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	nodes[1].await("Connected again", up)
+}
+
+// Link-local addresses mean something together with a link; each host's section names its own.
+func TestLinkLocal(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "here"}, PeerName: "there"}
+	if err := netlink.LinkAdd(veth); err != nil {
+		t.Fatal(err)
+	}
+	there, err := netlink.LinkByName("there")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []netlink.Link{lo, veth, there} {
+		if err := netlink.LinkSetUp(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Both ends get the address that they are given, not one of a random kernel's choice. They are tentative at first.
+	for l, text := range map[netlink.Link]string{veth: "fe80::a/64", there: "fe80::b/64"} {
+		a, err := netlink.ParseAddr(text)
+		if err == nil {
+			err = netlink.AddrAdd(l, a)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	nodes := newNodes(t, func(r *config.Resource) {
+		r.Hosts[0].Address = netip.MustParseAddrPort("[fe80::a%here]:7789")
+		r.Hosts[1].Address = netip.MustParseAddrPort("[fe80::b%there]:7789")
+	})
+	nodes[0].up()
+	nodes[1].up()
+	nodes[0].await("Connected", func(s statemachine.State) bool { return s.Conn >= statemachine.Connected })
+	st, err := nodes[0].res.report(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := st.Connections[0].Paths[0].RemoteHost.Address; got != "fe80::b%here" {
+		t.Errorf("the peer is reached at %s", got)
+	}
+	if err := netlink.LinkSetDown(veth); err != nil {
+		t.Fatal(err)
+	}
+	nodes[0].await("down with its link", func(s statemachine.State) bool { return s.Conn < statemachine.WFReportParams })
+	nodes[0].log.wait(t, "NetworkFailure: the ")
+
+	// The address is there, on another link.
+	wrong := nodes[1].cfg
+	host := *wrong.Local
+	host.Address = netip.MustParseAddrPort("[fe80::b%here]:7790")
+	wrong.Local = &host
+	wrong.RunDir = t.TempDir()
+	r, err := New(wrong)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noAddress := new(NoAddressError)
+	if err := r.checkAddress(t.Context()); !errors.As(err, &noAddress) || !strings.Contains(err.Error(), "did you mean fe80::b%there?") {
+		t.Errorf("an address of another link: %v", err)
+	}
 }
 
 // The way to the peer may depend on the address that one comes from.

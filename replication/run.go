@@ -141,7 +141,7 @@ func (r *Resource) equip(l *loop) error {
 	if l.disks, err = newDisks(l, r.closeStore); err != nil {
 		return err
 	}
-	c := newConnector(r.cfg.Local.Address, r.cfg.Peer.Address, r.cfg.Resource.Net, r.log)
+	c := newConnector(r.cfg.Local.Address, r.cfg.Local.Reach(r.cfg.Peer), r.cfg.Resource.Net, r.log)
 	if err := l.conn.init(l, c.run); err != nil {
 		return err
 	}

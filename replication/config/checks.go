@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -82,12 +83,20 @@ func checkHosts(res *Resource, r *report) {
 		if a, b := first.Address, h.Address; a.IsValid() && b.IsValid() && a.Addr().Is4() != b.Addr().Is4() {
 			r.invalid(h.Pos, "use the same family on both", "hosts %s and %s cannot meet: one has an IPv4 address, the other an IPv6 address", first.Name(), h.Name())
 		}
+		if a, b := first.Address.Addr(), h.Address.Addr(); a.Is6() && b.Is6() && linkLocal(a) != linkLocal(b) {
+			r.invalid(h.Pos, "use link-local addresses on both, or on none", "hosts %s and %s cannot meet: only one has a link-local address", first.Name(), h.Name())
+		}
 		for j := range res.Hosts[:i] {
-			if h.Address.IsValid() && h.Address == res.Hosts[j].Address {
+			if h.Address.IsValid() && anyLink(h.Address) == anyLink(res.Hosts[j].Address) {
 				r.invalid(h.Pos, "", "hosts %s and %s have the same address %s", res.Hosts[j].Name(), h.Name(), h.Address)
 			}
 		}
 	}
+}
+
+// anyLink is an address without its interface. Each host names its own, so that does not make two addresses differ.
+func anyLink(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port())
 }
 
 // checkVolumes wants every volume of one host on the other.

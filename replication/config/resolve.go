@@ -135,10 +135,27 @@ func resolveAddress(t *resourceTree, h *hostTree, r *report) netip.AddrPort {
 		r.invalid(a.pos, "write the IPv4 address", "%s is an IPv4 address in disguise", ip)
 	case ip.IsUnspecified() || ip.IsMulticast():
 		r.invalid(a.pos, "give the address of one interface", "%s is not the address of a host", ip)
+	case linkLocal(ip) && !interfaceName(ip.Zone()):
+		r.invalid(a.pos, "add the name that the interface has on this host: address ipv6 ["+ip.WithZone("").String()+"%eth0]:PORT;",
+			"%s is a link-local address, which says nothing without an interface", ip.WithZone(""))
+	case ip.Zone() != "" && !linkLocal(ip):
+		r.invalid(a.pos, "write: address ipv6 ["+ip.WithZone("").String()+"]:PORT;", "%s is not a link-local address: it takes no interface", ip.WithZone(""))
 	default:
 		return netip.AddrPortFrom(ip, uint16(a.port))
 	}
 	return netip.AddrPort{}
+}
+
+// linkLocal reports whether an address is one of those that every link has its own of.
+func linkLocal(ip netip.Addr) bool { return ip.Is6() && ip.IsLinkLocalUnicast() }
+
+// interfaceName reports whether a zone can be the name of an interface: at most 15 bytes, and not the number of one, which
+// another boot may give to another.
+func interfaceName(zone string) bool {
+	if len(zone) == 0 || len(zone) > 15 || strings.Trim(zone, "0123456789") == "" {
+		return false
+	}
+	return strings.IndexFunc(zone, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`/%[]{};"`, c) }) < 0
 }
 
 // mixed reports a resource that names volumes where its host does not, or the other way round.

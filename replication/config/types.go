@@ -83,6 +83,16 @@ func (h *Host) Name() string {
 	return h.Address.String()
 }
 
+// Reach is where peer is found from this host. A link-local address is reached through this host's own interface: the one
+// in peer's section is the name that it has over there.
+func (h *Host) Reach(peer *Host) netip.AddrPort {
+	at := peer.Address
+	if !linkLocal(at.Addr()) {
+		return at
+	}
+	return netip.AddrPortFrom(at.Addr().WithZone(h.Address.Addr().Zone()), at.Port())
+}
+
 // Volume finds a volume by number, nil if there is none.
 func (h *Host) Volume(number int) *Volume {
 	for i := range h.Volumes {
