@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/urbd/urbd/internal/fuzztest"
 	"pgregory.net/rapid"
 )
 
@@ -233,6 +234,7 @@ func TestMergerOfResized(t *testing.T) {
 // FuzzMerger feeds anything as a series of packets: no panic, no bit outside
 // the device, and a transfer that ends was consistent to its end.
 func FuzzMerger(f *testing.F) {
+	fuzztest.Begin(f)
 	f.Add(int64(1<<20), []byte{1, 7, 0, 0x42, 0xe9, 0xc7, 0xf2, 0xd6, 0xf7, 0x04})
 	f.Add(int64(1<<20), append([]byte{0, 32, 0}, make([]byte, 35)...))
 	f.Add(int64(1), []byte{1, 2, 0, 0x72, 0})
@@ -261,20 +263,42 @@ func FuzzMerger(f *testing.F) {
 	})
 }
 
-// FuzzExchange sends what the bytes make of a bitmap, both ways.
+// FuzzExchange sends a bitmap both ways. The bytes are a list of runs and not the bits themselves, so that an input stays
+// small: what covers something new is minimised before anything else is tried, which takes as long as the square
+// of its length.
+//
+//	0  what: clear, set, every other bit set, noise; and how long a unit is: 1, 8, 64 or 512 bits
+//	1  units
 func FuzzExchange(f *testing.F) {
-	f.Add(uint16(0), true, []byte{0xff, 0, 0x55})
-	f.Add(uint16(511), false, bytes.Repeat([]byte{0xaa, 0x0f}, 3000))
+	fuzztest.Begin(f)
+	f.Add(uint16(0), true, []byte{1, 8, 0, 8, 2, 4})
+	f.Add(uint16(511), false, []byte{14, 100, 15, 20, 4, 3, 13, 90})
+	f.Add(uint16(9), true, []byte{13, 255, 12, 255, 15, 8, 1, 1, 0, 1, 1, 63})
 	f.Fuzz(func(t *testing.T, less uint16, rle bool, data []byte) {
-		if len(data) == 0 || len(data) > 4*PageSize {
+		if len(data) > 64 {
 			t.Skip()
 		}
-		b := New(max(int64(len(data))*8*BlockSize-int64(less), 0))
-		var buf [PageSize]byte
-		for p := range b.Pages() {
-			clear(buf[:])
-			copy(buf[:], data[p*PageSize:])
-			b.LoadPage(p, buf[:])
+		var bits int64
+		for i := 0; i+1 < len(data); i += 2 {
+			bits += int64(data[i+1]) << (3 * (data[i] >> 2 & 3))
+		}
+		b := New(max(min(bits, 2*PageBits+99)*BlockSize-int64(less), 0))
+		at, noise := int64(0), rand.New(rand.NewPCG(1, uint64(less)))
+		for i := 0; i+1 < len(data) && at < b.Bits(); i += 2 {
+			n := min(int64(data[i+1])<<(3*(data[i]>>2&3)), b.Bits()-at)
+			switch data[i] & 3 {
+			case 1:
+				b.SetRange(at*BlockSize, n*BlockSize)
+			case 2:
+				for bit := at; bit < at+n; bit += 2 {
+					b.SetRange(bit*BlockSize, BlockSize)
+				}
+			case 3:
+				for bit := at; bit < at+n; bit += 1 + noise.Int64N(4) {
+					b.SetRange(bit*BlockSize, BlockSize)
+				}
+			}
+			at += n
 		}
 		got := New(b.Size())
 		if done, err := receive(got, send(b, rle)); !done || err != nil || !equal(got, b) {

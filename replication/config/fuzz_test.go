@@ -5,11 +5,14 @@ import (
 	"os"
 	"reflect"
 	"testing"
+
+	"github.com/urbd/urbd/internal/fuzztest"
 )
 
 // FuzzParse: no text makes the parser panic or report without bound; every error has a place in the text; what is
 // accepted can be dumped and means the same when read again.
 func FuzzParse(f *testing.F) {
+	fuzztest.Begin(f)
 	example, err := os.ReadFile("testdata/r0.res")
 	if err != nil {
 		f.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/urbd/urbd/bitmap"
+	"github.com/urbd/urbd/internal/fuzztest"
 )
 
 // free is a table of n slots without extents.
@@ -91,6 +92,7 @@ func TestALBlockRefuses(t *testing.T) {
 // FuzzALBlock: what decodes describes the table well enough to be applied, and
 // encodes to a block that decodes to the same.
 func FuzzALBlock(f *testing.F) {
+	fuzztest.Begin(f)
 	f.Add(encoded(100, goldenTransactions()[0])[:1024])
 	f.Add(encoded(1, bitmap.Transaction{Slots: 1237, ContextStart: 919, Context: free(318)})[:1024])
 	f.Fuzz(func(t *testing.T, data []byte) {

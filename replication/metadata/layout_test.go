@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/urbd/urbd/bitmap"
+	"github.com/urbd/urbd/internal/fuzztest"
 )
 
 // inSectors is a layout in the units of the documents.
@@ -94,6 +95,7 @@ func TestPlaceRefuses(t *testing.T) {
 // Whatever size is placed, the parts follow each other without overlap, fit the
 // device, and the bitmap covers the data.
 func FuzzPlace(f *testing.F) {
+	fuzztest.Begin(f)
 	f.Add(0, 0, int64(64*mib), int64(0), uint32(1), uint32(8))
 	f.Add(1, 0, int64(1<<40), int64(2*mib+512), uint32(4), uint32(16))
 	f.Add(2, 3, int64(1<<44), int64(1<<30), uint32(0), uint32(0))

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/urbd/urbd/bitmap"
+	"github.com/urbd/urbd/internal/fuzztest"
 )
 
 const mib = 1 << 20
@@ -154,6 +155,7 @@ func TestCheckRefuses(t *testing.T) {
 // FuzzSuperblock: what decodes encodes to the same fields, and to the same
 // bytes where the format keeps them.
 func FuzzSuperblock(f *testing.F) {
+	fuzztest.Begin(f)
 	s, block := golden(), make([]byte, BlockSize)
 	s.Encode(block)
 	f.Add(block[:96], int64(64*mib))

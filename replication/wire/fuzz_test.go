@@ -3,6 +3,8 @@ package wire
 import (
 	"bytes"
 	"testing"
+
+	"github.com/urbd/urbd/internal/fuzztest"
 )
 
 // Bytes that decode encode to the same bytes, but for pads, which come back as
@@ -28,6 +30,7 @@ func FuzzFeatures(f *testing.F)      { fuzzPacket(f, CmdConnectionFeatures) }
 func FuzzDelayProbe(f *testing.F)    { fuzzPacket(f, CmdDelayProbe) }
 
 func fuzzPacket(f *testing.F, c Cmd) {
+	fuzztest.Begin(f)
 	for _, g := range golden {
 		if g.body != nil {
 			f.Add(g.body.Append(nil))
@@ -48,6 +51,7 @@ func fuzzPacket(f *testing.F, c Cmd) {
 }
 
 func FuzzHeader(f *testing.F) {
+	fuzztest.Begin(f)
 	for _, g := range golden {
 		f.Add(unhex(f, g.bytes))
 	}
@@ -89,6 +93,7 @@ func checkRead(t *testing.T, h Header) {
 
 // Any number with any bytes has a text.
 func FuzzFormat(f *testing.F) {
+	fuzztest.Begin(f)
 	for _, g := range golden {
 		f.Add(uint16(g.header.Cmd), unhex(f, g.bytes))
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/urbd/urbd/internal/fuzztest"
 	"github.com/urbd/urbd/replication/wire"
 )
 
@@ -302,6 +303,7 @@ func TestSessionsOfRecordings(t *testing.T) {
 // Bytes that are no recording, or a damaged one, are refused or read; they do
 // not bring the reader down.
 func FuzzRead(f *testing.F) {
+	fuzztest.Begin(f)
 	p := newTape()
 	p.mark("cmd")
 	p.connect(40000, portB)

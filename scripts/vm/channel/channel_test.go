@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"testing"
+
+	"github.com/urbd/urbd/internal/fuzztest"
 )
 
 func TestFrameLayout(t *testing.T) {
@@ -48,6 +50,7 @@ func TestAppendRefusesTooMuch(t *testing.T) {
 }
 
 func FuzzFrame(f *testing.F) {
+	fuzztest.Begin(f)
 	f.Add(Append(nil, Frame{Kind: Hello, Payload: []byte(`{}`)}))
 	f.Add(Append(Append(nil, Frame{Kind: Alive}), Frame{Kind: Exit, Job: 7, Payload: []byte(`{"Code":1}`)}))
 	f.Fuzz(func(t *testing.T, b []byte) {
