@@ -79,6 +79,21 @@ func (c *conn) init() {
 // up tells whether packets may be exchanged.
 func (c *conn) up() bool { return c.phase == connLive }
 
+// hears reports whether what the peer sends is taken. It is not from the moment on at which one volume leaves, for whatever
+// reason, because what befalls one volume befalls the connection: the sockets may stay open for the last words of
+// this node, which perhaps wait for a superblock.
+func (e *Engine) hears() bool {
+	if !e.conn.up() {
+		return false
+	}
+	for _, v := range e.vols {
+		if v.state.Conn.Ending() {
+			return false
+		}
+	}
+	return true
+}
+
 // sending is the queue of a socket, or nil when there is no connection.
 func (e *Engine) sending(sock Socket) *sendQueue {
 	if !e.conn.up() {
@@ -106,6 +121,7 @@ func (e *Engine) startReceiver() {
 		}
 	}
 	c.phase = connSeeking
+	c.generation++
 	e.emit(OpenConnection{After: c.backoff})
 	e.stepAll(sm.ReceiverStarted{}, "looking for the peer")
 }
@@ -118,7 +134,6 @@ func (e *Engine) ConnUp(now Instant, link Link) {
 		return // it is being closed already; the owner's ConnClosed is on its way
 	}
 	c.phase, c.link, c.features = connLive, link, link.Features
-	c.generation++
 	c.upAt, c.heardAt, c.metaAt, c.pingAt = e.now, e.now, e.now, 0
 	c.protocolSeen, c.peerDryRun, c.request, c.fences, c.pings, c.pongs = false, false, nil, nil, 0, 0
 	c.resetEpochs()
@@ -161,7 +176,7 @@ func (e *Engine) trouble(t Trouble, why error) {
 	if why != nil {
 		cause += ": " + why.Error()
 	}
-	e.lose(sm.PeerLost{Why: troubleState[t]}, cause)
+	e.lose(sm.PeerLost{Why: troubleState[t]}, cause, 0)
 }
 
 // refuse drops the connection for good: StandAlone.
@@ -170,15 +185,15 @@ func (e *Engine) refuse(why error) {
 		return
 	}
 	e.notice(nil, Error, "connection refused: "+why.Error())
-	e.lose(sm.Refused{Why: why}, why.Error())
+	e.lose(sm.Refused{Why: why}, why.Error(), lingerTime)
 }
 
 // lose takes every volume out of the connection. First all of them learn it,
-// which holds answers back until new generations are durable; then the writes
-// that the peer has not confirmed are marked and answered.
-func (e *Engine) lose(ev sm.Event, cause string) {
+// which holds answers back until new generations are durable; then the sockets are closed, also if every volume was
+// leaving already and its CloseConn still waits for a superblock.
+func (e *Engine) lose(ev sm.Event, cause string, linger time.Duration) {
 	e.stepAll(ev, cause)
-	e.lost()
+	e.endConn(linger)
 }
 
 // lost cleans up behind a connection that ended.
@@ -209,7 +224,7 @@ func (e *Engine) lost() {
 	}
 }
 
-// closeConn has the owner close the sockets, once for all volumes.
+// closeConn ends the connection, or the search for one, because a volume leaves it; the others go along.
 func (e *Engine) closeConn(v *volume, why error) {
 	c := &e.conn
 	if c.phase == connClosing {
@@ -230,12 +245,19 @@ func (e *Engine) closeConn(v *volume, why error) {
 			}
 		}
 	}
-	if c.phase == connClosing {
-		return
-	}
 	linger := time.Duration(0)
 	if conn := v.state.Conn; conn == sm.Disconnecting || conn == sm.TearDown {
 		linger = lingerTime
+	}
+	e.endConn(linger)
+}
+
+// endConn is the one place where a connection ends: the owner closes the sockets, nothing of the peer is taken any more, and
+// the writes that it has not confirmed are marked and answered. Every volume knows already.
+func (e *Engine) endConn(linger time.Duration) {
+	c := &e.conn
+	if c.phase == connNone || c.phase == connClosing {
+		return
 	}
 	c.backoff = time.Second
 	if c.phase == connLive {

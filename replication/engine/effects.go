@@ -13,7 +13,7 @@ type queuedEffect struct {
 	effect sm.Effect
 	state  sm.State // that the transition led to
 	ticket uint64   // superblock write that must be done
-	link   uint64   // generation of the connection that it belongs to, if it is a packet
+	link   uint64   // generation of the connection that it belongs to, if it is a packet or ends that connection
 	asks   *request // of a SendRequest
 	uuids  sm.UUIDs // of a SendUUIDs in a handshake: what it was decided on
 }
@@ -252,7 +252,9 @@ func (e *Engine) do(v *volume, q queuedEffect) {
 	case sm.StartReceiver:
 		e.startReceiver()
 	case sm.CloseConn:
-		e.closeConn(v, eff.Why)
+		if q.link == e.conn.generation { // the next one has nothing to do with it
+			e.closeConn(v, eff.Why)
+		}
 	case sm.DropNetConfig:
 		e.conn.discardMyData = e.conn.discardMyData && v.state.Conn != sm.StandAlone // not that of a new order
 	case sm.StartResync:

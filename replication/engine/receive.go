@@ -40,7 +40,7 @@ type block struct {
 // that receives into it reports with PayloadFilled.
 func (e *Engine) PayloadSpace(sock Socket) []byte {
 	r := &e.conn.recv[sock]
-	if !r.inBlock || r.stalled || r.block.dst == nil {
+	if !e.hears() || !r.inBlock || r.stalled || r.block.dst == nil {
 		return nil
 	}
 	return r.block.dst[r.block.filled:]
@@ -50,7 +50,7 @@ func (e *Engine) PayloadSpace(sock Socket) []byte {
 func (e *Engine) PayloadFilled(now Instant, sock Socket, n int) {
 	e.at(now)
 	r := &e.conn.recv[sock]
-	if !e.conn.up() || n == 0 {
+	if !e.hears() || n == 0 {
 		return
 	}
 	e.heard(sock)
@@ -59,10 +59,10 @@ func (e *Engine) PayloadFilled(now Instant, sock Socket, n int) {
 	e.check(sock, e.blockProgress(r))
 }
 
-// ReceiveReady tells whether Receive can take bytes.
+// ReceiveReady reports whether Receive can take bytes. Those that nobody hears it drops.
 func (e *Engine) ReceiveReady(sock Socket) bool {
 	r := &e.conn.recv[sock]
-	return !e.behind(r) && (!r.stalled || e.pool.fits(r.block.left))
+	return !e.hears() || !e.behind(r) && (!r.stalled || e.pool.fits(r.block.left))
 }
 
 // behind tells whether the peer sends faster than this node's disks can follow,
@@ -77,10 +77,13 @@ func (e *Engine) behind(r *receiver) bool {
 // The rest is to be offered again when ReceiveReady says so. b is not kept.
 func (e *Engine) Receive(now Instant, sock Socket, b []byte) (used int) {
 	e.at(now)
+	if !e.hears() {
+		return len(b)
+	}
 	e.heard(sock)
 	r := &e.conn.recv[sock]
 	for used < len(b) || r.stalled {
-		if !e.conn.up() {
+		if !e.hears() {
 			return len(b)
 		}
 		if r.stalled {
@@ -194,15 +197,15 @@ func (e *Engine) blockHead(r *receiver, body []byte) error {
 			return err
 		}
 	}
-	r.inBlock = true
-	r.block = block{left: n, fixed: p}
 	if r.h.Cmd == wire.CmdDataReply {
-		if r.block.read = e.remoteReadOf(v, p.BlockID, p.Sector); r.block.read == nil || int64(n) != r.block.read.req.Len {
+		read := e.remoteReadOf(v, p.BlockID, p.Sector)
+		if read == nil || int64(n) != read.req.Len {
 			return protocolErrorf("P_DATA_REPLY for sector %d answers no read", p.Sector)
 		}
-		r.block.dst = r.block.read.req.Data[:n]
+		r.inBlock, r.block = true, block{dst: read.req.Data[:n], left: n, fixed: p, read: read}
 		return nil
 	}
+	r.inBlock, r.block = true, block{left: n, fixed: p}
 	if e.startBlock(r); r.stalled {
 		return nil
 	}

@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// blockPacket is P_DATA or one of the replies: a fixed part and a block of zeroes.
+func blockPacket(cmd wire.Cmd, d wire.BlockData, n int) []byte {
+	b := wire.AppendHeader100(nil, wire.Header{Cmd: cmd, Length: uint32(dataFixed + n)})
+	return append(d.Append(b), make([]byte, n)...)
+}
+
+// trace is what a packet could have moved.
+func (p *pair) trace(n *node) [6]int {
+	c := &n.e.conn
+	return [6]int{
+		len(c.queue[DataSock].heads), len(c.queue[MetaSock].heads), c.in.open.len(), c.peerBusy,
+		n.e.vols[0].effects.len(), int(n.e.vols[0].unacked),
+	}
+}
+
+// TestNothingIsHeardAfterTheEnd: a volume leaves, and the end of the connection waits for a superblock. What comes from
+// then on, however wrong, is neither parsed nor acted on nor answered; and if a socket dies, the connection ends without the disk.
+func TestNothingIsHeardAfterTheEnd(t *testing.T) {
+	for name, leave := range map[string]func(p *pair, n *node){
+		"TearDown": func(p *pair, n *node) {
+			req := wire.StateChgReq{Mask: sm.DisconnectChange.Mask, Val: sm.DisconnectChange.Val}
+			n.e.Receive(p.now, DataSock, packets(1, wire.CmdConnStChgReq, req.Append(nil)))
+		},
+		"Disconnecting": func(p *pair, n *node) { n.e.Command(p.now, 100, Disconnect{Force: true}) },
+	} {
+		for _, primary := range []bool{true, false} {
+			t.Run(name, func(t *testing.T) {
+				p := newPair(t, 8<<20, NetOptions{})
+				p.inSync()
+				n := p.b
+				if primary {
+					n = p.a
+				}
+				n.peer = &node{t: t, name: "void", e: n.peer.e, peer: n}
+				n.hold = func(io DiskIO) bool { return io.Meta }
+				leave(p, n)
+				for p.work(n) {
+				}
+				if !n.e.conn.up() || n.e.hears() || !n.e.State(0).Conn.Ending() {
+					t.Fatalf("the end does not wait: %v", n.e.State(0))
+				}
+				before := p.trace(n)
+				disk := bytes.Clone(n.disk)
+				block := wire.BlockData{Sector: 8, BlockID: 1, Flags: wire.DPSendWriteAck | wire.DPSendReceiveAck}
+				for _, b := range [][]byte{
+					blockPacket(wire.CmdData, block, 4096),
+					blockPacket(wire.CmdDataReply, block, 4096),
+					blockPacket(wire.CmdRSDataReply, block, 4096),
+					discards(3),
+					packets(1, wire.CmdBarrier, wire.Barrier{Number: 1}.Append(nil)),
+					packets(1, wire.CmdStateChgReq, wire.StateChgReq{Mask: ^uint32(0)}.Append(nil)),
+					packets(1, wire.CmdConnStChgReq, wire.StateChgReq{Mask: ^uint32(0)}.Append(nil)),
+					packets(1, wire.CmdState, wire.State{Word: ^uint32(0)}.Append(nil)),
+					bytes.Repeat([]byte("garbage"), 1000),
+				} {
+					for _, sock := range []Socket{DataSock, MetaSock} {
+						if used := n.e.Receive(p.now, sock, b); used != len(b) || !n.e.ReceiveReady(sock) {
+							t.Fatalf("%v: %d of %d bytes are dropped", sock, used, len(b))
+						}
+						n.e.PayloadFilled(p.now, sock, 1)
+						for p.work(n) {
+						}
+					}
+				}
+				if after := p.trace(n); after != before || !bytes.Equal(disk, n.disk) {
+					t.Errorf("something was acted on: %v, it was %v; the disk is the same: %v", after, before, bytes.Equal(disk, n.disk))
+				}
+				n.e.ConnDown(p.now, BrokenPipe, nil)
+				if n.e.conn.phase != connClosing {
+					t.Error("a dead socket does not end the connection as long as the disk hangs")
+				}
+			})
+		}
+	}
+}
