@@ -226,3 +226,13 @@ func connectedPair(t testing.TB) [2]*node {
 	}
 	return nodes
 }
+
+// state is that of volume 0 now.
+func (n *node) state() statemachine.State {
+	n.t.Helper()
+	st, err := n.res.Status(n.t.Context())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return st.Volumes[0].State
+}

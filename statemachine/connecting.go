@@ -89,6 +89,10 @@ func (ev Disconnect) apply(s State, r Rules) turn {
 		return refuse(s, AlreadyStandAlone)
 	case s.Conn == Disconnecting:
 		return stay(s)
+	case ev.Force && s.Conn.Established():
+		t := s.drop(Disconnecting, nil, r)
+		t.do = []Effect{SendLeave{}}
+		return t
 	case ev.Force || !s.Conn.Established():
 		return s.drop(Disconnecting, nil, r)
 	}

@@ -75,6 +75,9 @@ type (
 		Change     Change
 		Connection bool
 	}
+	// SendLeave tells the peer that this node disconnects, in the words of a request whose answer nobody waits for:
+	// what the peer sees next is the end of the sockets, which a crash looks like, too.
+	SendLeave struct{}
 	// SendReply answers a [PeerRequest], on meta.
 	SendReply struct {
 		Code       int32
@@ -143,6 +146,7 @@ func (SendSizes) effect()          {}
 func (SendSyncUUID) effect()       {}
 func (SendBitmap) effect()         {}
 func (SendRequest) effect()        {}
+func (SendLeave) effect()          {}
 func (SendReply) effect()          {}
 func (SendPing) effect()           {}
 func (PingFence) effect()          {}

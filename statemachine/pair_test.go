@@ -188,6 +188,8 @@ func (n *pairNode) perform(e Effect) {
 	case SendRequest:
 		n.pend, n.asked = true, e.Change
 		n.send(pktRequest{Change: e.Change, Connection: e.Connection})
+	case SendLeave:
+		n.send(pktRequest{Change: DisconnectChange, Connection: true})
 	case SendReply:
 		n.send(pktReply{Code: e.Code})
 	case SendPing, PingFence:

@@ -37,6 +37,7 @@ const (
 	NotAttaching      Refusal = "the disk is not being attached"
 	DifferentData     Refusal = "the peer's data is not what was in use here before the disk was lost"
 	NotFresh          Refusal = "the data is not just created"
+	LeftMeanwhile     Refusal = "the nodes were disconnected while the promotion waited for the peer"
 )
 
 // Codes that are not refusals. Source: docs/drbd-wire.md 1.

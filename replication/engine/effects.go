@@ -297,6 +297,8 @@ func (e *Engine) tell(v *volume, q queuedEffect) {
 		e.wantBitmap(v)
 	case sm.SendRequest:
 		e.sendRequest(v, q.asks)
+	case sm.SendLeave:
+		e.sendChange(wire.CmdConnStChgReq, 0, sm.DisconnectChange)
 	case sm.SendReply:
 		e.sendReply(v, eff)
 	case sm.SendPing:

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 	"time"
+
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // release carries out the writes that were held, and holds no more.
@@ -168,5 +170,65 @@ func TestOldDiskOfPeerAttachedLate(t *testing.T) {
 	p.want(p.a, "Primary/Unknown StandAlone Diskless/DUnknown")
 	if r := p.read(p.a, 0); !p.a.done[r] || r.Err != EIO {
 		t.Errorf("read: done %v, errno %d", p.a.done[r], r.Err)
+	}
+}
+
+// A promotion that the peer was asked for is refused when the nodes are disconnected by order, whoever gives it; the
+// node is no Primary, and its next order is obeyed.
+func TestPromotionEndsWithDisconnect(t *testing.T) {
+	for name, leaves := range map[string]func(p *pair){
+		"the peer, in order":  func(p *pair) { p.a.e.Command(p.now, 50, Disconnect{}) },
+		"the peer, by force":  func(p *pair) { p.a.e.Command(p.now, 50, Disconnect{Force: true}) },
+		"the peer's down":     func(p *pair) { p.a.e.Command(p.now, 50, Down{}) },
+		"this node":           func(p *pair) { p.b.e.Command(p.now, 50, Disconnect{}) },
+		"this node, by force": func(p *pair) { p.b.e.Command(p.now, 50, Disconnect{Force: true}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{})
+			p.inSync()
+			p.must(p.a, Demote{})
+			p.b.mute[MetaSock] = true // the consent does not arrive
+			p.b.e.Command(p.now, 100, Promote{})
+			p.settle(0)
+			p.unanswered(p.b, 100)
+			p.b.wire[MetaSock], p.b.mute = nil, [2]bool{}
+			leaves(p)
+			p.settle(time.Second)
+			if err := p.b.reply[100]; err != sm.LeftMeanwhile {
+				t.Fatalf("the promotion ends with %v\n%s", err, p.story())
+			}
+			if r := p.b.e.State(0).Role; r != sm.Secondary {
+				t.Fatalf("the node is %v\n%s", r, p.story())
+			}
+			p.must(p.b, Promote{})
+		})
+	}
+}
+
+// The survivor is promoted by one order, also before it has noticed that the Primary is gone; but not when the Primary turns out
+// to live, and leaves in order while the ping is under way.
+func TestPromotionOfSurvivor(t *testing.T) {
+	for _, alive := range []bool{false, true} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		if !alive {
+			p.a.conn = "dead"
+		}
+		p.b.mute[MetaSock] = true
+		p.b.e.Command(p.now, 100, Promote{})
+		p.settle(0)
+		p.unanswered(p.b, 100)
+		if alive {
+			p.a.e.Command(p.now, 50, Down{})
+		}
+		p.settle(5 * time.Second)
+		if alive {
+			if err := p.b.reply[100]; err != sm.LeftMeanwhile {
+				t.Fatalf("the promotion ends with %v\n%s", err, p.story())
+			}
+			continue
+		}
+		p.succeeded(p.b, 100)
+		p.want(p.b, "Primary/Unknown WFConnection UpToDate/DUnknown")
 	}
 }

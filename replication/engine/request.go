@@ -34,8 +34,7 @@ func (e *Engine) newRequest(v *volume, ask sm.SendRequest, cmd *command) *reques
 // sendRequest asks the peer for a change, unless the answer has been found
 // without it: see retryRequests.
 func (e *Engine) sendRequest(v *volume, r *request) {
-	q := e.sending(DataSock)
-	if q == nil || r != v.request && r != e.conn.request || !r.connection && e.giveUpLater(v, r) {
+	if !e.conn.up() || r != v.request && r != e.conn.request || !r.connection && e.giveUpLater(v, r) {
 		return
 	}
 	r.since = e.now
@@ -43,14 +42,24 @@ func (e *Engine) sendRequest(v *volume, r *request) {
 	if r.connection {
 		code, vol = wire.CmdConnStChgReq, 0
 	}
-	q.packet(code, vol, 8)
-	q.heads = wire.StateChgReq{Mask: r.change.Mask, Val: r.change.Val}.Append(q.heads)
+	e.sendChange(code, vol, r.change)
 }
 
-// peerReplies takes P_STATE_CHG_REPLY. A second answer to one request is ignored.
+// sendChange tells the peer of a change that this node wishes.
+func (e *Engine) sendChange(code wire.Cmd, vol int, c sm.Change) {
+	q := e.sending(DataSock)
+	if q == nil {
+		return
+	}
+	q.packet(code, vol, 8)
+	q.heads = wire.StateChgReq{Mask: c.Mask, Val: c.Val}.Append(q.heads)
+}
+
+// peerReplies takes P_STATE_CHG_REPLY. A second answer to one request is ignored, and one that comes when the connection
+// is ending: what becomes of the request then is for retryRequests.
 func (e *Engine) peerReplies(v *volume, code int32) {
 	r := v.request
-	if r == nil {
+	if r == nil || v.state.Conn.Ending() {
 		return
 	}
 	v.request = nil
@@ -123,6 +132,7 @@ func (e *Engine) answered(r *request, err error) {
 // retryRequests applies again, without a peer, what the peer was asked for
 // when the connection ended.
 func (e *Engine) retryRequests() {
+	e.refusePromotions()
 	if r := e.conn.request; r != nil {
 		e.conn.request = nil
 		var err error
@@ -148,6 +158,28 @@ func (e *Engine) retryRequests() {
 		e.retry(cmd)
 	}
 	e.commandsAdvance()
+}
+
+// refusePromotions ends the promotions that waited for the peer, if an administrator has disconnected the nodes meanwhile, here
+// or there: one that the peer was to agree to is no order to go on without it. After any other end of the
+// connection they are judged as without a peer, so that one order is enough where the Primary has died.
+func (e *Engine) refusePromotions() {
+	if !anyState(e.vols, sm.Disconnecting) && !anyState(e.vols, sm.TearDown) {
+		return
+	}
+	for _, cmd := range e.cmds {
+		if _, promote := cmd.ev.(sm.Promote); promote && !everyPrimary(cmd.vols) {
+			cmd.err, cmd.stepped, cmd.retryAt = sm.LeftMeanwhile, true, 0
+		}
+	}
+}
+
+func anyState(vols []*volume, c sm.Conn) bool {
+	return slices.ContainsFunc(vols, func(v *volume) bool { return v.state.Conn == c })
+}
+
+func everyPrimary(vols []*volume) bool {
+	return !slices.ContainsFunc(vols, func(v *volume) bool { return v.state.Role != sm.Primary })
 }
 
 // retry applies a command again to all of its volumes, or to none: a promotion of some
