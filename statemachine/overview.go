@@ -35,24 +35,72 @@ const hidden = Disconnecting
 func Overview() []OverviewEdge {
 	var all []OverviewEdge
 	for _, r := range table {
-		if r.drawn == wholeOnly || slices.Contains(r.from, hidden) {
-			continue
-		}
-		label := r.label
-		if r.drawn == drawnBare {
-			label = ""
-		}
-		to := r.to
-		if slices.Contains(to, hidden) {
-			to = leadsTo(hidden)
-		}
 		for _, from := range ends(r.from) {
-			for _, to := range ends(to) {
-				all = append(all, OverviewEdge{from, to, label})
+			for _, to := range ends(r.drawnTo()) {
+				all = append(all, r.edge(from, to))
 			}
 		}
 	}
 	return all
+}
+
+// Walked are the edges of the overview that a volume has gone along, in this order; history is the connection states that it
+// was in, one after the other.
+func Walked(history []Conn) []OverviewEdge {
+	var all []OverviewEdge
+	for i := 1; i < len(history); i++ {
+		from, to := history[i-1], history[i]
+		for _, r := range table {
+			if !slices.Contains(r.from, from) || !slices.Contains(r.to, to) || r.drawnTo() == nil {
+				continue
+			}
+			if to == hidden {
+				if i+1 == len(history) {
+					continue // not there yet
+				}
+				to = history[i+1]
+			}
+			// Of a whole row, since a side is named only where all of the row are of one.
+			all = append(all, r.edge(nameIn(r.from, from), nameIn(r.drawnTo(), to)))
+		}
+	}
+	return all
+}
+
+// drawnTo is where the overview's edges of a row lead; nil if it is not drawn.
+func (r row) drawnTo() []Conn {
+	switch {
+	case r.drawn == wholeOnly || slices.Contains(r.from, hidden):
+		return nil
+	case slices.Contains(r.to, hidden):
+		return leadsTo(hidden)
+	}
+	return r.to
+}
+
+func (r row) edge(from, to string) OverviewEdge {
+	if r.drawn == drawnBare {
+		return OverviewEdge{from, to, ""}
+	}
+	return OverviewEdge{from, to, r.label}
+}
+
+// nameIn is the name of c as one of states.
+func nameIn(states []Conn, c Conn) string {
+	if k := clusterOf(c); k != nil {
+		return k.end(states)
+	}
+	return c.String()
+}
+
+// clusterOf is the merged cluster of a state, nil if it is drawn by itself.
+func clusterOf(c Conn) *Cluster {
+	for i, k := range Clusters {
+		if k.merged && slices.Contains(k.Members, c) {
+			return &Clusters[i]
+		}
+	}
+	return nil
 }
 
 // leadsTo lists where the table goes from c.
@@ -71,12 +119,7 @@ func leadsTo(c Conn) []Conn {
 func ends(states []Conn) []string {
 	var names []string
 	for _, c := range states {
-		i := slices.IndexFunc(Clusters, func(k Cluster) bool { return k.merged && slices.Contains(k.Members, c) })
-		if i < 0 {
-			names = append(names, c.String())
-			continue
-		}
-		if name := Clusters[i].end(states); !slices.Contains(names, name) {
+		if name := nameIn(states, c); !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

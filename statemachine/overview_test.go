@@ -44,6 +44,37 @@ func TestOverviewIsTheOwners(t *testing.T) {
 	}
 }
 
+// TestWalked leads a volume through the overview.
+func TestWalked(t *testing.T) {
+	walks := map[string][]Conn{
+		"a life": {StandAlone, Unconnected, WFConnection, WFReportParams, WFBitMapT, WFSyncUUID, SyncTarget, PausedSyncT, SyncTarget, Connected,
+			NetworkFailure, Unconnected, WFConnection, WFReportParams, Connected, Disconnecting, StandAlone},
+		"a source": {StandAlone, Unconnected, WFConnection, WFReportParams, WFBitMapS, SyncSource, Timeout, Unconnected, Disconnecting, StandAlone},
+		"no peer":  {WFConnection, WFReportParams, BrokenPipe, Unconnected, WFConnection, WFReportParams, Disconnecting, StandAlone},
+		"paused":   {WFBitMapS, PausedSyncS, Connected, BrokenPipe},
+	}
+	seen := map[OverviewEdge]bool{}
+	for name, walk := range walks {
+		for _, e := range Walked(walk) {
+			if !slices.Contains(Overview(), e) {
+				t.Errorf("%s: %+v is no edge of the overview", name, e)
+			}
+			seen[e] = true
+		}
+	}
+	for _, e := range Overview() {
+		if !seen[e] {
+			t.Errorf("not recognised: %+v", e)
+		}
+	}
+	for _, walk := range [][]Conn{nil, {Connected}, {WFConnection, Disconnecting, StandAlone}, {SyncTarget, PausedSyncT}, {Connected, Disconnecting, StandAlone},
+		{Unconnected, Disconnecting}} {
+		if got := Walked(walk); len(got) > 0 {
+			t.Errorf("%v walks %+v, which are not in the overview", walk, got)
+		}
+	}
+}
+
 // TestOverviewClusters holds who is drawn inside what.
 func TestOverviewClusters(t *testing.T) {
 	where := map[Conn]int{}
