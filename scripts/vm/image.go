@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 )
@@ -103,6 +104,16 @@ func (img *Image) withFiles(file string, files map[string]string) (err error) {
 		return err
 	}
 	return buf.Flush()
+}
+
+// Tool is a program of the guests, like "e2fsck", to be run on this machine on what a guest has left on its disk.
+func (img *Image) Tool(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
+	for _, dir := range []string{"bin", "sbin", "usr/bin", "usr/sbin"} {
+		if _, err := inRoot(img.fetched.tools, dir+"/"+name); err == nil {
+			return rooted(ctx, img.fetched.tools, dir+"/"+name, args...), nil
+		}
+	}
+	return nil, fmt.Errorf("no program %s in the packages", name)
 }
 
 func sortedKeys(m map[string]string) []string {
