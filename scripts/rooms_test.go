@@ -48,7 +48,7 @@ var rooms = []room{
 	{dir: "ublk", imports: []string{"ublk/uring", "ublk/internal/uapi"}},
 	{dir: "ublk/ublktest", imports: []string{"ublk", "ublk/uring"}},
 	{dir: "cmd/urbd", imports: append([]string{"ublk"}, shell...)},
-	{dir: "scripts/...", imports: []string{"scripts/...", "replication/metadata"}},
+	{dir: "scripts/...", imports: []string{"scripts/...", "replication/metadata", "statemachine"}},
 	{dir: "internal/fuzztest"},
 }
 

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,11 +28,16 @@ type Options struct {
 	BetaNet  []string // what beta has instead of Net, if not nil
 	Disk     []string // of the section disk
 	External bool     // metadata on disks of their own
+	Mapper   bool     // backing disks are devices of the device mapper, as [Mapped] names them
 	Driver   string   // "alpha" or "beta" runs the kernel's DRBD; "": none
 	Cache    vm.CacheMode
 	Memory   int64
-	Files    map[string]string // further files for both guests
-	Log      func(format string, args ...any)
+	Extra    int64 // bytes of a further disk that urbd does not use, [Lab.ExtraDisk]; 0: none
+
+	Commands  []string          // packages of this module to build for both guests, like ./scripts/lab/recorder
+	Databases bool              // SQLite and PostgreSQL are in the guests
+	Files     map[string]string // further files for both guests
+	Log       func(format string, args ...any)
 }
 
 func (o *Options) fill() {
@@ -76,13 +82,18 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 }
 
 func (l *Lab) boot(ctx context.Context) error {
-	files, err := vm.BuildBinaries(ctx, filepath.Join(l.dir, "bin"))
+	files, err := vm.BuildBinaries(ctx, filepath.Join(l.dir, "bin"), l.Options.Commands...)
 	if err != nil {
 		return err
 	}
-	for guest, host := range l.Options.Files {
-		files[guest] = host
+	if l.Options.Databases {
+		databases, err := vm.Databases(ctx, l.Options.Log)
+		if err != nil {
+			return err
+		}
+		maps.Copy(files, databases)
 	}
+	maps.Copy(files, l.Options.Files)
 	node := func(name string, size int64, block int) vm.Config {
 		c := vm.Config{Kernel: l.Options.Kernel, Memory: l.Options.Memory, Files: files, Log: l.Options.Log}
 		for i := range l.Options.Volumes {
@@ -90,6 +101,9 @@ func (l *Lab) boot(ctx context.Context) error {
 		}
 		if l.Options.External {
 			c.Disks = append(c.Disks, vm.Disk{Path: filepath.Join(l.dir, name+"-meta"), Size: metaSize(size) * int64(l.Options.Volumes)})
+		}
+		if l.Options.Extra > 0 {
+			c.Disks = append(c.Disks, vm.Disk{Path: filepath.Join(l.dir, name+"-extra"), Size: l.Options.Extra})
 		}
 		return c
 	}
@@ -113,6 +127,9 @@ func (l *Lab) Close() error {
 
 // Prepare makes a booted node ready: the driver, the configuration, the wire.
 func (l *Lab) Prepare(ctx context.Context, n *vm.Node) error {
+	if err := l.mapDisks(ctx, n); err != nil {
+		return err
+	}
 	if l.runsDriver(n) {
 		if _, err := n.Sh(ctx, "mkdir -p /var/lock /var/lib/drbd && modprobe drbd usermode_helper=/bin/true"); err != nil {
 			return err
@@ -154,7 +171,7 @@ func (l *Lab) config(n *vm.Node, device string) string {
 			if l.Options.External {
 				meta = fmt.Sprintf("/dev/vd%c[0]", 'a'+l.Options.Volumes)
 			}
-			fmt.Fprintf(&b, "\t\tvolume %d {\n\t\t\tdevice %s%d minor %d;\n\t\t\tdisk /dev/vd%c;\n\t\t\tmeta-disk %s;\n\t\t}\n", v, device, v, v, 'a'+v, meta)
+			fmt.Fprintf(&b, "\t\tvolume %d {\n\t\t\tdevice %s%d minor %d;\n\t\t\tdisk %s;\n\t\t\tmeta-disk %s;\n\t\t}\n", v, device, v, v, l.backing(v), meta)
 		}
 		b.WriteString("\t}\n")
 	}

@@ -94,7 +94,6 @@ func TestPeersThatDoNotFit(t *testing.T) {
 		})
 	}
 	t.Run("smaller-disk", smallerDisk)
-	t.Run("split-brain", splitBrain)
 }
 
 // smallerDisk replaces the peer's disk by one that is too small for what is in use.
@@ -109,29 +108,4 @@ func smallerDisk(t *testing.T) {
 	b.urbd(b.Beta, "up", Resource)
 	b.ok(b.WaitState(b.ctx, b.Alpha, "cstate", "StandAlone", time.Minute))
 	b.sh(b.Alpha, "grep -q 'large enough' /var/log/urbd/*.log")
-}
-
-// splitBrain has both nodes write while they are apart.
-func splitBrain(t *testing.T) {
-	b := newBench(t, Options{Kernel: vm.Linux7})
-	b.ok(b.Up(b.ctx))
-	b.ok(b.Sync(b.ctx, b.Alpha))
-	b.urbd(b.Alpha, "disconnect", Resource)
-	b.urbd(b.Beta, "disconnect", Resource)
-	b.urbd(b.Beta, "primary", Resource)
-	for i, n := range b.Nodes() {
-		b.sh(n, "yes mark%d | dd of=/dev/ublkb0 bs=4k count=1 oflag=direct iflag=fullblock 2>/dev/null", i)
-	}
-	for _, n := range b.Nodes() {
-		b.urbd(n, "connect", Resource)
-	}
-	for i, n := range b.Nodes() {
-		b.ok(b.WaitState(b.ctx, n, "cstate", "StandAlone", time.Minute))
-		b.sh(n, "grep -qi 'split brain' /var/log/urbd/*.log; dd if=/dev/ublkb0 bs=4k count=1 iflag=direct 2>/dev/null | grep -q mark%d", i)
-	}
-	b.urbd(b.Beta, "secondary", Resource)
-	b.urbd(b.Beta, "connect", "--discard-my-data", Resource)
-	b.urbd(b.Alpha, "connect", Resource)
-	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
-	b.equalDisks()
 }
