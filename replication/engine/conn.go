@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/urbd/urbd/replication/wire"
@@ -10,6 +11,10 @@ import (
 // lingerTime bounds how long a connection that ends in words, not by failure,
 // may take to get the last ones out.
 const lingerTime = 500 * time.Millisecond
+
+// shortLife is how long a connection lasts at least that is looked for again at once when it ends: a peer that
+// breaks it ever again gets one a second.
+const shortLife = time.Second
 
 // conn is the one connection of the resource.
 type conn struct {
@@ -49,7 +54,7 @@ type conn struct {
 	pingAt  Instant // of the ping that is not answered, 0: none
 	pings   uint64  // sent
 	pongs   uint64  // answers to them, which come in their order
-	fences  []fence
+	fences  []fence // at most one of a kind and volume
 
 	bitmapAt Instant // a packet of any volume's bitmap was queued, or came
 }
@@ -57,8 +62,18 @@ type conn struct {
 // fence is what goes on when the peer has answered a certain ping.
 type fence struct {
 	ping uint64
-	then func(e *Engine)
+	kind fenceKind
+	vol  *volume
+	of   uint64 // the resync or the consent that it is for
 }
+
+type fenceKind uint8
+
+const (
+	targetFence  fenceKind = iota // the Target has written everything
+	sourceFence                   // the Target has said so
+	consentFence                  // to be the source of a resync
+)
 
 // connPhase says what the sockets are good for.
 type connPhase uint8
@@ -146,6 +161,7 @@ func (e *Engine) ConnUp(now Instant, link Link) {
 		v.peerDirty = false // what was written over an earlier connection, the peer has marked
 		v.seq, v.peerKnown, v.peer, v.earlyUUID, v.unacked, v.peerConn = 0, false, peerSizes{block: v.peer.block}, 0, 0, sm.StandAlone
 		v.exchange.reset()
+		v.licence = noLicence
 	}
 	e.sendProtocol()
 	e.stepAll(sm.SocketsUp{}, "both sockets are up")
@@ -204,7 +220,7 @@ func (e *Engine) lost() {
 	}
 	c.cleaned = true
 	for _, v := range e.vols {
-		v.givingUp = nil
+		v.asked = peerAsk{}
 	}
 	e.loseEpochs()
 	e.loseRemoteReads()
@@ -259,9 +275,9 @@ func (e *Engine) endConn(linger time.Duration) {
 	if c.phase == connNone || c.phase == connClosing {
 		return
 	}
-	c.backoff = time.Second
-	if c.phase == connLive {
-		c.backoff = 0
+	c.backoff = 0
+	if c.phase != connLive || e.now < c.upAt+shortLife {
+		c.backoff = time.Second
 	}
 	c.phase, c.closed, c.cleaned, c.lingering = connClosing, false, false, linger > 0
 	if linger == 0 {
@@ -342,13 +358,27 @@ func (e *Engine) ping() {
 	}
 }
 
-// fence calls f when the peer has seen everything that was sent on meta so far.
-func (e *Engine) fence(f func(e *Engine)) {
-	if !e.conn.up() {
+// fence goes on with a volume when the peer has seen everything that was sent on meta so far. A later one of the
+// same kind takes the place of an earlier one.
+func (e *Engine) fence(kind fenceKind, v *volume, of uint64) {
+	c := &e.conn
+	if !c.up() {
 		return
 	}
 	e.ping()
-	e.conn.fences = append(e.conn.fences, fence{e.conn.pings, f})
+	c.fences = slices.DeleteFunc(c.fences, func(f fence) bool { return f.kind == kind && f.vol == v })
+	c.fences = append(c.fences, fence{c.pings, kind, v, of})
+}
+
+func (e *Engine) fenced(f fence) {
+	switch f.kind {
+	case targetFence:
+		e.targetFenced(f.vol, f.of)
+	case sourceFence:
+		e.sourceFenced(f.vol)
+	case consentFence:
+		e.consentFenced(f.vol, f.of)
+	}
 }
 
 func (e *Engine) pingAck() {
@@ -359,8 +389,8 @@ func (e *Engine) pingAck() {
 	}
 	for len(c.fences) > 0 && c.fences[0].ping <= c.pongs {
 		f := c.fences[0]
-		c.fences = c.fences[1:]
-		f.then(e)
+		c.fences = append(c.fences[:0], c.fences[1:]...)
+		e.fenced(f)
 	}
 }
 

@@ -38,6 +38,10 @@ func (e *Engine) stepFor(v *volume, ev sm.Event, cause string, cmd *command) err
 		v.promotedBy = cmd.id
 	}
 	for _, eff := range effects {
+		if reply, ok := eff.(sm.SendReply); ok && err != nil {
+			e.sendReply(v, reply) // a refusal states nothing that has to be durable first
+			continue
+		}
 		if !e.remember(v, eff) {
 			q := queuedEffect{effect: eff, state: next, ticket: v.meta.issued, link: e.conn.generation}
 			if ask, ok := eff.(sm.SendRequest); ok {
@@ -256,6 +260,7 @@ func (e *Engine) do(v *volume, q queuedEffect) {
 			e.closeConn(v, eff.Why)
 		}
 	case sm.DropNetConfig:
+		e.conn.backoff = 0                                                           // the next search is an order
 		e.conn.discardMyData = e.conn.discardMyData && v.state.Conn != sm.StandAlone // not that of a new order
 	case sm.StartResync:
 		e.startResync(v, eff.Paused)
@@ -304,7 +309,7 @@ func (e *Engine) tell(v *volume, q queuedEffect) {
 	case sm.SendPing:
 		e.ping()
 	case sm.PingFence:
-		e.fence(func(e *Engine) { e.sourceFenced(v) })
+		e.fence(sourceFence, v, 0)
 	case sm.ConsentFence:
 		e.fenceConsent(v)
 	default:

@@ -13,17 +13,11 @@ func (e *Engine) costsDisk(v *volume, ev sm.Event) bool {
 	return err == nil && v.state.ReadsLocally() && !next.ReadsLocally()
 }
 
-// whenConfirmed calls step when everything is confirmed, and reports whether that is to be waited for.
-// If the connection ends before, step is not called.
-func (e *Engine) whenConfirmed(v *volume, step func(e *Engine)) bool {
+// hurryConfirmation has the peer confirm what it has, and reports whether that is to be waited for.
+func (e *Engine) hurryConfirmation(v *volume) bool {
 	if e.confirmed(v) {
 		return false
 	}
-	if before := v.givingUp; before != nil {
-		v.givingUp = func(e *Engine) { before(e); step(e) }
-		return true
-	}
-	v.givingUp = step
 	e.closeEpoch()
 	e.unplug(v)
 	return true
@@ -33,9 +27,15 @@ func (e *Engine) whenConfirmed(v *volume, step func(e *Engine)) bool {
 func (e *Engine) giveUpLater(v *volume, r *request) bool {
 	if !r.quiet && e.costsDisk(v, sm.PeerReply{Change: r.change, Code: sm.CodeSuccess}) {
 		r.quiet = true
-		return e.whenConfirmed(v, func(e *Engine) { e.sendLate(v, r) })
+		return e.hurryConfirmation(v)
 	}
 	return false
+}
+
+// givesUp reports whether a step that costs this disk waits until everything is confirmed: a request of the peer, or the
+// own one. If the connection ends before, neither is made.
+func (v *volume) givesUp() bool {
+	return v.asked.stage == askWaits || v.request != nil && v.request.waits()
 }
 
 // sendLate asks the peer for what this node may still wish.
@@ -52,7 +52,7 @@ func (e *Engine) sendLate(v *volume, r *request) {
 
 // holdsBack tells whether new writes wait: until a change is known to the peer, or this disk is given up.
 func (e *Engine) holdsBack(v *volume) bool {
-	return e.settling(v) || v.givingUp != nil || v.request != nil && v.request.quiet
+	return e.settling(v) || v.asked.stage == askWaits || v.request != nil && v.request.quiet
 }
 
 // confirmed tells whether everything that the volume has written is known to be durable on the peer's disk.
@@ -66,10 +66,15 @@ func (e *Engine) confirmed(v *volume) bool {
 // confirmationsAdvance does the steps that waited for the epochs that have just been settled.
 func (e *Engine) confirmationsAdvance() {
 	for _, v := range e.vols {
-		if step := v.givingUp; step != nil && e.confirmed(v) {
-			v.givingUp = nil
-			step(e)
-			e.relaunch(v)
+		if !v.givesUp() || !e.confirmed(v) {
+			continue
 		}
+		if v.asked.stage == askWaits {
+			e.answerAsked(v)
+		}
+		if r := v.request; r != nil && r.waits() {
+			e.sendLate(v, r)
+		}
+		e.relaunch(v)
 	}
 }

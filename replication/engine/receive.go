@@ -7,11 +7,13 @@ import (
 // maxSmall is the longest packet without a block: a full bitmap packet.
 const maxSmall = 4096
 
-// Bounds of what the peer may have under way here without a buffer. Both are far
-// above what a disk can do at once; TCP keeps the rest.
+// Bounds of what the peer may have under way here without a buffer. They are far
+// above what a disk can do at once, or what a change of state owes; TCP keeps the rest.
 const (
 	maxZeroing    = 4096 // discards and zero-outs
 	maxPeerEpochs = 4096 // that are not acknowledged
+	maxEffects    = 64   // of a volume, that wait for its superblock
+	maxMetaJobs   = 64   // of a volume: superblocks ordered and not durable, and jobs of any kind
 )
 
 // receiver cuts the bytes of one socket into packets. Blocks go straight to
@@ -69,7 +71,15 @@ func (e *Engine) ReceiveReady(sock Socket) bool {
 // with what needs no buffer: the next packet waits until some of it is done, which
 // takes nothing from the peer.
 func (e *Engine) behind(r *receiver) bool {
-	return r.sock == wire.DataSock && !r.inBlock && (e.conn.zeroing >= maxZeroing || e.conn.in.open.len() > maxPeerEpochs)
+	if r.sock != wire.DataSock || r.inBlock {
+		return false
+	}
+	for _, v := range e.vols {
+		if v.effects.len() > maxEffects || v.meta.queue.len() > maxMetaJobs || v.meta.issued-v.meta.durable > maxMetaJobs {
+			return true
+		}
+	}
+	return e.conn.zeroing >= maxZeroing || e.conn.in.open.len() > maxPeerEpochs
 }
 
 // Receive takes the next bytes of a socket and returns how many were used:

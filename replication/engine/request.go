@@ -18,6 +18,9 @@ type request struct {
 	quiet      bool    // no write is on its way: see giveUpLater
 }
 
+// waits reports whether the request is not sent before everything is confirmed.
+func (r *request) waits() bool { return r.quiet && r.since == Never }
+
 func (e *Engine) newRequest(v *volume, ask sm.SendRequest, cmd *command) *request {
 	r := &request{change: ask.Change, connection: ask.Connection, cmd: cmd, since: Never}
 	if r.connection {
@@ -194,31 +197,21 @@ func (e *Engine) retry(cmd *command) {
 	}
 }
 
-// peerAsks takes P_STATE_CHG_REQ: it is applied before it is answered.
-func (e *Engine) peerAsks(v *volume, c sm.Change) {
-	ev := sm.PeerRequest{Change: c, Crossing: v.request != nil}
-	if e.costsDisk(v, ev) && e.whenConfirmed(v, func(e *Engine) { e.peerAsks(v, c) }) {
-		return
-	}
-	v.lazyGeneration = true
-	e.step(v, ev, "the peer asks")
-	v.lazyGeneration = false
-}
-
 // fenceConsent waits until the peer has heard that it will be overwritten: answers on
 // meta are in order. A peer that has been asked to disconnect may have forgotten, by then, what it had asked for: that is
 // over when it refuses.
 func (e *Engine) fenceConsent(v *volume) {
-	n := v.unheard
-	e.fence(func(e *Engine) {
-		if n != 0 && v.unheard == n && e.conn.request == nil {
-			v.unheard = 0
-			e.step(v, sm.ConsentHeard{}, "the peer has heard the answer")
-		}
-	})
+	e.fence(consentFence, v, v.unheard)
 }
 
-// peerAsksAll takes P_CONN_ST_CHG_REQ: all volumes agree, or none.
+func (e *Engine) consentFenced(v *volume, consent uint64) {
+	if consent != 0 && v.unheard == consent && e.conn.request == nil {
+		v.unheard = 0
+		e.step(v, sm.ConsentHeard{}, "the peer has heard the answer")
+	}
+}
+
+// peerAsksAll takes P_CONN_ST_CHG_REQ: all volumes agree, or none. Who agrees leaves, and hears of no other request.
 func (e *Engine) peerAsksAll(c sm.Change) {
 	ev := sm.PeerRequest{Change: c, Connection: true, Crossing: e.conn.request != nil}
 	for _, v := range e.vols {
@@ -241,16 +234,20 @@ func (e *Engine) sendReply(v *volume, r sm.SendReply) {
 	if !e.conn.up() {
 		return
 	}
-	code, vol := wire.CmdStateChgReply, v.number
+	code, vol, times := wire.CmdStateChgReply, v.number, 1
 	if r.Connection {
 		if e.conn.replied && statesAll(e.vols, sm.TearDown) {
 			return
 		}
 		e.conn.replied = true
 		code, vol = wire.CmdConnStChgReply, 0
+	} else if v.asked.open() {
+		times, v.asked = 1+int(v.asked.again), peerAsk{}
 	}
-	q.packet(code, vol, 4)
-	q.heads = wire.StateChgReply{Code: r.Code}.Append(q.heads)
+	for range times {
+		q.packet(code, vol, 4)
+		q.heads = wire.StateChgReply{Code: r.Code}.Append(q.heads)
+	}
 }
 
 func statesAll(vols []*volume, c sm.Conn) bool {

@@ -289,7 +289,7 @@ func (e *Engine) resyncProgress(v *volume) {
 	r := &v.resync
 	if r.active && r.peerDone && v.state.Conn.Source() && v.bm.Count() <= r.failed {
 		r.peerDone = false
-		e.fence(func(e *Engine) { e.sourceFenced(v) })
+		e.fence(sourceFence, v, 0)
 		return
 	}
 	if !r.active || r.paused || r.fencing || v.state.Conn != statemachine.SyncTarget || e.settling(v) ||
@@ -333,19 +333,19 @@ func (f *syncFlush) ioDone(e *Engine, err Errno) {
 // waitsIn tells whether it is the resync of that number which waits for its end.
 func (r *resync) waitsIn(run uint64) bool { return r.active && r.fencing && r.run == run }
 
-func (e *Engine) fenceResync(v *volume) {
-	run := v.resync.run
-	e.fence(func(e *Engine) {
-		r := &v.resync
-		if !r.waitsIn(run) {
-			return
-		}
-		r.fencing = false
-		if v.state.Conn != statemachine.SyncTarget || v.bm.Count() > r.failed {
-			return // it was paused, or an application's write has failed meanwhile
-		}
-		e.resyncDone(v)
-	})
+func (e *Engine) fenceResync(v *volume) { e.fence(targetFence, v, v.resync.run) }
+
+// targetFenced ends a resync on the Target: the peer has seen every acknowledgement.
+func (e *Engine) targetFenced(v *volume, run uint64) {
+	r := &v.resync
+	if !r.waitsIn(run) {
+		return
+	}
+	r.fencing = false
+	if v.state.Conn != statemachine.SyncTarget || v.bm.Count() > r.failed {
+		return // it was paused, or an application's write has failed meanwhile
+	}
+	e.resyncDone(v)
 }
 
 // sample remembers how much is left, for the rate.

@@ -48,22 +48,23 @@ type volume struct {
 	cache         cacheState
 	attached      bool // backing store and metadata are in use
 
-	effects            fifo[queuedEffect]
-	running            bool           // runEffects is at work
-	aloneWrites        int            // of a peer without a disk, under way
-	lazyGeneration     bool           // one for a Primary without a disk may wait for its first write
-	startingGeneration bool           // for a Primary without a disk; its writes wait
-	parked             fifo[*peerReq] // they, and those that wait for a superblock of another cause
-	tidy               bool           // bits were cleared for good: generations that say so are written after them
-	committing         int            // superblock writes that a change waits for
-	superWritten       bool           // the superblock on disk is of this attach
-	fullSync           bool           // every block is marked, and the bitmap on disk does not say so yet
+	effects            fifo[queuedEffect] // at most maxEffects, and those of one more event
+	running            bool               // runEffects is at work
+	aloneWrites        int                // of a peer without a disk, under way
+	lazyGeneration     bool               // one for a Primary without a disk may wait for its first write
+	startingGeneration bool               // for a Primary without a disk; its writes wait
+	parked             fifo[*peerReq]     // they, and those that wait for a superblock of another cause
+	tidy               bool               // bits were cleared for good: generations that say so are written after them
+	committing         int                // superblock writes that a change waits for
+	superWritten       bool               // the superblock on disk is of this attach
+	fullSync           bool               // every block is marked, and the bitmap on disk does not say so yet
 	fullSyncing        bool
-	promotedBy         uint64          // command
-	unheard            uint64          // consent to be the source of a resync that the peer may not have heard, 0: none
-	request            *request        // of this node to the peer, answer outstanding
-	waiting            fifo[*write]    // until a change of the volume is known to the peer, or is made
-	givingUp           func(e *Engine) // a step towards the end of this disk being the good one, which waits: see whenConfirmed
+	promotedBy         uint64       // command
+	unheard            uint64       // consent to be the source of a resync that the peer may not have heard, 0: none
+	request            *request     // of this node to the peer, answer outstanding
+	asked              peerAsk      // the request of the peer that is open
+	licence            licence      // of the peer, to be Primary
+	waiting            fifo[*write] // until a change of the volume is known to the peer, or is made
 
 	ranges       rangeSet
 	activeWrites int // own writes that are not answered
