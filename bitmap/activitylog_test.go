@@ -306,3 +306,20 @@ func BenchmarkActivityLog(b *testing.B) {
 		}
 	})
 }
+
+// A transaction takes as many changes as a block of the log holds, and not one more.
+func TestTransactionIsFull(t *testing.T) {
+	a := NewActivityLog(3 * MaxUpdates)
+	for e := range uint32(MaxUpdates) {
+		if r := a.Stage(2*e, 2*e); r != Staged {
+			t.Fatalf("extent %d: %v", e, r)
+		}
+	}
+	if r := a.Stage(1, 1); r != Full {
+		t.Fatalf("one more than fits: %v", r)
+	}
+	tx, ok := a.Begin()
+	if !ok || len(tx.Updates) != MaxUpdates {
+		t.Fatalf("%d updates", len(tx.Updates))
+	}
+}

@@ -231,6 +231,30 @@ func TestMergerOfResized(t *testing.T) {
 	}
 }
 
+// Bits that come from the peer have to be written to the disk, whatever packet brings them.
+func TestMergedBitsAreUnwritten(t *testing.T) {
+	theirs := New(4 << 30)
+	theirs.SetRange(1<<30, 5*BlockSize)
+	for at := int64(0); at < 400; at++ {
+		theirs.SetRange(3<<30+at*at*BlockSize, BlockSize)
+	}
+	for _, rle := range []bool{false, true} {
+		ours := New(theirs.Size())
+		for p := range ours.Pages() {
+			ours.MarkWritten(p)
+		}
+		if done, err := receive(ours, send(theirs, rle)); !done || err != nil {
+			t.Fatalf("done %v, %v", done, err)
+		}
+		for p := range ours.Pages() {
+			off := int64(p) * PageBits * BlockSize
+			if want := theirs.AnySet(off, PageBits*BlockSize); ours.Unwritten(p, false) != want {
+				t.Errorf("compressed %v: page %d: unwritten %v, want %v", rle, p, !want, want)
+			}
+		}
+	}
+}
+
 // FuzzMerger feeds anything as a series of packets: no panic, no bit outside
 // the device, and a transfer that ends was consistent to its end.
 func FuzzMerger(f *testing.F) {

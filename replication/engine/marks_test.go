@@ -1,0 +1,200 @@
+package engine
+
+import (
+	"testing"
+	"time"
+)
+
+// marked reports whether the first block counts as out of sync on a node.
+func (n *node) marked() bool {
+	n.t.Helper()
+	marked, known := n.e.Marked(0, 0, 4096)
+	if !known {
+		n.t.Fatalf("%s does not know", n.name)
+	}
+	return marked
+}
+
+// A resync block stays marked on the Source until the Target has it on its disk.
+func TestBlockIsMarkedUntilTargetHasIt(t *testing.T) {
+	p := pausedResync(t, NetOptions{}, false)
+	p.b.hold = dataWrite
+	p.must(p.a, PauseSync{})
+	if p.b.holds() != 1 || !p.a.marked() || !p.b.marked() {
+		t.Fatalf("%d blocks are on their way to the disk, marked %v and %v\n%s", p.b.holds(), p.a.marked(), p.b.marked(), p.story())
+	}
+	p.releaseWrites(p.b)
+	p.inSyncAgain()
+}
+
+// synced is a resync of which a hears nothing on meta: b has got every block, and its disk has failed after that. a goes on
+// alone, and has written the first block.
+func synced(t *testing.T) *pair {
+	t.Helper()
+	p := pausedResync(t, NetOptions{}, false)
+	p.a.mute[MetaSock] = true
+	p.must(p.a, PauseSync{})
+	if p.b.marked() || !p.a.marked() {
+		t.Fatalf("the Target has not got the block, or the Source has heard of it\n%s", p.story())
+	}
+	p.b.e.readFailed(p.b.e.vols[0], EIO)
+	p.settle(0)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/Diskless")
+	p.write(p.a, 0, make([]byte, 4096))
+	return p
+}
+
+// The acknowledgement of a resync block that comes after the range was written anew says nothing of what is there now.
+func TestAckOfOldBlock(t *testing.T) {
+	p := synced(t)
+	p.a.mute[MetaSock] = false
+	p.settle(0)
+	if left := p.a.e.Status().Volumes[0].OutOfSync; !p.a.marked() || left > 2<<20 {
+		t.Fatalf("marked %v, %d bytes in all\n%s", p.a.marked(), left, p.story())
+	}
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+}
+
+// An acknowledgement does not tell for which of two resync blocks of one range it is: if the connection is lost before the
+// other one comes, the range is marked.
+func TestAckOfOneOfTwoBlocks(t *testing.T) {
+	p := synced(t)
+	p.b.hold = dataWrite
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.settle(0)
+	if p.b.holds() != 1 {
+		t.Fatalf("the second block is not on its way to the disk\n%s", p.story())
+	}
+	p.a.mute[MetaSock] = false
+	p.settle(0)
+	p.a.e.ConnDown(p.now, NetworkFailure, nil)
+	if !p.a.marked() {
+		t.Errorf("the Target lacks the block, and it is not marked\n%s", p.story())
+	}
+	p.settle(0)
+	p.releaseWrites(p.b)
+	p.inSyncAgain()
+}
+
+// A write that this disk has refused is marked: the peer has it.
+func TestFailedWriteIsMarked(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.a.fail = func(io DiskIO) Errno {
+		if dataWrite(io) {
+			return EIO
+		}
+		return OK
+	}
+	r := p.begin(p.a, 1)
+	p.settle(time.Second)
+	if !p.a.done[r] || r.Err != OK || p.a.disk[0] != 0 {
+		t.Fatalf("done %v, errno %d\n%s", p.a.done[r], r.Err, p.story())
+	}
+	if !p.a.onDisk(0) {
+		t.Errorf("the bitmap of the disk that was let go does not have it\n%s", p.story())
+	}
+	p.a.fail = nil
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+}
+
+// A block that this disk cannot read is marked, so that the disk gets it back from the peer.
+func TestUnreadableBlockIsMarked(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.a.disk[0], p.b.disk[0] = 1, 1
+	p.a.fail = func(io DiskIO) Errno {
+		if dataRead(io) {
+			return EIO
+		}
+		return OK
+	}
+	if r := p.read(p.a, 0); !p.a.done[r] || r.Err != OK {
+		t.Fatalf("done %v, errno %d\n%s", p.a.done[r], r.Err, p.story())
+	}
+	p.a.fail = nil
+	clear(p.a.disk[:4096]) // the sectors were replaced
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+}
+
+// A write that goes to this disk alone is marked.
+func TestLoneWriteIsMarked(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.a, Disconnect{})
+	p.write(p.a, 0, []byte(string(make([]byte, 4095))+"x"))
+	if !p.a.marked() {
+		t.Error("not marked")
+	}
+	p.must(p.a, Connect{})
+	p.inSyncAgain()
+}
+
+// With protocols A and B, too, a write of a node without a good disk is answered when the peer has written it: that it is on
+// the wire is a promise only beside a copy here. That it is durable there is a matter of the next FLUSH.
+func TestWriteWithoutDiskIsStrict(t *testing.T) {
+	for _, protocol := range []Protocol{ProtocolA, ProtocolB} {
+		p := cachedPair(t, NetOptions{Protocol: protocol})
+		p.must(p.a, Detach{})
+		p.write(p.a, 1<<20, make([]byte, 4096)) // begins a generation
+		p.settle(time.Second)
+		p.b.hold = func(io DiskIO) bool { return dataWrite(io) || dataFlush(io) }
+		r := p.begin(p.a, 1)
+		if p.a.done[r] || p.b.holds() != 1 {
+			t.Fatalf("answered %v, %d writes are on their way to the disk\n%s", p.a.done[r], p.b.holds(), p.story())
+		}
+		write := p.b.held[0]
+		p.b.held = nil
+		copy(p.b.disk[write.Off:], write.Data)
+		p.b.e.DiskDone(p.now, write.Token, OK)
+		p.settle(0)
+		if !p.a.done[r] || r.Err != OK {
+			t.Fatalf("done %v, errno %d, %d flushes of the peer are held\n%s", p.a.done[r], r.Err, len(p.b.held), p.story())
+		}
+		p.releaseWrites(p.b)
+	}
+}
+
+// A FUA request is one on both disks.
+func TestFUAReachesBothDisks(t *testing.T) {
+	p := cachedPair(t, NetOptions{})
+	var fua, plain [2]int
+	for i, n := range []*node{p.a, p.b} {
+		n.fail = func(io DiskIO) Errno {
+			switch {
+			case dataWrite(io) && io.FUA:
+				fua[i]++
+			case dataWrite(io):
+				plain[i]++
+			}
+			return OK
+		}
+	}
+	r := &Request{Op: OpWrite, Len: 4096, Data: make([]byte, 4096), FUA: true}
+	p.a.e.Submit(p.now, r)
+	p.settle(0)
+	if !p.a.done[r] || fua != [2]int{1, 1} || plain != [2]int{} {
+		t.Fatalf("done %v, writes with FUA %v, without %v\n%s", p.a.done[r], fua, plain, p.story())
+	}
+}
+
+// A demotion waits until the peer has on its disk what was answered before that.
+func TestDemotionWaitsForConfirmation(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{Protocol: ProtocolA})
+	p.inSync()
+	p.b.hold = dataWrite
+	if r := p.begin(p.a, 1); !p.a.done[r] {
+		t.Fatalf("the write is not done\n%s", p.story())
+	}
+	p.a.e.Command(p.now, 100, Demote{})
+	p.settle(time.Second)
+	p.unanswered(p.a, 100)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+	p.releaseWrites(p.b)
+	p.settle(time.Second)
+	p.succeeded(p.a, 100)
+	p.want(p.a, "Secondary/Secondary Connected UpToDate/UpToDate")
+}
