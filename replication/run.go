@@ -247,7 +247,8 @@ func (r *Resource) shutdown(ctx context.Context) {
 		return
 	}
 	r.log.Warn("the block device stays for the next start: it is in use", "err", err)
-	if err := r.order(ctx, engine.Disconnect{}); err != nil {
+	// By force: its users come back with the next start, and nothing is written until then. The peer's disk is not old.
+	if err := r.order(ctx, engine.Disconnect{Force: true}); err != nil {
 		r.log.Warn("the peer could not be told", "err", err)
 	}
 }

@@ -52,6 +52,18 @@ var mirroredConn = map[Conn]Conn{
 	connMask:       connMask,
 }
 
+// within is a change by which a node leaves, without what would make a disk of s Outdated that is worth less, or whose
+// volume the peers have not been introduced on: that is a promise about data, and one request speaks for all volumes.
+func (c Change) within(s State) Change {
+	if s.Disk < Outdated || !s.Conn.Established() {
+		c.Mask &^= maskDisk
+	}
+	if s.PeerDisk < Outdated || !s.Conn.Established() {
+		c.Mask &^= maskPeerDisk
+	}
+	return c
+}
+
 // Mirror is the same change from the perspective of the other node.
 // Source: docs/drbd-wire.md 8.1.
 func (c Change) Mirror() Change { return Change{mirrorWord(c.Mask), mirrorWord(c.Val)} }

@@ -21,8 +21,9 @@ type (
 	// Cleaned says that CloseConn is done: sockets closed, local I/O on behalf of the peer
 	// finished, unconfirmed writes marked.
 	Cleaned struct{}
-	// Disconnect is the administrator's. Connected, the peer is asked first, unless Force.
-	Disconnect struct{ Force bool }
+	// Disconnect is the administrator's. Connected, the peer is asked first, unless Force. Idle says that nothing more is
+	// written here: that the peer's disk is left without this one does not make it old.
+	Disconnect struct{ Force, Idle bool }
 )
 
 func (ev Connect) apply(s State, _ Rules) turn {
@@ -81,8 +82,8 @@ func (Cleaned) apply(s State, _ Rules) turn {
 }
 
 // apply of Disconnect asks the peer, so that it need not find out, and in a
-// form that leaves somebody able to tell whose data is old: with fencing, the one who is left
-// outdates the other. Source: docs/drbd-wire.md 14.6.
+// form that leaves both able to tell whose data is old: a Primary goes on writing, and the disk that it writes without is
+// Outdated from then on, whoever leaves. The driver asks for that with fencing only. Source: docs/drbd-wire.md 14.6.
 func (ev Disconnect) apply(s State, r Rules) turn {
 	switch {
 	case s.Conn == StandAlone:
@@ -96,11 +97,14 @@ func (ev Disconnect) apply(s State, r Rules) turn {
 	case ev.Force || !s.Conn.Established():
 		return s.drop(Disconnecting, nil, r)
 	}
-	wish := DisconnectChange
-	_, err := s.soft(wish.Apply(s), r)
+	wish := s.leave()
+	if ev.Idle && s.Role == Primary {
+		wish = DisconnectChange
+	}
+	_, err := s.soft(wish.within(s).Apply(s), r)
 	if err == PrimaryNOP {
 		wish = DisconnectPeerChange
-		_, err = s.soft(wish.Apply(s), r)
+		_, err = s.soft(wish.within(s).Apply(s), r)
 	}
 	if err != nil {
 		return refuse(s, err)
@@ -108,13 +112,38 @@ func (ev Disconnect) apply(s State, r Rules) turn {
 	return stay(s, SendRequest{wish, true})
 }
 
+// leave is the request to let this node go. One of the disks is outdated by it if the other is that of a Primary, and good: what
+// is the last good copy stays UpToDate.
+func (s State) leave() Change {
+	switch {
+	case s.Role == Primary && s.Disk == UpToDate && s.PeerDisk >= Outdated:
+		return DisconnectPeerChange
+	case s.Role != Primary && s.Peer == Primary && s.PeerDisk == UpToDate && s.Disk >= Outdated:
+		return DisconnectSelfChange
+	}
+	return DisconnectChange
+}
+
+// LeavingRank orders the volumes of a connection, which all leave by one request: the highest speaks for all of them. It is
+// one that outdates a disk, or else one that has something to lose.
+func (s State) LeavingRank() int {
+	switch {
+	case s.leave() != DisconnectChange:
+		return 2
+	case s.Disk >= Outdated:
+		return 1
+	}
+	return 0
+}
+
 // disconnectRefused is the next try after the peer did not let this node go: to
-// leave as the outdated one, or, if that says nothing, without asking.
+// leave as the outdated one, or, if that says nothing, without asking. A Primary that refuses because it has no good disk
+// needs this one as it is.
 func disconnectRefused(s State, r Rules, why *PeerRefusal) turn {
 	if s.Disk < Outdated {
 		return s.drop(Disconnecting, why, r)
 	}
-	if _, err := s.soft(DisconnectSelfChange.Apply(s), r); err != nil {
+	if _, err := s.soft(DisconnectSelfChange.Apply(s), r); err != nil || why.Reason() == NoUpToDateDisk {
 		return refuse(s, why)
 	}
 	return stay(s, SendRequest{DisconnectSelfChange, true})

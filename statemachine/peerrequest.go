@@ -46,13 +46,13 @@ func (ev PeerRequest) grant(s State, r Rules) (State, error) {
 	if wish.Mask&maskPeer != 0 && wish.Mask&maskPeerDisk != 0 && !s.PeerDisk.Usable() {
 		return s, NoRemoteDisk // there is nothing to declare UpToDate
 	}
-	if leaving && s.Disk < Outdated {
-		// To be outdated is a promise about data this node does not have.
-		wish.Mask &^= maskDisk
-	}
 	from := s
 	if leaving {
 		from = s.alone(r)
+		wish = wish.within(from)
+	}
+	if wish.Mask&maskDisk != 0 && from.Disk > Outdated && !(s.Peer == Primary && s.PeerDisk == UpToDate) {
+		return s, NoUpToDateDisk // nobody has, or will have, newer data than this disk
 	}
 	next := wish.Apply(from).invalidated(from)
 	if err := from.mayServe(next); err != nil {

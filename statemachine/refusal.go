@@ -37,6 +37,7 @@ const (
 	NotAttaching      Refusal = "the disk is not being attached"
 	DifferentData     Refusal = "the peer's data is not what was in use here before the disk was lost"
 	NotFresh          Refusal = "the data is not just created"
+	OutdatedDisk      Refusal = "this node's disk is Outdated: the peer has gone on without it, and what was written there since is lost with --force"
 	LeftMeanwhile     Refusal = "the nodes were disconnected while the promotion waited for the peer"
 )
 
@@ -66,7 +67,12 @@ var refusalOf = func() map[int32]Refusal {
 func (r Refusal) Error() string { return "refused: " + string(r) }
 
 // RefusalCode is the code that a reply carries for r; [CodeUnknown] if it has none.
-func (r Refusal) RefusalCode() int32 { return refusalCodes[r] }
+func (r Refusal) RefusalCode() int32 {
+	if r == OutdatedDisk {
+		r = NoUpToDateDisk // which it says more of
+	}
+	return refusalCodes[r]
+}
 
 // Consents says whether a peer's reply is a yes. Source: docs/drbd-wire.md 1.
 func Consents(code int32) bool { return code >= CodeSuccess }

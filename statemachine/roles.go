@@ -39,6 +39,9 @@ func promotion(s State, r Rules, force bool) (Change, State, error) {
 		wish = ForcedPromoteChange
 		next, err = s.soft(wish.Apply(s), r)
 	}
+	if err == NoUpToDateDisk && s.Disk == Outdated {
+		err = OutdatedDisk
+	}
 	if err == PrimaryNOP && force {
 		wish = Change{wish.Mask | maskPeerDisk, wish.Val | uint32(Outdated)<<shiftPeerDisk}
 		next, err = s.soft(wish.Apply(s), r)
@@ -82,12 +85,13 @@ func (ev PeerReply) apply(s State, r Rules) turn {
 	case !leaving && !s.Conn.Established():
 		return refuse(s, NeedConnection)
 	}
-	from := s
+	from, wish := s, ev.Change
 	if leaving {
 		from = s.alone(r)
+		wish = wish.within(from)
 	}
 	next := from
-	wanted := ev.Change.Apply(from).invalidated(from)
+	wanted := wish.Apply(from).invalidated(from)
 	err := from.mayServe(wanted)
 	if err == nil {
 		next, err = from.soft(wanted, r)

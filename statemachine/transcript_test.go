@@ -155,7 +155,7 @@ var eventNames = map[string]func(args) Event{
 	"peer-lost":        func(a args) Event { return PeerLost{conn(a.t, a.text("why"))} },
 	"refused":          func(a args) Event { return Refused{errors.New(a.text("why"))} },
 	"cleaned":          func(args) Event { return Cleaned{} },
-	"disconnect":       func(a args) Event { return Disconnect{a.has("force")} },
+	"disconnect":       func(a args) Event { return Disconnect{a.has("force"), a.has("idle")} },
 	"promote":          func(a args) Event { return Promote{a.has("force")} },
 	"demote":           func(args) Event { return Demote{} },
 	"peer-reply": func(a args) Event {

@@ -11,7 +11,7 @@ import (
 // difference, apart from those that pause and freeze. These multiply the states and have walks of their own.
 func walkEvents(peers []Event) []Event {
 	evs := []Event{
-		Connect{}, Connect{DiscardMyData: true}, ReceiverStarted{}, SocketsUp{}, Refused{errors.New("no")}, Cleaned{}, Disconnect{}, Disconnect{Force: true},
+		Connect{}, Connect{DiscardMyData: true}, ReceiverStarted{}, SocketsUp{}, Refused{errors.New("no")}, Cleaned{}, Disconnect{}, Disconnect{Force: true}, Disconnect{Idle: true},
 		PeerLost{Timeout}, PeerLost{BrokenPipe}, PeerLost{NetworkFailure}, PeerLost{ProtocolError}, PeerLost{TearDown}, PeerLost{Connected},
 		Promote{}, Promote{Force: true}, Demote{},
 		Attach{}, AttachFailed{}, Detach{}, Detach{Force: true}, DiskFailed{}, DiskFailed{PassOn: true}, DetachDone{}, Outdate{},

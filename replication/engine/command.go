@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	sm "github.com/urbd/urbd/statemachine"
@@ -36,7 +37,7 @@ func (e *Engine) Command(now Instant, id uint64, c Command) {
 			e.conn.discardMyData = c.DiscardMyData
 		}
 	case Disconnect:
-		e.disconnect(id, c.Force)
+		e.disconnect(id, sm.Disconnect{Force: c.Force})
 	case Promote:
 		e.promote(id, c.Force)
 	case Demote:
@@ -201,14 +202,14 @@ func (e *Engine) finishCommand(cmd *command) {
 func (e *Engine) reply_(id uint64, err error) { e.emit(Reply{id, err}) }
 
 // disconnect ends the connection in agreement with the peer.
-func (e *Engine) disconnect(id uint64, force bool) *command {
-	cmd := &command{id: id, name: "disconnect", ev: sm.Disconnect{Force: force}, vols: e.vols, stepped: true}
+func (e *Engine) disconnect(id uint64, ev sm.Disconnect) *command {
+	cmd := &command{id: id, name: "disconnect", ev: ev, vols: e.vols, stepped: true}
 	cmd.done = func(*Engine) bool { return statesAll(e.vols, sm.StandAlone) }
 	e.cmds = append(e.cmds, cmd)
 	if cmd.err = e.mayDisconnect(cmd.ev); cmd.err != nil {
 		return cmd
 	}
-	for _, v := range e.vols {
+	for _, v := range e.leavingOrder() {
 		if err := e.stepFor(v, cmd.ev, cmd.name, cmd); err != nil {
 			cmd.err = err
 			break
@@ -218,6 +219,13 @@ func (e *Engine) disconnect(id uint64, force bool) *command {
 		}
 	}
 	return cmd
+}
+
+// leavingOrder are the volumes, those first that speak for the others when this node leaves.
+func (e *Engine) leavingOrder() []*volume {
+	all := slices.Clone(e.vols)
+	slices.SortStableFunc(all, func(a, b *volume) int { return b.state.LeavingRank() - a.state.LeavingRank() })
+	return all
 }
 
 // mayDisconnect asks every volume: the connection goes for all of them.
@@ -336,7 +344,7 @@ func (d *downing) advance(e *Engine) bool {
 				return false
 			}
 			if !statesAll(e.vols, sm.StandAlone) {
-				d.leave = e.disconnect(0, false)
+				d.leave = e.disconnect(0, sm.Disconnect{Idle: true})
 			}
 			d.stage++
 		case 3:

@@ -43,6 +43,7 @@ type conn struct {
 	peerDryRun    bool
 	replied       bool     // to the peer's disconnect
 	request       *request // for the whole connection, answer outstanding
+	leftAt        Instant  // when the data socket ended while that was so, 0: it has not
 	backoff       time.Duration
 	closed        bool // the owner has closed the sockets
 	cleaned       bool // lost has run
@@ -149,7 +150,7 @@ func (e *Engine) ConnUp(now Instant, link Link) {
 		return // it is being closed already; the owner's ConnClosed is on its way
 	}
 	c.phase, c.link, c.features = connLive, link, link.Features
-	c.upAt, c.heardAt, c.metaAt, c.pingAt = e.now, e.now, e.now, 0
+	c.upAt, c.heardAt, c.metaAt, c.pingAt, c.leftAt = e.now, e.now, e.now, 0, 0
 	c.protocolSeen, c.peerDryRun, c.request, c.fences, c.pings, c.pongs = false, false, nil, nil, 0, 0
 	c.resetEpochs()
 	c.resetPeerEpochs()
@@ -177,7 +178,13 @@ func (e *Engine) ConnRefused(now Instant, why error) {
 // ConnDown reports that a socket, or the link, has failed. why may be nil.
 func (e *Engine) ConnDown(now Instant, t Trouble, why error) {
 	e.at(now)
-	if e.conn.up() {
+	c := &e.conn
+	switch {
+	case !c.up():
+	case t == BrokenPipe && c.leftAt == 0 && c.request != nil && c.request.since != Never:
+		// The peer closes data first, and its consent comes on meta: with it, this disk may be Outdated.
+		c.leftAt = max(e.now, 1)
+	default:
 		e.trouble(t, why)
 	}
 }

@@ -284,7 +284,7 @@ func TestPairFirstSync(t *testing.T) {
 	p.must(p.b, Promote{})
 	p.write(p.b, 2<<20, data)
 	p.must(p.b, Disconnect{})
-	p.want(p.b, "Primary/Unknown StandAlone UpToDate/DUnknown")
+	p.want(p.b, "Primary/Unknown StandAlone UpToDate/Outdated")
 	p.write(p.b, 3<<20, data)
 	p.must(p.b, Connect{})
 	p.settle(5 * time.Second)

@@ -158,7 +158,7 @@ func TestOldDiskOfPeerAttachedLate(t *testing.T) {
 	p.a.fail = func(io DiskIO) Errno { return EIO }
 	p.read(p.a, 0)
 	p.settle(time.Second)
-	p.want(p.a, "Primary/Unknown WFConnection Diskless/DUnknown")
+	p.want(p.a, "Primary/Unknown WFConnection Diskless/Outdated")
 	p.a.fail = nil
 	p.b.hold = func(io DiskIO) bool { return io.Op == DiskRead }
 	p.b.e.Command(p.now, 99, Connect{})

@@ -110,11 +110,12 @@ func (e *Engine) peerRepliesAll(code int32) {
 			return
 		}
 	}
+	if !sm.Consents(code) {
+		e.answered(r, e.stepFor(e.leavingOrder()[0], ev, "the peer has refused", r.cmd)) // or it is asked again, in another form
+		return
+	}
 	var err error
 	for _, v := range e.vols {
-		if e.conn.request != nil {
-			break // asked again, in another form
-		}
 		if err2 := e.stepFor(v, ev, "the peer has agreed", r.cmd); err == nil {
 			err = err2
 		}
@@ -235,6 +236,9 @@ func (e *Engine) sendReply(v *volume, r sm.SendReply) {
 		return
 	}
 	code, vol, times := wire.CmdStateChgReply, v.number, 1
+	if r.Connection && sm.Consents(r.Code) && e.lostDisk() {
+		return // the peer may have the last good copy: it sees the connection end, as in a crash, and keeps it as it is
+	}
 	if r.Connection {
 		if e.conn.replied && statesAll(e.vols, sm.TearDown) {
 			return
@@ -248,6 +252,11 @@ func (e *Engine) sendReply(v *volume, r sm.SendReply) {
 		q.packet(code, vol, 4)
 		q.heads = wire.StateChgReply{Code: r.Code}.Append(q.heads)
 	}
+}
+
+// lostDisk reports whether the disk of a Primary is no longer good.
+func (e *Engine) lostDisk() bool {
+	return slices.ContainsFunc(e.vols, func(v *volume) bool { return v.state.Role == sm.Primary && !v.state.ReadsLocally() })
 }
 
 func statesAll(vols []*volume, c sm.Conn) bool {

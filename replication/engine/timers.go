@@ -19,6 +19,7 @@ var (
 	errNoPing    = errors.New("the peer has not answered a ping in time")
 	errSlowSend  = errors.New("the peer takes no data")
 	errNoAck     = errors.New("the peer has not confirmed a write in time")
+	errLeft      = errors.New("the peer has closed the connection")
 	errNoBitmaps = errors.New("the bitmap exchange makes no progress")
 )
 
@@ -44,6 +45,9 @@ func (e *Engine) Tick(now Instant) {
 func (e *Engine) tickConn() {
 	c := &e.conn
 	switch {
+	case c.leftAt != 0 && (c.request == nil || e.now >= c.leftAt+e.cfg.Net.PingTimeout):
+		e.trouble(BrokenPipe, errLeft)
+		return
 	case c.pingAt != 0 && e.now >= e.pingDeadline():
 		if c.heardAt <= c.pingAt {
 			e.trouble(NetworkFailure, errNoPing)
@@ -124,6 +128,9 @@ func (e *Engine) Deadline() Instant {
 	}
 	if !c.up() {
 		return at
+	}
+	if c.leftAt != 0 {
+		at = min(at, c.leftAt+e.cfg.Net.PingTimeout)
 	}
 	if t := c.in.dueAt; t != 0 && c.in.flushing == 0 && c.in.finished() > 0 {
 		at = min(at, t)

@@ -104,7 +104,7 @@ func (b *bench) splitAndHeal(winner, loser *vm.Node) {
 		b.sh(n, "dd if=%s bs=4k count=1 skip=%d iflag=direct 2>/dev/null | grep -q '%s'", b.Device(n, 0), markBlock, text)
 	}
 	for _, n := range b.Nodes() {
-		b.sh(n, "urbd disconnect r0 || [ $(urbd cstate r0) = StandAlone ]")
+		b.sh(n, "urbd disconnect --force r0 || [ $(urbd cstate r0) = StandAlone ]") // in order, a Secondary would be Outdated
 	}
 	for _, n := range b.Nodes() {
 		b.urbd(n, "primary", Resource)

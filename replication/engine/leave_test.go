@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urbd/urbd/replication/metadata"
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// outdatedOnDisk reports whether a node would find its disk Outdated if it was attached now.
+func (p *pair) outdatedOnDisk(n *node) bool {
+	p.t.Helper()
+	l, err := metadata.Place(metadata.Internal, 0, int64(len(n.disk)), int64(len(n.disk)))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	sb, err := metadata.DecodeSuperblock(n.disk[l.Superblock:][:PageSize])
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return sb.Flags.AtAttach(metadata.Attach{}).Disk == metadata.DiskOutdated
+}
+
+// Whoever leaves in order, the disk that the Primary writes without is Outdated, on the disk itself before the order is
+// answered. It is not promoted by mistake, and when it is by force, both nodes find out.
+func TestLeavingOutdatesTheSecondary(t *testing.T) {
+	for name, leave := range map[string]struct {
+		who func(p *pair) *node
+		cmd Command
+	}{
+		"disconnect":               {func(p *pair) *node { return p.b }, Disconnect{}},
+		"down":                     {func(p *pair) *node { return p.b }, Down{}},
+		"the Primary's disconnect": {func(p *pair) *node { return p.a }, Disconnect{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{})
+			p.inSync()
+			n := leave.who(p)
+			p.b.hold = func(io DiskIO) bool { return io.Op == DiskWrite && io.Meta }
+			n.e.Command(p.now, 100, leave.cmd)
+			p.settle(0)
+			p.unanswered(n, 100)
+			if p.outdatedOnDisk(p.b) {
+				t.Fatalf("the disk is Outdated before that is written\n%s", p.story())
+			}
+			p.releaseWrites(p.b)
+			p.settle(100 * time.Millisecond)
+			p.succeeded(n, 100)
+			if !p.outdatedOnDisk(p.b) {
+				t.Fatalf("the disk is not Outdated\n%s", p.story())
+			}
+			p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+			p.newDaemon(p.b)
+			p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			if err := p.do(p.b, Promote{}); err != sm.OutdatedDisk || !strings.Contains(err.Error(), "lost with --force") {
+				t.Fatalf("promotion of an old disk: %v", err)
+			}
+			p.must(p.b, Promote{Force: true})
+			p.must(p.b, Connect{})
+			if p.a.e.State(0).Conn == sm.StandAlone {
+				p.must(p.a, Connect{})
+			}
+			p.settle(5 * time.Second)
+			if !strings.Contains(p.story(), "split brain") {
+				t.Errorf("nobody finds the split brain\n%s", p.story())
+			}
+		})
+	}
+}
+
+// newDaemon replaces the one of a node as kill -9 does.
+func (p *pair) newDaemon(n *node) {
+	p.t.Helper()
+	if n.conn == "up" {
+		p.hangup(n.peer)
+	}
+	e, err := New(Config{Resource: "r0", Volumes: []VolumeConfig{{}}, Buffers: make([]byte, MinBuffers+1<<20), Random: n.e.cfg.Random})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	n.e, n.conn, n.wire, n.held = e, "", [2][]byte{}, nil
+}
+
+// A Secondary whose disk is the last good one may not leave; by force it does, and its disk is good still.
+func TestLastGoodDiskStaysGood(t *testing.T) {
+	for _, cmd := range []Command{Disconnect{}, Down{}} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.must(p.a, Detach{})
+		if err := p.do(p.b, cmd); err == nil {
+			t.Fatalf("%T is granted\n%s", cmd, p.story())
+		}
+		p.want(p.b, "Secondary/Primary Connected UpToDate/Diskless")
+		p.a.conn = "dead"
+		p.must(p.b, Disconnect{Force: true})
+		p.want(p.b, "Secondary/Unknown StandAlone UpToDate/DUnknown")
+		p.must(p.b, Promote{})
+	}
+}
+
+// The peer closes the data socket before its consent, on the other one, has come: it is waited for.
+func TestConsentToLeaveComesAfterTheEndOfData(t *testing.T) {
+	for _, comes := range []bool{true, false} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.b.e.Command(p.now, 100, Disconnect{})
+		p.work(p.b)   // the question is on its way
+		p.b.conn = "" // what comes waits
+		for i := 0; i < 10 && p.a.conn == "up"; i++ {
+			p.work(p.a)
+		}
+		p.b.conn = "up"
+		if len(p.b.wire[MetaSock]) == 0 || p.a.conn != "" {
+			t.Fatalf("the peer has not consented and closed\n%s", p.story())
+		}
+		consent := p.b.wire[MetaSock]
+		p.b.wire[MetaSock], p.a.conn = nil, "dead"
+		p.b.e.ConnDown(p.now, BrokenPipe, nil)
+		p.settle(10 * time.Millisecond)
+		p.unanswered(p.b, 100)
+		if comes {
+			p.b.wire[MetaSock] = consent
+		}
+		p.settle(2 * time.Second)
+		p.succeeded(p.b, 100)
+		if p.outdatedOnDisk(p.b) != comes {
+			t.Errorf("Outdated %v, the consent came: %v\n%s", !comes, comes, p.story())
+		}
+	}
+}
+
+// The Primary's disk fails while the consent, and the generation that it begins with it, is written: the other disk is the
+// last good one, and the connection ends without a consent that would outdate it.
+func TestNoConsentToLeaveFromAFailingDisk(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.a.fail = func(io DiskIO) Errno {
+		if io.Meta && io.Op == DiskWrite {
+			return EIO
+		}
+		return OK
+	}
+	p.b.e.Command(p.now, 100, Disconnect{})
+	p.settle(2 * time.Second)
+	if d := p.b.e.State(0).Disk; d != sm.UpToDate || p.outdatedOnDisk(p.b) {
+		t.Fatalf("the last good disk is %v\n%s", d, p.story())
+	}
+}
+
+// One request speaks for all volumes; one whose disk is worth less than Outdated keeps what it is.
+func TestLeavingWithVolumesOfDifferentWorth(t *testing.T) {
+	p := newPairOfTwo(t)
+	p.must(p.b, PauseSync{On: true})
+	p.must(p.b, Invalidate{})
+	p.must(p.b, Disconnect{})
+	if a, b := p.b.e.State(0).Disk, p.b.e.State(1).Disk; a != sm.Inconsistent || b != sm.Outdated {
+		t.Errorf("the disks are %v and %v\n%s", a, b, p.story())
+	}
+	if a, b := p.a.e.State(0).PeerDisk, p.a.e.State(1).PeerDisk; a > sm.Outdated || b != sm.Outdated {
+		t.Errorf("the peer takes them for %v and %v\n%s", a, b, p.story())
+	}
+}
