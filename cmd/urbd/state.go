@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/urbd/urbd/replication"
+	"github.com/urbd/urbd/ublk"
 )
 
 // An order is a verb that only passes something on to the daemon.
@@ -45,15 +47,37 @@ func (w *world) stateCommands() []*cli.Command {
 					return err
 				}
 				return w.each(c, targets, func(ctx context.Context, t target) error {
-					return give(ctx, runDir(c), t, replication.Verb{
+					err := give(ctx, runDir(c), t, replication.Verb{
 						Verb: o.verb, Volume: t.verbVolume(), Force: c.Bool("force"),
 						DiscardMyData: c.Bool("discard-my-data"), ClearBitmap: c.Bool("clear-bitmap"),
 					})
+					if err == nil && o.verb == replication.VerbPrimary {
+						w.findPartitions(ctx, c, t)
+					}
+					return err
 				})
 			}),
 		})
 	}
 	return out
+}
+
+// findPartitions makes the partitions of a Primary's devices appear, which a recent kernel does not do by itself. The daemon
+// cannot: its end would wait for its own disk. What fails is said; the node is Primary all the same.
+func (w *world) findPartitions(ctx context.Context, c *cli.Context, t target) {
+	st, err := snapshot(ctx, runDir(c), t.resource)
+	if err != nil {
+		fmt.Fprintf(w.err, "urbd: warning: %s: it is Primary, and its devices were not looked at for partitions: %v\n", t, err)
+		return
+	}
+	for _, d := range st.Devices {
+		if d.Path == "" {
+			continue
+		}
+		if err := ublk.FindPartitions(ctx, d.Path); err != nil {
+			fmt.Fprintf(w.err, "urbd: warning: %s: it is Primary, but partitions may be missing: %v; try: blockdev --rereadpt %s\n", t, err, d.Path)
+		}
+	}
 }
 
 // give passes an order on.

@@ -33,6 +33,13 @@ func TestOrdersReachTheDaemon(t *testing.T) {
 	}
 }
 
+// That partitions could not be looked for does not make a Primary less of one.
+func TestPrimaryLooksForPartitions(t *testing.T) {
+	b := newBench(t)
+	b.listen("r0", &fakeControl{status: `{"name":"r0","role":"Primary","devices":[{"volume":0,"path":"/dev/null"},{"volume":1}]}`})
+	b.want("primary r0", 0, "", "partitions may be missing: read the partition table of /dev/null: inappropriate ioctl for device; try: blockdev --rereadpt /dev/null\n")
+}
+
 func TestRefusalsGetTheirCodesAndTheNextStep(t *testing.T) {
 	b := newBench(t)
 	d := &fakeControl{}

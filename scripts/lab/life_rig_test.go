@@ -19,7 +19,7 @@ func TestLife(t *testing.T) {
 		for _, scenario := range []struct {
 			play    func()
 			primary *vm.Node // afterwards
-		}{{b.fileSystems, b.Alpha}, {b.pulledCable, b.Alpha}, {b.resyncUnderLoad, b.Alpha}, {b.secondaryDies, b.Alpha}, {b.primaryDies, b.Beta}} {
+		}{{b.fileSystems, b.Alpha}, {b.partitions, b.Alpha}, {b.pulledCable, b.Alpha}, {b.resyncUnderLoad, b.Alpha}, {b.secondaryDies, b.Alpha}, {b.primaryDies, b.Beta}} {
 			scenario.play()
 			b.equalNow(scenario.primary)
 		}
@@ -47,6 +47,23 @@ cd /; umount /mnt; %s /dev/ublkb0`, fs.check)
 		b.urbd(b.Beta, "secondary", Resource)
 		b.urbd(b.Alpha, "primary", Resource)
 	}
+}
+
+// partitions are there when a node is Primary, on every kernel and without udev, and gone when it is not.
+func (b *bench) partitions() {
+	b.t.Log("partitions")
+	b.sh(b.Alpha, `printf 'label: gpt\nsize=20MiB\nsize=30MiB\n' | sfdisk -q /dev/ublkb0
+[ -b /dev/ublkb0p2 ]; mkfs.ext4 -q -F /dev/ublkb0p2; mount /dev/ublkb0p2 /mnt; echo kept > /mnt/file; umount /mnt`)
+	b.urbd(b.Alpha, "secondary", Resource)
+	b.sh(b.Alpha, "[ ! -e /dev/ublkb0 ]; [ ! -e /dev/ublkb0p2 ]")
+	b.urbd(b.Beta, "primary", Resource)
+	b.sh(b.Beta, "[ -b /dev/ublkb0p1 ]; mount /dev/ublkb0p2 /mnt; grep -q kept /mnt/file")
+	b.refused(b.Beta, []string{"in use", "/mnt"}, "secondary", Resource)
+	b.urbd(b.Beta, "primary", Resource) // again, below a mounted partition
+	b.sh(b.Beta, "grep -q kept /mnt/file; umount /mnt; wipefs -q -a /dev/ublkb0")
+	b.urbd(b.Beta, "secondary", Resource)
+	b.urbd(b.Alpha, "primary", Resource)
+	b.sh(b.Alpha, "[ ! -e /dev/ublkb0p1 ]")
 }
 
 // pulledCable cuts the wire under a verifying writer: the Primary goes on at
