@@ -8,14 +8,14 @@ import (
 	"github.com/urbd/urbd/ublk/uring"
 )
 
-// pool is the memory of one queue in ModeCopy: Depth+Spare buffers of MaxIO bytes, mapped once and
-// registered with the ring as one buffer. Every tag owns one; a Keep swaps it for a free one.
+// pool is the memory of one queue in ModeCopy: Depth buffers of MaxIO bytes, mapped once and registered with the ring as one
+// buffer, and up to Spare more, which are made when they are needed. Every tag owns one; a Keep swaps it for a free one.
 type pool struct {
-	mem  []byte
-	size int
-	slot int      // of the ring's buffer table
-	bufs []Buffer // handles, by index
-	ring *uring.Ring
+	size  int
+	limit int // buffers
+	maps  []mapping
+	bufs  []*Buffer // by index
+	ring  *uring.Ring
 
 	mu   sync.Mutex // leaf: guards what follows; contended only after Abandon
 	free []uint32   // indices
@@ -23,49 +23,59 @@ type pool struct {
 	over bool       // the queue has ended
 }
 
+// mapping is memory that is one entry of the ring's buffer table.
+type mapping struct {
+	mem  []byte
+	slot int
+}
+
 // A Buffer is memory of a request that outlives it (Request.Keep). Its holder gives it back with Release on the ring's
 // thread.
 type Buffer struct {
 	pool  *pool
 	index uint32
+	slot  int    // of the ring's buffer table
+	mem   []byte // size bytes
 	n     int
 }
 
 func newPool(ring *uring.Ring, depth, spare, size int) (*pool, error) {
-	n := depth + spare
-	mem, err := uring.MapMemory(int64(n) * int64(size))
-	if err != nil {
-		return nil, err
-	}
-	slot, err := ring.AddBuffer(mem)
-	if err != nil {
-		uring.UnmapMemory(mem)
-		return nil, fmt.Errorf("buffers of the device: %w", err)
-	}
-	p := &pool{mem: mem, size: size, slot: slot, bufs: make([]Buffer, n), ring: ring}
-	for i := range p.bufs {
-		p.bufs[i] = Buffer{pool: p, index: uint32(i)}
-	}
-	for i := n - 1; i >= depth; i-- {
-		p.free = append(p.free, uint32(i))
-	}
-	return p, nil
+	p := &pool{size: size, limit: depth + spare, ring: ring}
+	return p, p.grow(depth)
 }
 
-func (p *pool) bytes(i uint32, n int) []byte {
-	off := int(i) * p.size
-	return p.mem[off : off+n : off+p.size]
+// grow adds n buffers.
+func (p *pool) grow(n int) error {
+	mem, err := uring.MapMemory(int64(n) * int64(p.size))
+	if err != nil {
+		return err
+	}
+	slot, err := p.ring.AddBuffer(mem)
+	if err != nil {
+		uring.UnmapMemory(mem)
+		return fmt.Errorf("buffers of the device: %w", err)
+	}
+	p.maps = append(p.maps, mapping{mem, slot})
+	for off := 0; off < len(mem); off += p.size {
+		p.bufs = append(p.bufs, &Buffer{pool: p, index: uint32(len(p.bufs)), slot: slot, mem: mem[off : off+p.size : off+p.size]})
+	}
+	return nil
 }
+
+func (p *pool) bytes(i uint32, n int) []byte { return p.bufs[i].mem[:n] }
 
 // take swaps the buffer of a request for a free one.
 func (p *pool) take(r *Request) (*Buffer, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	last := len(p.free) - 1
-	if last < 0 {
-		return nil, false
+	if len(p.free) == 0 {
+		if len(p.bufs) == p.limit || p.grow(1) != nil {
+			return nil, false
+		}
+		p.free = append(p.free, uint32(len(p.bufs)-1))
 	}
-	b := &p.bufs[r.buf]
+	last := len(p.free) - 1
+	b := p.bufs[r.buf]
 	b.n = int(r.Len)
 	r.buf, p.free = p.free[last], p.free[:last]
 	p.kept++
@@ -101,16 +111,19 @@ func (p *pool) unmap() error {
 	if !p.over || p.kept > 0 {
 		return nil
 	}
-	mem := p.mem
-	p.mem = nil
-	return errors.Join(p.ring.RemoveBuffer(p.slot), uring.UnmapMemory(mem))
+	var errs []error
+	for _, m := range p.maps {
+		errs = append(errs, p.ring.RemoveBuffer(m.slot), uring.UnmapMemory(m.mem))
+	}
+	p.maps, p.bufs = nil, nil
+	return errors.Join(errs...)
 }
 
 // Bytes is the data.
-func (b *Buffer) Bytes() []byte { return b.pool.bytes(b.index, b.n) }
+func (b *Buffer) Bytes() []byte { return b.mem[:b.n] }
 
 // Slot is the registered buffer that the bytes lie in, for uring.WriteFixed and its like.
-func (b *Buffer) Slot() int { return b.pool.slot }
+func (b *Buffer) Slot() int { return b.slot }
 
 // Release gives the memory back to its queue. Call it once, on the ring's thread. The device may have been stopped
 // meanwhile.

@@ -23,7 +23,7 @@ type Config struct {
 
 	Mode     Mode
 	Recovery Recovery
-	Spare    int    // ModeCopy: buffers per queue beyond Depth, for Request.Keep
+	Spare    int    // ModeCopy: buffers per queue beyond Depth, for Request.Keep; made when they are needed
 	Owner    uint64 // kept by the driver with the device; finds it again in List
 
 	NoPartitionScan bool // do not look for a partition table, where the kernel can be told (FeatureNoPartitionScan)

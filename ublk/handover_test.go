@@ -66,7 +66,7 @@ func TestAbandonedRequestsKeepTheirMemory(t *testing.T) {
 			r.Complete(nil)
 		}
 	}
-	if pool.mem != nil || pool.kept != 0 {
+	if pool.maps != nil || pool.kept != 0 {
 		t.Errorf("%d buffers are kept after the last answer", pool.kept)
 	}
 }

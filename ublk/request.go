@@ -170,7 +170,7 @@ func (r *Request) WriteOp(f uring.File, from, n, off int64) uring.Op {
 		return uring.Write(f, r.fake.data[from:from+n], off)
 	}
 	if p := r.q.pool; p != nil {
-		return uring.WriteFixed(f, p.slot, p.bytes(r.buf, int(r.Len))[from:from+n], off)
+		return uring.WriteFixed(f, p.bufs[r.buf].slot, p.bytes(r.buf, int(r.Len))[from:from+n], off)
 	}
 	return uring.WriteKernel(f, r.pages(), from, int(n), off)
 }
@@ -182,7 +182,7 @@ func (r *Request) ReadOp(f uring.File, from, n, off int64) uring.Op {
 		return uring.Read(f, r.fake.data[from:from+n], off)
 	}
 	if p := r.q.pool; p != nil {
-		return uring.ReadFixed(f, p.slot, p.bytes(r.buf, int(r.Len))[from:from+n], off)
+		return uring.ReadFixed(f, p.bufs[r.buf].slot, p.bytes(r.buf, int(r.Len))[from:from+n], off)
 	}
 	return uring.ReadKernel(f, r.pages(), from, int(n), off)
 }
@@ -195,10 +195,11 @@ func (r *Request) pages() int {
 	return r.q.slot(r.tag)
 }
 
-// Keep takes the memory of a write out of the request, so that it can still be read after Complete; the tag gets
-// another buffer. It is false when no spare is left (Config.Spare), and in other modes than ModeCopy. Ring's thread only.
+// Keep takes the memory out of the request, so that it can still be used after Complete; the tag gets another buffer, which
+// is the request's memory from then on: what a read is answered with has to be there. It is false when Config.Spare are
+// kept, or there is no memory, and in other modes than ModeCopy. Ring's thread only.
 func (r *Request) Keep() (*Buffer, bool) {
-	if r.fake != nil || r.q.pool == nil || r.Op != OpWrite {
+	if r.fake != nil || r.q.pool == nil || !r.hasData() {
 		return nil, false
 	}
 	return r.q.pool.take(r)
