@@ -49,6 +49,10 @@ type Request struct {
 
 	Err Errno // result, set when the request comes back: 0 or an errno
 
+	// Held is not 0 when a disk that was given up may still use Data. The owner keeps that memory out of use until
+	// the DiskDone of this I/O, and gives the request other memory before it is used again.
+	Held Token
+
 	write *write // the engine's
 	alone bool   // answered with success because of the own disk, and of nothing else
 }
@@ -59,6 +63,7 @@ type Errno int32
 const (
 	OK      Errno = 0
 	EIO     Errno = 5
+	EAGAIN  Errno = 11 // of a Request: it is no answer; to be submitted again, with other memory than what is Held
 	ENOSPC  Errno = 28
 	ENODEV  Errno = 19
 	EINVAL  Errno = 22
@@ -138,6 +143,10 @@ type (
 	// and nothing is in flight on it any more.
 	CloseBacking struct{ Vol int }
 
+	// AbandonDisk says that nobody waits any more for the I/Os in flight on the disk of a volume. They need not be started,
+	// nor repeated; those that the kernel has are answered by DiskDone as ever.
+	AbandonDisk struct{ Vol int }
+
 	// Reply answers a Command. Err is nil, a statemachine.Refusal or an error that says what to do next.
 	Reply struct {
 		ID  uint64
@@ -165,6 +174,7 @@ func (CloseConnection) event() {}
 func (StartDevice) event()     {}
 func (ResizeDevice) event()    {}
 func (CloseBacking) event()    {}
+func (AbandonDisk) event()     {}
 func (Reply) event()           {}
 func (StateChange) event()     {}
 func (Notice) event()          {}
@@ -192,16 +202,17 @@ type (
 		Flush, MetaFlush      bool
 		DeviceUUID            uint64 // random; used when the metadata has none
 	}
-	// Detach gives the backing store up. Force does not ask the peer, and gives up an attach that is under
-	// way. Nothing new goes to the disk from then on; what is in flight there is waited for, however long
-	// it takes, because the disk may still use its memory, which is the application's.
+	// Detach gives the backing store up. Force does not ask the peer, gives up an attach that is under
+	// way, and does not wait for what is in flight there: whoever waits for it is told that it has failed. The disk stays
+	// Failed until the kernel has ended it.
 	Detach struct {
 		Vol   int
 		Force bool
 	}
 	// Connect starts looking for the peer.
 	Connect struct{ DiscardMyData bool }
-	// Disconnect ends the connection; Force without asking the peer.
+	// Disconnect ends the connection; Force without asking the peer. It is over when nothing that the peer has sent is in flight on
+	// a disk; a forced one gives up a disk that does not answer.
 	Disconnect struct{ Force bool }
 	// Promote makes this node Primary. Force promotes without UpToDate data.
 	Promote struct{ Force bool }
@@ -221,8 +232,8 @@ type (
 		Vol         int
 		ClearBitmap bool
 	}
-	// Down disconnects, demotes and detaches everything.
-	Down struct{}
+	// Down disconnects, demotes and detaches everything. Force does not ask the peer, and gives up a disk that does not answer.
+	Down struct{ Force bool }
 )
 
 func (Attach) command()           {}
@@ -254,6 +265,7 @@ func (Down) command()             {}
 //	(e) NextSend(sock) []Segment                  everything queued, as one send; nil if nothing, or if one is in flight
 //	(e) Sent(now, sock)                           that send went out whole
 //	(e) Command(now, id, Command)
+//	(e) Withdraw(now, id) (Withdrawal, string)    nobody waits for its Reply any more
 //	(e) Tick(now)                                 timers; call when Deadline has passed, and after every batch
 //	(e) Deadline() Instant                        when Tick has something to do, or Never
 //	(e) Drain() *Output

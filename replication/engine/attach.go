@@ -303,10 +303,9 @@ func (a *attaching) fail(e *Engine, err error) {
 	v := a.v
 	v.attach, v.attached = nil, false
 	v.resetDisk()
-	v.releasing = false
 	e.step(v, statemachine.AttachFailed{}, "attach")
-	e.step(v, statemachine.DetachDone{}, "the disk is let go")
-	e.out.Events = append(e.out.Events, CloseBacking{v.number})
+	v.leaving = leavingWritten
+	e.diskIdle(v)
 	e.reply_(a.id, err)
 	if v.peer.known && e.conn.up() {
 		e.check(DataSock, e.disklessSize(v))

@@ -19,7 +19,8 @@ type command struct {
 	stepped bool
 	when    func() bool // stepped as soon as it says so; nil: at once
 	err     error
-	retryAt Instant // a dead peer is being found out; then it is tried again
+	retryAt Instant       // a dead peer is being found out; then it is tried again
+	limit   time.Duration // a disk that takes longer for one I/O is given up, by a forced order; 0: it is waited for
 	retried bool
 	done    func(e *Engine) bool // more to wait for; nil: nothing
 }
@@ -31,7 +32,7 @@ func (e *Engine) Command(now Instant, id uint64, c Command) {
 	case Attach:
 		e.startAttach(id, c)
 	case Detach:
-		e.orderVolume(id, "detach", sm.Detach{Force: c.Force}, c.Vol, (*volume).detached)
+		e.detach(id, c)
 	case Connect:
 		if e.order(id, "connect", sm.Connect{DiscardMyData: c.DiscardMyData}, e.vols, nil).err == nil {
 			e.conn.discardMyData = c.DiscardMyData
@@ -51,7 +52,7 @@ func (e *Engine) Command(now Instant, id uint64, c Command) {
 	case NewCurrentUUID:
 		e.newCurrentUUID(id, e.volume(c.Vol), c.ClearBitmap)
 	case Down:
-		e.order(id, "down", nil, e.vols, nil)
+		e.down(id, c.Force)
 	default:
 		e.reply_(id, fmt.Errorf("unknown command %T", c))
 	}
@@ -69,6 +70,24 @@ func (e *Engine) promote(id uint64, force bool) {
 
 func (v *volume) detached() bool { return v.state.Disk == sm.Diskless }
 
+func (v *volume) gone() bool { return v.state.Disk == sm.Diskless || v.state.Disk == sm.Failed }
+
+// detach lets the disk go. By force it is given up at once, whatever is in flight there or asked of the peer.
+func (e *Engine) detach(id uint64, c Detach) {
+	v := e.volume(c.Vol)
+	if v == nil || !c.Force {
+		e.orderVolume(id, "detach", sm.Detach{}, c.Vol, (*volume).detached)
+		return
+	}
+	if r := v.request; r != nil {
+		v.request = nil
+		e.answered(r, sm.InTransientState)
+	}
+	if e.orderVolume(id, "detach", sm.Detach{Force: true}, c.Vol, (*volume).gone); v.leaving != staying {
+		e.abandon(v)
+	}
+}
+
 // orderVolume queues a command for one volume.
 func (e *Engine) orderVolume(id uint64, name string, ev sm.Event, number int, done func(*volume) bool) {
 	v := e.volume(number)
@@ -82,11 +101,7 @@ func (e *Engine) orderVolume(id uint64, name string, ev sm.Event, number int, do
 // order queues a command. What refuses it at once is in its err.
 func (e *Engine) order(id uint64, name string, ev sm.Event, vols []*volume, done func(*volume) bool) *command {
 	cmd := &command{id: id, name: name, ev: ev, vols: vols}
-	switch {
-	case name == "down":
-		cmd.done = (&downing{cmd: cmd}).advance
-		cmd.stepped = true
-	case done != nil:
+	if done != nil {
 		cmd.done = func(*Engine) bool {
 			for _, v := range cmd.vols {
 				if !done(v) {
@@ -97,9 +112,7 @@ func (e *Engine) order(id uint64, name string, ev sm.Event, vols []*volume, done
 		}
 	}
 	e.cmds = append(e.cmds, cmd)
-	if !cmd.stepped {
-		e.stepCommand(cmd)
-	}
+	e.stepCommand(cmd)
 	return cmd
 }
 
@@ -205,6 +218,9 @@ func (e *Engine) reply_(id uint64, err error) { e.emit(Reply{id, err}) }
 func (e *Engine) disconnect(id uint64, ev sm.Disconnect) *command {
 	cmd := &command{id: id, name: "disconnect", ev: ev, vols: e.vols, stepped: true}
 	cmd.done = func(*Engine) bool { return statesAll(e.vols, sm.StandAlone) }
+	if ev.Force {
+		cmd.limit = forcedPatience
+	}
 	e.cmds = append(e.cmds, cmd)
 	if cmd.err = e.mayDisconnect(cmd.ev); cmd.err != nil {
 		return cmd
@@ -244,21 +260,8 @@ func (e *Engine) mayDisconnect(ev sm.Event) error {
 // demote waits until the peer has confirmed everything, because from then on
 // nobody remembers what it has not.
 func (e *Engine) demote(id uint64) {
-	cmd := &command{id: id, name: "secondary", ev: sm.Demote{}, vols: e.vols, stepped: true}
-	demoted := false
 	e.settleEpochs()
-	cmd.done = func(e *Engine) bool {
-		if demoted {
-			return true
-		}
-		if !e.quiet() {
-			return false
-		}
-		demoted = true
-		e.stepCommand(cmd)
-		return cmd.err != nil || cmd.finished(e)
-	}
-	e.cmds = append(e.cmds, cmd)
+	e.cmds = append(e.cmds, &command{id: id, name: "secondary", ev: sm.Demote{}, vols: e.vols, when: e.quiet})
 }
 
 // settleEpochs asks the peer to confirm what it has.
@@ -318,80 +321,4 @@ func (e *Engine) skipInitialSync(id uint64, v *volume) {
 		id: id, name: "new-current-uuid", ev: sm.SkipInitialSync{Fresh: fresh}, vols: []*volume{v},
 		when: func() bool { return v.peerConn.Established() || !v.state.Conn.Established() },
 	})
-}
-
-// downing is the order of a Down: connection, roles, disks.
-type downing struct {
-	cmd   *command
-	leave *command // its disconnect
-	stage int
-}
-
-func (d *downing) advance(e *Engine) bool {
-	for {
-		switch d.stage {
-		case 0:
-			e.settleEpochs()
-			d.stage++
-		case 1:
-			if !e.quiet() {
-				return false
-			}
-			d.demote(e)
-			d.stage++
-		case 2:
-			if !settledAll(e.vols) {
-				return false
-			}
-			if !statesAll(e.vols, sm.StandAlone) {
-				d.leave = e.disconnect(0, sm.Disconnect{Idle: true})
-			}
-			d.stage++
-		case 3:
-			if !statesAll(e.vols, sm.StandAlone) {
-				if d.leave.err != nil && !e.vols[0].state.Conn.Ending() {
-					d.cmd.err = d.leave.err // the peer cannot do without this node
-					return true
-				}
-				return false
-			}
-			if !e.quiet() {
-				return false
-			}
-			d.demote(e) // those that could not be, because of a handshake
-			d.stage++
-		case 4:
-			if !settledAll(e.vols) {
-				return false
-			}
-			for _, v := range e.vols {
-				if v.state.Disk != sm.Diskless {
-					e.step(v, sm.Detach{Force: v.state.Disk == sm.Attaching}, "down")
-				}
-			}
-			d.stage++
-		default:
-			for _, v := range e.vols {
-				if v.state.Disk != sm.Diskless {
-					return false
-				}
-			}
-			return true
-		}
-	}
-}
-
-func (d *downing) demote(e *Engine) {
-	for _, v := range e.vols {
-		e.step(v, sm.Demote{}, "down")
-	}
-}
-
-func settledAll(vols []*volume) bool {
-	for _, v := range vols {
-		if v.committing > 0 || v.effects.len() > 0 {
-			return false
-		}
-	}
-	return true
 }

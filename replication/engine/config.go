@@ -66,6 +66,7 @@ type DiskOptions struct {
 	FillTarget  int64         // bytes in flight of a resync, 50 KiB; raised by what the link carries; negative: 0
 	MaxRate     int64         // bytes per second, 100 MiB
 	MinRate     int64         // bytes per second that a resync keeps while the application works, 250 KiB; negative: it does not yield
+	Timeout     time.Duration // that one I/O of the disk may take until it is given up; 0: for ever
 	NoFlush     bool          // disk-flushes no
 	NoMetaFlush bool          // md-flushes no
 }

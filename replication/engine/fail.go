@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 
+	"github.com/urbd/urbd/replication/metadata"
 	sm "github.com/urbd/urbd/statemachine"
 )
 
@@ -34,38 +35,54 @@ func (e *Engine) releaseDisk(v *volume) {
 		a.fail(e, a.givenUp())
 		return
 	}
-	if v.releasing {
-		return
+	if v.leaving == staying {
+		v.leaving = leavingBusy
 	}
-	v.releasing = true
 	e.diskIdle(v)
 }
 
-// diskIdle is called when no disk I/O of the volume is in flight.
+// diskIdle goes on with a disk that is being let go, when no I/O of it is in flight.
 func (e *Engine) diskIdle(v *volume) {
-	if !v.releasing || v.diskPending > 0 || v.meta.current != nil || !v.attached {
+	if v.diskPending > 0 || v.meta.current != nil || v.attach != nil {
 		return
 	}
-	if v.volatile() && !v.flushReleased {
-		v.flushReleased = true
-		f := &releaseFlush{vol: v}
-		f.covers = e.flushDisk(v, f)
-		return
-	}
-	if !v.pagesReleased {
-		v.pagesReleased = true
-		e.writePages(v, changedPages, func(e *Engine, err Errno) {
-			if err != OK {
-				e.queueMeta(v, &metaJob{kind: metaVoid}) // the next attach must not trust the bitmap (metadata 8.9)
-			}
-		})
+	switch v.leaving {
+	case staying:
+	case leavingBusy:
+		v.leaving = leavingFlushed
+		if v.volatile() {
+			f := &releaseFlush{vol: v}
+			f.covers = e.flushDisk(v, f)
+			return
+		}
 		e.diskIdle(v)
-		return
+	case leavingFlushed:
+		v.leaving = leavingWritten
+		e.writeLast(v)
+		e.diskIdle(v)
+	case leavingWritten:
+		if !v.held() {
+			e.letGo(v)
+		}
 	}
-	if v.held() {
-		return
-	}
-	v.attached, v.releasing, v.pagesReleased, v.flushReleased, v.superWritten = false, false, false, false, false
+}
+
+// writeLast writes what has to be known of a disk that is being let go.
+func (e *Engine) writeLast(v *volume) {
+	abandoned := !v.attached
+	e.writePages(v, changedPages, func(e *Engine, err Errno) {
+		if err != OK {
+			v.super.Flags |= metadata.FullSync // the next attach must not trust the bitmap (metadata 8.9)
+		}
+		if err != OK || abandoned {
+			e.queueMeta(v, &metaJob{kind: metaKept})
+		}
+	})
+}
+
+// letGo ends the use of a disk that has nothing in flight.
+func (e *Engine) letGo(v *volume) {
+	v.attached, v.leaving, v.superWritten = false, staying, false
 	e.step(v, sm.DetachDone{}, "the disk is let go")
 	e.retryLog(v)
 	e.emit(CloseBacking{v.number})

@@ -166,8 +166,8 @@ func (e *Engine) sendState(v *volume, st sm.State) {
 	if q == nil {
 		return
 	}
-	if st.Disk == sm.Attaching {
-		st.Disk = sm.Diskless
+	if st.Disk == sm.Attaching || st.Disk == sm.Failed && !v.attached {
+		st.Disk = sm.Diskless // the second was given up, and may stay Failed for long
 	}
 	q.packet(wire.CmdState, v.number, 4)
 	q.heads = wire.State{Word: st.Word()}.Append(q.heads)

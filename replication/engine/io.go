@@ -12,12 +12,17 @@ type ioTable struct {
 }
 
 type ioSlot struct {
-	owner ioOwner
-	vol   *volume
-	gen   uint32
+	owner      ioOwner
+	vol        *volume
+	gen        uint32
+	since      Instant
+	prev, next uint32 // in the list of the volume: index + 1, 0 is none
 }
 
-func (t *ioTable) open(v *volume, owner ioOwner) Token {
+// ioList are the disk I/Os of a volume that somebody waits for, the oldest first.
+type ioList struct{ first, last uint32 } // index + 1, 0 is none
+
+func (t *ioTable) open(v *volume, owner ioOwner, now Instant) Token {
 	if len(t.free) == 0 {
 		t.slots = append(t.slots, ioSlot{gen: 1})
 		t.free = append(t.free, uint32(len(t.slots)-1))
@@ -25,10 +30,13 @@ func (t *ioTable) open(v *volume, owner ioOwner) Token {
 	i := t.free[len(t.free)-1]
 	t.free = t.free[:len(t.free)-1]
 	s := &t.slots[i]
-	s.owner, s.vol = owner, v
+	s.owner, s.vol, s.since = owner, v, now
+	t.link(&v.ios, i)
 	t.busy++
-	return Token(uint64(s.gen)<<32 | uint64(i))
+	return t.token(i)
 }
+
+func (t *ioTable) token(i uint32) Token { return Token(uint64(t.slots[i].gen)<<32 | uint64(i)) }
 
 func (t *ioTable) close(tok Token) (ioOwner, *volume) {
 	i := uint32(tok)
@@ -37,6 +45,7 @@ func (t *ioTable) close(tok Token) (ioOwner, *volume) {
 	}
 	s := &t.slots[i]
 	owner, v := s.owner, s.vol
+	t.unlink(&v.ios, i)
 	s.owner, s.vol = nil, nil
 	s.gen++
 	t.free = append(t.free, i)
@@ -44,9 +53,46 @@ func (t *ioTable) close(tok Token) (ioOwner, *volume) {
 	return owner, v
 }
 
+func (t *ioTable) link(l *ioList, i uint32) {
+	s := &t.slots[i]
+	if s.prev, s.next = l.last, 0; l.last != 0 {
+		t.slots[l.last-1].next = i + 1
+	} else {
+		l.first = i + 1
+	}
+	l.last = i + 1
+}
+
+// unlink takes an I/O out of its list. One that was given up is in none.
+func (t *ioTable) unlink(l *ioList, i uint32) {
+	s := &t.slots[i]
+	if s.prev == 0 && l.first != i+1 {
+		return
+	}
+	if s.prev != 0 {
+		t.slots[s.prev-1].next = s.next
+	} else {
+		l.first = s.next
+	}
+	if s.next != 0 {
+		t.slots[s.next-1].prev = s.prev
+	} else {
+		l.last = s.prev
+	}
+	s.prev, s.next = 0, 0
+}
+
+// oldest is since when the oldest I/O that somebody waits for has been in flight, Never if there is none.
+func (t *ioTable) oldest(v *volume) Instant {
+	if v.ios.first == 0 {
+		return Never
+	}
+	return t.slots[v.ios.first-1].since
+}
+
 // startIO issues io on a disk of v; owner.ioDone follows.
 func (e *Engine) startIO(v *volume, io DiskIO, owner ioOwner) {
-	io.Token, io.Vol = e.ios.open(v, owner), v.number
+	io.Token, io.Vol = e.ios.open(v, owner, e.now), v.number
 	v.diskPending++
 	e.out.Disk = append(e.out.Disk, io)
 }

@@ -18,7 +18,7 @@ const (
 	metaLog                   // one block of the activity log
 	metaSuper                 // the superblock
 	metaRing                  // a whole ring of INIT blocks
-	metaVoid                  // the superblock as it is, marked FULL_SYNC: its bitmap is void
+	metaKept                  // the superblock as it was last: of a disk that is not in use any more
 )
 
 // metaJob is one durable step of a volume's metadata. Its stages follow each
@@ -105,6 +105,12 @@ func (e *Engine) writeSuper(v *volume, pages pageChoice, then func(e *Engine, er
 	return m.issued
 }
 
+// takesMeta reports whether there is a disk that metadata can be written to: one that is in use, is being attached,
+// or was given up and has ended what was in flight.
+func (v *volume) takesMeta() bool {
+	return v.attached || v.attach != nil || v.leaving > leavingBusy && v.late == 0
+}
+
 // writePages writes pages of the bitmap; they are durable when then is called.
 func (e *Engine) writePages(v *volume, pages pageChoice, then func(e *Engine, err Errno)) {
 	e.queueMeta(v, &metaJob{kind: metaPages, pages: pages, then: then})
@@ -143,7 +149,7 @@ func (e *Engine) metaStep(v *volume, j *metaJob) {
 	m := &v.meta
 	for j.busy == 0 {
 		switch {
-		case j.err != OK || !v.attached && v.attach == nil:
+		case j.err != OK || !v.takesMeta():
 			e.metaEnd(v, j)
 			return
 		case v.volatile() && !j.covered && (j.chunk.Len > 0 || j.stage == stageFlush && v.forgets(j)):
@@ -244,8 +250,7 @@ func (e *Engine) nextRecord(v *volume, j *metaJob) bool {
 	case metaSuper:
 		v.fillSuper()
 		v.super.Encode(m.record)
-	case metaVoid:
-		v.super.Flags |= metadata.FullSync
+	case metaKept:
 		v.super.Encode(m.record)
 	case metaRing:
 		metadata.EncodeInit(m.record)
@@ -325,7 +330,7 @@ func (v *volume) unwritePages(j *metaJob) {
 func (e *Engine) metaEnd(v *volume, j *metaJob) {
 	m := &v.meta
 	m.current = nil
-	if j.err == OK && !v.attached && v.attach == nil {
+	if j.err == OK && !v.takesMeta() {
 		j.err = ENODEV
 	}
 	m.durable = max(m.durable, j.ticket)
@@ -388,6 +393,7 @@ func (e *Engine) forgetGeneration(v *volume) {
 		if v.exposed == b.to.Current {
 			v.exposed = b.from.Current
 		}
+		v.super.Current, v.super.Bitmap, v.super.History = b.from.Current, b.from.Bitmap, b.from.History
 		e.notice(v, Warn, "the new data generation could not be written, it is "+v.uuids.String()+" as before")
 		e.writeSuper(v, noPages, nil)
 	}

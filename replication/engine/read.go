@@ -44,11 +44,14 @@ func (l *localRead) ioDone(e *Engine, err Errno) {
 	}
 	e.mark(v, r.Off, r.Len)
 	e.readFailed(v, err)
-	if v.state.ReadsRemotely() && e.conn.up() {
+	switch {
+	case !v.state.ReadsRemotely() || !e.conn.up():
+		e.readDone(v, r, EIO)
+	case r.Held != 0:
+		e.readDone(v, r, EAGAIN) // the device may still write to this memory
+	default:
 		e.readRemotely(v, r)
-		return
 	}
-	e.readDone(v, r, EIO)
 }
 
 type readTable struct{ free []*localRead }

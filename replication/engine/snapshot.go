@@ -38,7 +38,7 @@ func (e *Engine) volumeStatus(v *volume) VolumeStatus {
 		ReadBytes: v.read, WrittenBytes: v.written, SentBytes: v.sent, RecvBytes: v.received,
 		ALWrites: v.alWrites, BMWrites: v.bmWrites,
 		UpperPending: v.upper, LowerPending: v.diskPending, Pending: pending, Unacked: v.unacked,
-		HeldWrites: v.heldWrites.len() + v.heldReads.len(), Sync: e.syncStatus(v),
+		HeldWrites: v.heldWrites.len() + v.heldReads.len(), Sync: e.syncStatus(v), DiskWaits: e.waits(v),
 	}
 }
 

@@ -30,13 +30,14 @@ type VolumeStatus struct {
 	OutOfSync int64                   // bytes
 	Dirty     func(off, n int64) bool // whether a bit of the range is set; for the simulator's invariants
 
-	ReadBytes, WrittenBytes int64 // local disk
-	SentBytes, RecvBytes    int64 // payload to and from the peer
-	ALWrites, BMWrites      int64 // transactions, pages
-	UpperPending            int   // application requests not answered
-	LowerPending            int   // disk I/Os not answered
-	Pending, Unacked        int   // acknowledgements awaited from, owed to the peer
-	HeldWrites              int   // requests held by the gate
+	ReadBytes, WrittenBytes int64  // local disk
+	SentBytes, RecvBytes    int64  // payload to and from the peer
+	ALWrites, BMWrites      int64  // transactions, pages
+	UpperPending            int    // application requests not answered
+	LowerPending            int    // disk I/Os not answered
+	Pending, Unacked        int    // acknowledgements awaited from, owed to the peer
+	HeldWrites              int    // requests held by the gate
+	DiskWaits               string // what the disk has owed an answer to for longer than a second; empty: nothing
 
 	Sync *SyncStatus // nil unless a resync runs
 }

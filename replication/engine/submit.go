@@ -16,7 +16,7 @@ func (e *Engine) Submit(now Instant, r *Request) {
 		return
 	}
 	v.upper++
-	r.alone = false
+	r.alone, r.Held = false, 0
 	if !v.fits(r) {
 		r.Err = EINVAL
 		e.done(v, r)

@@ -38,6 +38,7 @@ func (e *Engine) Tick(now Instant) {
 			cmd.retryAt, cmd.stepped = 0, false
 		}
 	}
+	e.checkDisks()
 	e.commandsAdvance()
 }
 
@@ -125,6 +126,9 @@ func (e *Engine) Deadline() Instant {
 		if cmd.retryAt != 0 {
 			at = min(at, cmd.retryAt)
 		}
+	}
+	for _, v := range e.vols {
+		at = min(at, e.diskDeadline(v))
 	}
 	if !c.up() {
 		return at

@@ -32,21 +32,22 @@ type volume struct {
 	crashed   bool              // this node was a Primary that crashed
 	peer      peerSizes
 
-	size          int64 // bytes exported, 0: not decided yet
-	block         int64 // logical block size of the disk in use, bytes; 512 without one
-	exported      int64 // logical block size that the users of the device know, bytes; set by a promotion
-	bm            *bitmap.Bitmap
-	al            *bitmap.ActivityLog
-	layout        metadata.Layout
-	super         metadata.Superblock
-	attach        *attaching
-	releasing     bool // the disk is being let go
-	flushReleased bool // its cache was flushed, or that has failed
-	pagesReleased bool // its last pages are being written
-	meta          metaWriter
-	flush         bool // the backing store has a volatile cache
-	cache         cacheState
-	attached      bool // backing store and metadata are in use
+	size      int64 // bytes exported, 0: not decided yet
+	block     int64 // logical block size of the disk in use, bytes; 512 without one
+	exported  int64 // logical block size that the users of the device know, bytes; set by a promotion
+	bm        *bitmap.Bitmap
+	al        *bitmap.ActivityLog
+	layout    metadata.Layout
+	super     metadata.Superblock
+	attach    *attaching
+	leaving   leaving // how far the disk is on its way out of use
+	ios       ioList  // I/Os in flight that somebody waits for
+	late      int     // I/Os in flight of a disk that was given up: see abandon
+	lateSince Instant // when the oldest of them was started
+	meta      metaWriter
+	flush     bool // the backing store has a volatile cache
+	cache     cacheState
+	attached  bool // backing store and metadata are in use
 
 	effects            fifo[queuedEffect] // at most maxEffects, and those of one more event
 	running            bool               // runEffects is at work

@@ -40,6 +40,9 @@ func (f Flags) String() string {
 // Has reports whether all flags of want are set.
 func (f Flags) Has(want Flags) bool { return f&want == want }
 
+// Outdated is the flag word of a disk that newer data is known to exist of, elsewhere.
+func (f Flags) Outdated() Flags { return f &^ WasUpToDate }
+
 // A Situation is what the flags are recalculated from on every state change
 // while the own disk is Inconsistent or better.
 type Situation struct {

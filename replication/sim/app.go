@@ -146,6 +146,16 @@ func (a *app) answered(n *node, r *engine.Request) {
 	if c == nil || c.n != n {
 		a.s.fail("%s: request %d is answered twice", n.name, r.Handle)
 	}
+	if r.Err == engine.EAGAIN {
+		if r.Held == 0 {
+			a.s.fail("%s: request %d is to be submitted again, and nothing has its memory", n.name, r.Handle)
+		}
+		a.s.counts[ReadMoved]++
+		r.Data = make([]byte, r.Len)
+		n.eng.Submit(a.s.now, r)
+		n.touched()
+		return
+	}
 	delete(a.calls, r.Handle)
 	n.tell("request %d answered: errno %d", r.Handle, r.Err)
 	m := c.v.modelOf(n)

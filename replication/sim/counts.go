@@ -26,6 +26,9 @@ const (
 	DiskErrorWrite  //
 	DiskErrorFlush  //
 	MetaError       //
+	DiskHung        // a disk did not answer for a while
+	DiskAbandoned   // what was in flight there was given up
+	ReadMoved       // of that, a read that went to the peer with other memory
 	Promoted        //
 	Demoted         //
 	Refused         // a command was refused
@@ -61,6 +64,7 @@ const (
 var faultNames = [faults]string{
 	"power loss", "daemon crash", "power loss of both", "cached data lost", "flight torn", "flight outlived its daemon",
 	"cut", "bytes lost", "stall", "late notice", "ping timeout", "read error", "write error", "flush error", "metadata error",
+	"disk hung", "disk abandoned", "read moved",
 	"promoted", "demoted", "refused", "failed over", "disconnected", "reconnected", "detached", "attached again",
 	"invalidated", "invalidated the peer", "paused", "restarted", "split brain", "split brain ended", "resync done",
 	"full resync", "resync cut", "log turnover", "log replayed", "read remotely", "sectors read and checked", "flush answered",

@@ -162,6 +162,9 @@ func (n *node) event(ev engine.Event) {
 		}
 		d.open = false
 		n.tell("volume %d is given back", ev.Vol)
+	case engine.AbandonDisk:
+		n.tell("volume %d: its disk is given up", ev.Vol)
+		s.counts[DiskAbandoned]++
 	case engine.Reply:
 		n.replied(ev)
 	case engine.StateChange:

@@ -105,6 +105,9 @@ func (p *profile) shape(rng *rand.Rand) {
 			v.metaSize = 256 << 20
 		}
 		v.disk = engine.DiskOptions{ALExtents: 67}
+		if p.errors {
+			v.disk.Timeout = pick(rng, 0, 300*time.Millisecond, 2*time.Second)
+		}
 		p.volumes = append(p.volumes, v)
 	}
 	p.hot = pick[int64](rng, 64<<10, 512<<10, 1<<40)

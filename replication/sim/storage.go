@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"time"
 
 	"github.com/urbd/urbd/replication/disktest"
 	"github.com/urbd/urbd/replication/engine"
@@ -20,6 +21,7 @@ type disks struct {
 	running []*ioFlight
 	old     int // I/Os of dead daemons that the device still works on
 	broken  bool
+	mute    engine.Instant // it answers nothing before
 
 	image imageCache
 	slots map[uint16]uint32 // of the activity log, as written in this life of the daemon
@@ -121,6 +123,10 @@ func (d *disks) finished(fl *ioFlight, io engine.DiskIO, life int) {
 		return
 	}
 	n := d.n
+	if wait := d.mute - n.s.now; wait > 0 {
+		n.s.after(wait, func() { d.finished(fl, io, life) })
+		return
+	}
 	fl.over = true
 	d.running = slices.DeleteFunc(d.running, func(o *ioFlight) bool { return o == fl })
 	err := fl.f.Finish()
@@ -209,9 +215,17 @@ func (d *disks) spoil() {
 	d.n.tell("volume %d: %s %v will fail", d.vol.number, what, r.Op)
 }
 
+// hang lets the disk answer nothing for a while.
+func (d *disks) hang() {
+	s := d.n.s
+	d.mute, d.broken = s.now+between(s.rng, 3*time.Second), true
+	s.counts[DiskHung]++
+	d.n.tell("volume %d: the disk does not answer until %v", d.vol.number, d.mute)
+}
+
 func (d *disks) repair() {
 	for _, disk := range d.both() {
 		disk.Heal()
 	}
-	d.broken = false
+	d.broken, d.mute = false, 0
 }

@@ -150,6 +150,7 @@ func (a *admin) orders(n *node, add func(int, func())) {
 	}
 	if s.profile.errors && !n.peer().spoilt() && a.allInSync() {
 		add(16, func() { n.disks[i].spoil() })
+		add(16, func() { a.hang(n, i) })
 	}
 }
 
@@ -168,6 +169,18 @@ func (a *admin) resyncs(n *node, v *volume, add func(int, func())) {
 	}
 	add(1, func() { n.order(engine.Invalidate{Vol: v.number}, count(Invalidated)) })
 	add(1, func() { n.order(engine.InvalidateRemote{Vol: v.number}, count(InvalidatedPeer)) })
+}
+
+// hang lets a disk answer nothing for a while. Without disk-timeout somebody notices, perhaps.
+func (a *admin) hang(n *node, i int) {
+	s := a.s
+	n.disks[i].hang()
+	life := n.life
+	s.after(between(s.rng, time.Second), func() {
+		if n.life == life && n.alive() && n.disks[i].mute > s.now && s.rng.IntN(2) == 0 {
+			n.order(pick[engine.Command](s.rng, engine.Detach{Vol: s.vols[i].number, Force: true}, engine.Disconnect{Force: true}), nil)
+		}
+	})
 }
 
 func (a *admin) disconnect(n *node) {

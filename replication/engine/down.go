@@ -1,0 +1,90 @@
+package engine
+
+import sm "github.com/urbd/urbd/statemachine"
+
+// downing is the order of a Down: connection, roles, disks.
+type downing struct {
+	cmd   *command
+	leave *command // its disconnect
+	force bool
+	stage int
+}
+
+// down ends everything. By force it asks nobody, and gives up disks that do not answer.
+func (e *Engine) down(id uint64, force bool) {
+	cmd := &command{id: id, name: "down", vols: e.vols, stepped: true}
+	if force {
+		cmd.limit = forcedPatience
+	}
+	cmd.done = (&downing{cmd: cmd, force: force}).advance
+	e.cmds = append(e.cmds, cmd)
+}
+
+func (d *downing) advance(e *Engine) bool {
+	for {
+		switch d.stage {
+		case 0:
+			e.settleEpochs()
+			d.stage++
+		case 1:
+			if !e.quiet() {
+				return false
+			}
+			d.demote(e)
+			d.stage++
+		case 2:
+			if !settledAll(e.vols) {
+				return false
+			}
+			if !statesAll(e.vols, sm.StandAlone) {
+				d.leave = e.disconnect(0, sm.Disconnect{Force: d.force, Idle: true})
+			}
+			d.stage++
+		case 3:
+			if !statesAll(e.vols, sm.StandAlone) {
+				if d.leave.err != nil && !e.vols[0].state.Conn.Ending() {
+					d.cmd.err = d.leave.err // the peer cannot do without this node
+					return true
+				}
+				return false
+			}
+			if !e.quiet() {
+				return false
+			}
+			d.demote(e) // those that could not be, because of a handshake
+			d.stage++
+		case 4:
+			if !settledAll(e.vols) {
+				return false
+			}
+			for _, v := range e.vols {
+				if v.state.Disk != sm.Diskless {
+					e.step(v, sm.Detach{Force: d.force || v.state.Disk == sm.Attaching}, "down")
+				}
+			}
+			d.stage++
+		default:
+			for _, v := range e.vols {
+				if v.state.Disk != sm.Diskless && !(d.force && v.late > 0) {
+					return false
+				}
+			}
+			return true
+		}
+	}
+}
+
+func (d *downing) demote(e *Engine) {
+	for _, v := range e.vols {
+		e.step(v, sm.Demote{}, "down")
+	}
+}
+
+func settledAll(vols []*volume) bool {
+	for _, v := range vols {
+		if v.committing > 0 || v.effects.len() > 0 {
+			return false
+		}
+	}
+	return true
+}
