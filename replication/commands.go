@@ -25,7 +25,7 @@ func (r *Resource) Do(ctx context.Context, cmd engine.Command) error {
 	case engine.Demote:
 		return r.alone(ctx, func() error { return r.demote(ctx) })
 	case engine.Down:
-		return r.alone(ctx, func() error { return r.doDown(ctx) })
+		return r.alone(ctx, func() error { return r.doDown(ctx, cmd) })
 	case engine.PauseSync:
 		return r.pauseSync(ctx, cmd)
 	}
@@ -56,13 +56,27 @@ func (r *Resource) attach(ctx context.Context, vol int) error {
 		return err
 	}
 	if has {
-		return statemachine.AlreadyAttached
+		return r.hasDisk(ctx, vol)
 	}
 	b, err := r.open(ctx, v)
 	if err != nil {
 		return err
 	}
 	return r.attachOpened(ctx, v, b)
+}
+
+// hasDisk says why a volume takes no disk: it has one, or one that was given up is not free yet.
+func (r *Resource) hasDisk(ctx context.Context, vol int) error {
+	st, err := r.Status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, v := range st.Volumes {
+		if v.Number == vol && v.State.Disk == statemachine.Failed {
+			return fmt.Errorf("the disk before it was given up and has not ended yet: %s; attach again when it has (or remove that device)", v.DiskWaits)
+		}
+	}
+	return statemachine.AlreadyAttached
 }
 
 // open takes a backing store. One that was just detached may not be closed yet, and a
@@ -96,25 +110,24 @@ func (r *Resource) attachOpened(ctx context.Context, v *config.Volume, b *backin
 		Vol: v.Number, BackingSize: b.data.size, MetaSize: b.meta.size,
 		BlockSize: int64(b.data.block), Flush: b.data.flush, MetaFlush: b.meta.flush, DeviceUUID: random(),
 	}
-	answer := make(chan error, 1)
 	var failed error
-	err := r.on(ctx, func(l *loop) {
+	o, err := r.begin(ctx, func(l *loop, reply func(error)) uint64 {
 		if failed = l.disks.add(v.Number, b); failed != nil {
-			return
+			return 0
 		}
-		l.command(cmd, func(err error) {
+		return l.command(cmd, func(err error) {
 			var refused statemachine.Refusal
 			if errors.As(err, &refused) { // the engine has not even begun; otherwise it gives the store back itself
 				l.disks.giveBack(v.Number)
 			}
-			answer <- err
+			reply(err)
 		})
 	})
 	if err = errors.Join(err, failed); err != nil {
 		b.close()
 		return err
 	}
-	err = r.answered(ctx, answer)
+	err = o.wait(ctx)
 	var refused statemachine.Refusal
 	if err == nil || errors.As(err, &refused) {
 		return err
@@ -143,6 +156,7 @@ func (r *Resource) pauseSync(ctx context.Context, cmd engine.PauseSync) error {
 // promote makes this node Primary and the devices appear; without them it is no promotion.
 func (r *Resource) promote(ctx context.Context, cmd engine.Promote) error {
 	if err := r.order(ctx, cmd); err != nil {
+		r.afterwards(err, r.unpromote)
 		return err
 	}
 	err := r.startDevices(ctx)
@@ -155,25 +169,44 @@ func (r *Resource) promote(ctx context.Context, cmd engine.Promote) error {
 	return errors.Join(err, r.demote(back))
 }
 
+// unpromote takes back a promotion that came after its time, unless another one has been given since.
+func (r *Resource) unpromote(ctx context.Context) error {
+	for _, d := range r.devices {
+		if d.path() != "" {
+			return nil
+		}
+	}
+	r.log.Warn("the promotion came after its time: this node is Secondary again")
+	return r.order(ctx, engine.Demote{})
+}
+
 // demote stops the devices first: as long as one is held, this node stays Primary.
 func (r *Resource) demote(ctx context.Context) error {
 	if err := r.stopDevices(ctx); err != nil {
 		return err
 	}
-	if err := r.order(ctx, engine.Demote{}); err != nil {
-		return errors.Join(err, r.startDevices(context.WithoutCancel(ctx)))
+	err := r.order(ctx, engine.Demote{})
+	late := new(UnfinishedError)
+	if err == nil || errors.As(err, &late) && late.GoesOn {
+		return err
 	}
-	return nil
+	return errors.Join(err, r.startDevices(context.WithoutCancel(ctx)))
 }
 
 // doDown ends everything. Refused while a device is held.
-func (r *Resource) doDown(ctx context.Context) error {
+func (r *Resource) doDown(ctx context.Context, cmd engine.Down) error {
 	if err := r.stopDevices(ctx); err != nil {
 		return err
 	}
-	if err := r.order(ctx, engine.Down{}); err != nil {
+	if err := r.order(ctx, cmd); err != nil {
+		r.afterwards(err, r.isDown)
 		return err
 	}
+	return r.isDown(ctx)
+}
+
+// isDown ends the daemon of a resource that is down.
+func (r *Resource) isDown(ctx context.Context) error {
 	err := r.deleteDevices(ctx)
 	select {
 	case <-r.down:

@@ -28,9 +28,11 @@ const (
 
 // control serves HTTP and JSON on RUNDIR/RES.sock, for root only:
 //
-//	POST /v1/command   Verb            200 {} | 409 {"refused", "code"} | 400, 500 {"error"}
+//	POST /v1/command   Verb            200 {} | 409 {"refused", "code"} | 400, 500 {"error"} | 504 {"error", "goes-on"}
 //	GET  /v1/status                    ResourceStatus
 //	GET  /v1/events                    one ResourceStatus a line: now, after every change, every second of a resync
+//
+// POST /v1/command?timeout=DURATION waits so long for an order; then it is taken back, or goes on, which the 504 says.
 type control struct {
 	r        *Resource
 	server   *http.Server
@@ -99,8 +101,6 @@ func (c *control) stop() {
 }
 
 func (c *control) command(w http.ResponseWriter, req *http.Request) {
-	ctx, cancel := context.WithTimeout(req.Context(), commandLimit)
-	defer cancel()
 	var v Verb
 	in := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxCommand))
 	in.DisallowUnknownFields()
@@ -108,6 +108,8 @@ func (c *control) command(w http.ResponseWriter, req *http.Request) {
 		reply(w, http.StatusBadRequest, failure{Error: "the order is not understood: " + err.Error()})
 		return
 	}
+	ctx, cancel := context.WithTimeout(req.Context(), orderLimit(req))
+	defer cancel()
 	cmds, err := v.commands(c.r.volumeNumbers())
 	for _, cmd := range cmds { // what one volume refuses is no reason for another one
 		err = cmp.Or(err, c.r.Do(ctx, cmd))
@@ -117,6 +119,15 @@ func (c *control) command(w http.ResponseWriter, req *http.Request) {
 	reply(w, status, body)
 }
 
+// orderLimit is how long an order is waited for: as long as whoever gave it does.
+func orderLimit(req *http.Request) time.Duration {
+	t, err := time.ParseDuration(req.URL.Query().Get("timeout"))
+	if err != nil || t <= 0 {
+		return commandLimit
+	}
+	return min(t, commandLimit)
+}
+
 // outcome is the answer to an order.
 func outcome(err error) (status int, body any) {
 	var (
@@ -124,10 +135,13 @@ func outcome(err error) (status int, body any) {
 		peer    *statemachine.PeerRefusal
 		busy    *BusyError
 		verb    *VerbError
+		late    *UnfinishedError
 	)
 	switch {
 	case err == nil:
 		return http.StatusOK, struct{}{}
+	case errors.As(err, &late):
+		return http.StatusGatewayTimeout, failure{Error: late.Error(), GoesOn: late.GoesOn}
 	case errors.As(err, &peer):
 		return http.StatusConflict, failure{Refused: trimRefused(err), Code: peer.Code}
 	case errors.As(err, &refusal):

@@ -14,7 +14,7 @@ type Verb struct {
 	Verb   string `json:"verb"`             // one of the constants below
 	Volume *int   `json:"volume,omitempty"` // nil: every volume; verbs for a whole resource take its only volume too
 
-	Force         bool `json:"force,omitempty"`           // detach, disconnect, primary
+	Force         bool `json:"force,omitempty"`           // detach, disconnect, down, primary
 	DiscardMyData bool `json:"discard-my-data,omitempty"` // connect
 	ClearBitmap   bool `json:"clear-bitmap,omitempty"`    // new-current-uuid
 }
@@ -86,10 +86,18 @@ func (v Verb) translation() (of func(vol int) engine.Command, perVolume bool) {
 	case VerbNewCurrentUUID:
 		return func(n int) engine.Command { return engine.NewCurrentUUID{Vol: n, ClearBitmap: v.ClearBitmap} }, true
 	case VerbDown:
-		return func(int) engine.Command { return engine.Down{} }, false
+		return func(int) engine.Command { return engine.Down{Force: v.Force} }, false
 	}
 	return nil, false
 }
+
+// A LateError is an UnfinishedError that came over the control socket.
+type LateError struct {
+	Reason string
+	GoesOn bool
+}
+
+func (e *LateError) Error() string { return e.Reason }
 
 // A VerbError says that an order makes no sense for this resource.
 type VerbError struct{ Reason string }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // MaxMessage bounds one message of the control socket in bytes.
@@ -61,14 +62,22 @@ func (c *Client) Resource() string { return c.resource }
 // Close ends what is idle.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// answerTime is what the daemon needs at most to say that an order was not done in time.
+const answerTime = 2 * withdrawLimit
+
 // Command gives an order and waits for the answer: nil, a *RefusedError, a
 // *VerbError, a *NotRunningError, or an error that says what to do next.
 func (c *Client) Command(ctx context.Context, v Verb) error {
+	path := "/v1/command"
+	if end, ok := ctx.Deadline(); ok {
+		left := time.Until(end)
+		path += "?timeout=" + max(time.Millisecond, left-min(left/4, answerTime)).String()
+	}
 	body, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	resp, err := c.send(ctx, http.MethodPost, "/v1/command", body)
+	resp, err := c.send(ctx, http.MethodPost, path, body)
 	if err != nil {
 		return err
 	}
@@ -146,6 +155,7 @@ type failure struct {
 	Refused string `json:"refused,omitempty"`
 	Code    int32  `json:"code,omitempty"`
 	Error   string `json:"error,omitempty"`
+	GoesOn  bool   `json:"goes-on,omitempty"`
 }
 
 // answer turns the status of a response into an error; the body of a good one is untouched.
@@ -160,6 +170,8 @@ func answer(resp *http.Response) error {
 	switch {
 	case f.Refused != "":
 		return &RefusedError{f.Refused, f.Code}
+	case resp.StatusCode == http.StatusGatewayTimeout:
+		return &LateError{f.Error, f.GoesOn}
 	case resp.StatusCode == http.StatusBadRequest:
 		return &VerbError{f.Error}
 	}

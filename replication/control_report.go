@@ -94,6 +94,7 @@ func (r *Resource) describeDevice(v *engine.VolumeStatus) DeviceStatus {
 		UpperPending: v.UpperPending,
 		LowerPending: v.LowerPending,
 		Blocked:      "no",
+		DiskWaits:    v.DiskWaits,
 		Generations:  generations(v.UUIDs),
 	}
 	if v.HeldWrites > 0 {

@@ -37,10 +37,11 @@ type DeviceStatus struct {
 	UpperPending int    `json:"upper-pending"`
 	LowerPending int    `json:"lower-pending"`
 
-	Path        string   `json:"path"`         // block device; empty while there is none
-	BackingDisk string   `json:"backing-disk"` // as configured
-	Blocked     string   `json:"blocked"`      // no, upper: requests wait for a state to pass
-	Generations []string `json:"generations"`  // current, bitmap, history, history: 16 hexadecimal digits each
+	Path        string   `json:"path"`                 // block device; empty while there is none
+	BackingDisk string   `json:"backing-disk"`         // as configured
+	Blocked     string   `json:"blocked"`              // no, upper: requests wait for a state to pass
+	DiskWaits   string   `json:"disk-waits,omitempty"` // what the backing disk has owed an answer to for long, in words
+	Generations []string `json:"generations"`          // current, bitmap, history, history: 16 hexadecimal digits each
 }
 
 // ConnectionStatus is the connection to the peer.

@@ -38,6 +38,9 @@ type Device interface {
 	Start(ctx context.Context, size int64, block int) error
 	// Complete answers a request; its Err holds the result. Called on the loop's thread.
 	Complete(r *engine.Request)
+	// Keep takes the memory of a request out of use, because a disk may still use it, and gives the request other memory. False:
+	// there is none. release gives it back. Both are called on the loop's thread.
+	Keep(r *engine.Request) (release func(), ok bool)
 	// Resize changes the size of a started device.
 	Resize(ctx context.Context, size int64) error
 	// Stop makes the block device go away; Start brings it back. It refuses with

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"unsafe"
 
 	"github.com/urbd/urbd/replication/engine"
 	"github.com/urbd/urbd/ublk/uring"
@@ -34,7 +35,7 @@ func (f *FakeDevices) Add(_ context.Context, cfg DeviceConfig) (Device, error) {
 		d.adopted, d.ring = true, nil
 		return d, nil
 	}
-	d := &FakeDevice{cfg: cfg, waiting: make(map[*engine.Request]chan<- engine.Errno)}
+	d := &FakeDevice{cfg: cfg, waiting: make(map[*engine.Request]fakeCall)}
 	f.all[cfg.Volume] = d
 	return d, nil
 }
@@ -53,12 +54,18 @@ func (f *FakeDevices) Volume(n int) *FakeDevice {
 	return f.all[n]
 }
 
+// fakeCall is one Do.
+type fakeCall struct {
+	done chan<- engine.Errno
+	data []byte // the caller's memory
+}
+
 // A FakeDevice is a Device whose user is a test.
 type FakeDevice struct {
 	cfg     DeviceConfig
 	ring    *uring.Ring
 	submit  func(*engine.Request)
-	waiting map[*engine.Request]chan<- engine.Errno // the loop's, like the next
+	waiting map[*engine.Request]fakeCall // the loop's, like the next
 
 	complete func(*engine.Request) // gets the requests in place of Do, for benchmarks
 
@@ -136,9 +143,22 @@ func (d *FakeDevice) Complete(r *engine.Request) {
 		d.complete(r)
 		return
 	}
-	ch := d.waiting[r]
+	c := d.waiting[r]
 	delete(d.waiting, r)
-	ch <- r.Err
+	if r.Op == engine.OpRead && r.Err == engine.OK && unsafe.SliceData(c.data) != unsafe.SliceData(r.Data) {
+		copy(c.data, r.Data)
+	}
+	c.done <- r.Err
+}
+
+// Keep implements Device.
+func (d *FakeDevice) Keep(r *engine.Request) (release func(), ok bool) {
+	mem, err := uring.MapMemory(int64(len(r.Data)))
+	if err != nil {
+		return nil, false
+	}
+	r.Data = mem[:len(r.Data)]
+	return func() {}, true // what a test has, it keeps
 }
 
 // Do carries out one request and waits for its end. It is safe from any goroutine.
@@ -153,7 +173,7 @@ func (d *FakeDevice) Do(ctx context.Context, r engine.Request) (engine.Errno, er
 	done := make(chan engine.Errno, 1)
 	err := ring.Post(func() {
 		req := &r
-		d.waiting[req] = done
+		d.waiting[req] = fakeCall{done, r.Data}
 		submit(req)
 	})
 	if err != nil {

@@ -33,8 +33,9 @@ type loop struct {
 	conn    connection
 	volumes map[int]Device // by volume number; only for completions of requests
 
-	done    []engine.DiskIO // could not be started: to be reported when the engine may be called
-	events  []engine.Event  // the same, of the current turn
+	done    []engine.DiskIO   // could not be started: to be reported when the engine may be called
+	events  []engine.Event    // the same, of the current turn
+	held    []*engine.Request // answered, and a disk that was given up may still use their memory
 	nextID  uint64
 	replies map[uint64]func(error) // each is called once
 
@@ -102,6 +103,10 @@ func (l *loop) drain() (heard bool) {
 		}
 	}
 	for _, r := range out.Done {
+		if r.Held != 0 {
+			l.held = append(l.held, r)
+			continue
+		}
 		l.volumes[r.Vol].Complete(r)
 	}
 	l.events = append(l.events[:0], out.Events...)
@@ -110,11 +115,39 @@ func (l *loop) drain() (heard bool) {
 		l.engine.DiskDone(l.now(), io.Token, engine.ENODEV)
 	}
 	l.done = l.done[:0]
+	heard = heard || len(l.held) > 0
+	for i, r := range l.held {
+		l.held[i] = nil
+		l.exchange(r)
+	}
+	l.held = l.held[:0]
 	for i, ev := range l.events {
 		l.event(ev)
 		l.events[i] = nil
 	}
 	return heard
+}
+
+// exchange gives a request other memory, and keeps its own until the disk that was given up has ended with it. Where
+// there is none, the request waits for that.
+func (l *loop) exchange(r *engine.Request) {
+	token := r.Held
+	release, ok := l.volumes[r.Vol].Keep(r)
+	if !ok {
+		l.disks.late[token] = func() { l.goesBack(r) }
+		return
+	}
+	l.disks.late[token] = release
+	l.goesBack(r)
+}
+
+// goesBack answers a request that has memory of its own again, or has it served by another disk.
+func (l *loop) goesBack(r *engine.Request) {
+	if r.Err == engine.EAGAIN {
+		l.submit(r)
+		return
+	}
+	l.volumes[r.Vol].Complete(r)
 }
 
 // event does what only the loop can do, and passes the rest on.
@@ -131,6 +164,8 @@ func (l *loop) event(ev engine.Event) {
 		}
 	case engine.CloseBacking:
 		l.disks.giveBack(ev.Vol)
+	case engine.AbandonDisk:
+		l.disks.abandon(ev.Vol)
 	default:
 		l.tell(ev)
 	}
@@ -143,10 +178,20 @@ func (l *loop) submit(r *engine.Request) {
 }
 
 // command gives the engine an order; reply is called with the answer, on the loop's thread, and must not wait.
-func (l *loop) command(cmd engine.Command, reply func(error)) {
+func (l *loop) command(cmd engine.Command, reply func(error)) (id uint64) {
 	l.nextID++
 	l.replies[l.nextID] = reply
 	l.engine.Command(l.now(), l.nextID, cmd)
+	return l.nextID
+}
+
+// withdraw takes an order back, if that is still possible.
+func (l *loop) withdraw(id uint64) (engine.Withdrawal, string) {
+	end, why := l.engine.Withdraw(l.now(), id)
+	if end == engine.Withdrawn {
+		delete(l.replies, id)
+	}
+	return end, why
 }
 
 // stop ends run and answers what is still open.

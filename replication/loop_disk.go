@@ -20,6 +20,8 @@ type disks struct {
 	staged []uint32 // started in this turn, not on the ring yet
 	zeroes []byte   // zeroPiece bytes, only read
 
+	late map[engine.Token]func() // called when an I/O of a disk that was given up has ended
+
 	release func(*backing) // closes a store off the loop, because that may block
 }
 
@@ -41,6 +43,7 @@ type diskOp struct {
 	to   *ioFile
 	done int64   // bytes
 	how  zeroing // of DiskZero
+	stop bool    // its disk was given up: what is left of it is not to be done
 }
 
 // zeroing is a way to make a range read zeroes, the best one first.
@@ -54,7 +57,7 @@ const (
 
 func newDisks(l *loop, release func(*backing)) (disks, error) {
 	zeroes, err := uring.MapMemory(zeroPiece)
-	return disks{l: l, stores: make(map[int]*attached), zeroes: zeroes, release: release}, err
+	return disks{l: l, stores: make(map[int]*attached), zeroes: zeroes, release: release, late: make(map[engine.Token]func())}, err
 }
 
 // add puts an opened backing store into use.
@@ -86,6 +89,32 @@ func (d *disks) giveBack(vol int) {
 		d.l.ring.RemoveFile(a.meta.file)
 	}
 	d.release(a.backing)
+}
+
+// abandon stops what is in flight on a disk that was given up, as far as it can be stopped.
+func (d *disks) abandon(vol int) {
+	a := d.stores[vol]
+	if a == nil {
+		return
+	}
+	for i := range d.slab {
+		if op := &d.slab[i]; op.io.Token != 0 && op.io.Vol == vol {
+			op.stop = true
+		}
+	}
+	keep := d.staged[:0]
+	for _, i := range d.staged {
+		if op := &d.slab[i]; op.stop {
+			d.finish(uint64(i), op, engine.EIO)
+		} else {
+			keep = append(keep, i)
+		}
+	}
+	d.staged = keep
+	d.l.ring.CancelFile(uring.FD(a.backing.data.fd))
+	if a.backing.meta != a.backing.data {
+		d.l.ring.CancelFile(uring.FD(a.backing.meta.fd))
+	}
 }
 
 // start takes an I/O for the next submit. False: the volume has no disk; nothing was started.
@@ -187,6 +216,7 @@ func (d *disks) Complete(i uint64, res int32, _ uint32) {
 	}
 	switch {
 	case op.io.Op == engine.DiskFlush, op.io.Op == engine.DiskZero && op.how != write:
+	case op.stop:
 	case res == 0 && op.io.Len > 0:
 		d.finish(i, op, engine.EIO) // the end of the device, where the engine was told there is more
 		return
@@ -201,6 +231,8 @@ func (d *disks) Complete(i uint64, res int32, _ uint32) {
 
 func (d *disks) failed(i uint64, op *diskOp, errno unix.Errno) {
 	switch {
+	case op.stop:
+		d.finish(i, op, engine.Errno(errno))
 	case errno == unix.EINTR || errno == unix.EAGAIN:
 		d.prep(i, op)
 	case op.io.Op == engine.DiskZero && op.how != write:
@@ -230,4 +262,11 @@ func (d *disks) finish(i uint64, op *diskOp, err engine.Errno) {
 	*op = diskOp{} // do not keep the engine's memory
 	d.free = append(d.free, uint32(i))
 	d.l.engine.DiskDone(d.l.now(), token, err)
+	if len(d.late) == 0 {
+		return
+	}
+	if ended := d.late[token]; ended != nil {
+		delete(d.late, token)
+		ended()
+	}
 }

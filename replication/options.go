@@ -64,6 +64,7 @@ func diskOptions(d *config.Disk) engine.DiskOptions {
 		FillTarget:  d.CFillTarget,
 		MaxRate:     d.CMaxRate,
 		MinRate:     d.CMinRate,
+		Timeout:     d.DiskTimeout,
 		NoFlush:     !d.DiskFlushes,
 		NoMetaFlush: !d.MDFlushes,
 	}

@@ -143,27 +143,6 @@ func (r *Resource) Status(ctx context.Context) (engine.Status, error) {
 	return st, err
 }
 
-// order gives the engine one command and waits for its reply.
-func (r *Resource) order(ctx context.Context, cmd engine.Command) error {
-	answer := make(chan error, 1)
-	if err := r.on(ctx, func(l *loop) { l.command(cmd, func(err error) { answer <- err }) }); err != nil {
-		return err
-	}
-	return r.answered(ctx, answer)
-}
-
-// answered waits for the reply to an order.
-func (r *Resource) answered(ctx context.Context, answer <-chan error) error {
-	select {
-	case err := <-answer:
-		return err
-	case <-r.dead:
-		return r.errNotRunning()
-	case <-ctx.Done():
-		return fmt.Errorf("no answer in time; the order stands: %w", ctx.Err())
-	}
-}
-
 // volume finds the local configuration of a volume.
 func (r *Resource) volume(n int) (*config.Volume, error) {
 	if v := r.cfg.Local.Volume(n); v != nil {

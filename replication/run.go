@@ -103,7 +103,7 @@ func (r *Resource) startLoop() (<-chan error, error) {
 		err = l.run()
 		l.stop(r.errNotRunning())
 		close(r.dead)
-		ended <- errors.Join(err, l.end(time.Now().Add(r.cfg.ShutdownTimeout)))
+		ended <- errors.Join(err, r.endRing(l))
 	}()
 	return ended, <-ready
 }
@@ -166,6 +166,24 @@ func (r *Resource) closeStore(b *backing) {
 	}()
 }
 
+// stuckLimit bounds how long the end of a daemon waits for I/O that was given up already.
+const stuckLimit = time.Second
+
+// endRing gives back what the loop had. I/O on a disk that does not answer is left to the kernel, which keeps the backing
+// device, and nothing else, until it has ended.
+func (r *Resource) endRing(l *loop) error {
+	limit := r.cfg.ShutdownTimeout
+	if l.engine.Abandoned() > 0 {
+		limit = min(limit, stuckLimit)
+	}
+	err := l.end(time.Now().Add(limit))
+	if stuck := new(uring.InFlightError); errors.As(err, &stuck) {
+		r.log.Warn("the kernel still works on a disk that does not answer: its device is in use until that has ended", "operations", stuck.Count)
+		return nil
+	}
+	return err
+}
+
 // end gives back what the loop had, on its thread.
 func (l *loop) end(deadline time.Time) error {
 	l.conn.end()
@@ -202,7 +220,7 @@ func (r *Resource) serve(ctx context.Context, opened openedStores) error {
 	if err := r.start(ctx, opened); err != nil {
 		stop, cancel := context.WithTimeout(edges, r.cfg.ShutdownTimeout)
 		defer cancel()
-		r.order(stop, engine.Down{})
+		r.order(stop, engine.Down{Force: true})
 		return errors.Join(err, r.deleteDevices(stop))
 	}
 	go r.watchLinks(edges)
@@ -242,7 +260,7 @@ func (r *Resource) shutdown(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.ShutdownTimeout)
 	defer cancel()
 	r.log.Info("shutting down")
-	err := r.alone(ctx, func() error { return r.doDown(ctx) })
+	err := r.alone(ctx, func() error { return r.downWithin(ctx) })
 	if err == nil || errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
 		return
 	}
@@ -251,6 +269,18 @@ func (r *Resource) shutdown(ctx context.Context) {
 	if err := r.order(ctx, engine.Disconnect{Force: true}); err != nil {
 		r.log.Warn("the peer could not be told", "err", err)
 	}
+}
+
+// downWithin goes down in order, and in the second half of its time by force: a disk may not answer.
+func (r *Resource) downWithin(ctx context.Context) error {
+	half, cancel := context.WithTimeout(ctx, r.cfg.ShutdownTimeout/2)
+	defer cancel()
+	err := r.doDown(half, engine.Down{})
+	if late := new(UnfinishedError); errors.As(err, &late) {
+		r.log.Warn("not down in order yet, now by force", "err", err)
+		return r.doDown(ctx, engine.Down{Force: true})
+	}
+	return err
 }
 
 // handleEvents is the supervisor's side of the engine's events. After stop it handles what is left and ends.

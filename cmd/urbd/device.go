@@ -116,6 +116,17 @@ func (d *device) Handle(r *ublk.Request) {
 	d.submit(&s.engine)
 }
 
+// Keep gives a request other memory.
+func (d *device) Keep(r *engine.Request) (release func(), ok bool) {
+	kernel := d.slots[r.Handle].kernel
+	b, ok := kernel.Keep()
+	if !ok {
+		return nil, false
+	}
+	r.Data = kernel.Bytes()
+	return b.Release, true
+}
+
 // Complete answers a request.
 func (d *device) Complete(r *engine.Request) {
 	kernel := d.slots[r.Handle].kernel

@@ -37,7 +37,7 @@ func (u *ublkDevices) Add(ctx context.Context, cfg replication.DeviceConfig) (re
 		return nil, err
 	}
 	if stale {
-		d.dev, err = ublk.Recover(ctx, cfg.Minor, ublk.Config{Owner: owner, Logger: u.logger})
+		d.dev, err = ublk.Recover(ctx, cfg.Minor, ublk.Config{Spare: deviceDepth, Owner: owner, Logger: u.logger})
 		d.adopted = true
 		d.adoption.found()
 	} else {
@@ -57,7 +57,7 @@ func deviceConfig(cfg replication.DeviceConfig, owner uint64, logger *slog.Logge
 		depth = deviceDepth
 	}
 	return ublk.Config{
-		ID: cfg.Minor, Depth: depth, MaxIO: deviceMaxIO, Mode: ublk.ModeCopy, Recovery: ublk.RecoverReissue, Owner: owner,
+		ID: cfg.Minor, Depth: depth, Spare: depth, MaxIO: deviceMaxIO, Mode: ublk.ModeCopy, Recovery: ublk.RecoverReissue, Owner: owner,
 		NoPartitionScan: true, Logger: logger,
 		Geometry: ublk.Geometry{
 			Size: cfg.Size, LogicalBlock: cfg.BlockSize, PhysicalBlock: max(cfg.BlockSize, 4096), Volatile: true, FUA: true,

@@ -34,7 +34,8 @@ func (w *world) lifeCommands() []*cli.Command {
 	}
 	return []*cli.Command{
 		row("up", "start the daemon of a resource: attach its disks, look for the peer", []cli.Flag{noSystemd}, w.targets, w.up),
-		row("down", "end the daemon of a resource", nil, w.running, w.down),
+		row("down", "end the daemon of a resource", []cli.Flag{
+			boolFlag("force", "do not ask the peer, and give up a disk that does not answer")}, w.running, w.down),
 		row("adjust", "make the running state equal to the configuration", []cli.Flag{noSystemd}, w.targets, w.adjust),
 		{
 			Name: "run", Usage: "be the daemon of a resource, in the foreground", ArgsUsage: "RES", Category: "LIFE",
@@ -153,11 +154,23 @@ func (w *world) end(ctx context.Context, c *cli.Context, t target, pid int) erro
 		return err
 	}
 	defer end.close()
-	if err := give(ctx, runDir(c), t, replication.Verb{Verb: replication.VerbDown, Volume: t.verbVolume()}); err != nil {
+	if err := give(ctx, runDir(c), t, replication.Verb{Verb: replication.VerbDown, Volume: t.verbVolume(), Force: c.Bool("force")}); err != nil {
 		return err
 	}
-	return end.wait(ctx)
+	if !c.Bool("force") {
+		return end.wait(ctx)
+	}
+	soon, cancel := context.WithTimeout(ctx, exitPatience)
+	defer cancel()
+	if err := end.wait(soon); err != nil {
+		fmt.Fprintf(w.err, "%s is down, and process %d cannot end before the kernel has ended its I/O on a disk that does not answer; "+
+			"the backing device stays in use until then\n", t, pid)
+	}
+	return nil
 }
+
+// exitPatience is how long down --force waits for a daemon that has said that it is down.
+const exitPatience = 15 * time.Second
 
 // adjust starts what is not up, attaches and connects what is not, and restarts a Secondary whose configuration has changed.
 func (w *world) adjust(ctx context.Context, c *cli.Context, t target) error {

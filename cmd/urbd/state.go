@@ -19,11 +19,11 @@ type order struct {
 var orders = []order{
 	{replication.VerbAttach, "attach the backing disk", nil},
 	{replication.VerbDetach, "give the backing disk up", []cli.Flag{
-		boolFlag("force", "do not ask the peer, and give up an attach that is under way; I/O on the disk is waited for")}},
+		boolFlag("force", "do not ask the peer, and give up what is in flight on the disk, also an attach; its memory is kept until the kernel has ended it")}},
 	{replication.VerbConnect, "look for the peer", []cli.Flag{
 		boolFlag("discard-my-data", "after a split brain: give up what this node wrote since")}},
 	{replication.VerbDisconnect, "end the connection", []cli.Flag{
-		boolFlag("force", "do not ask the peer")}},
+		boolFlag("force", "do not ask the peer, and give up a disk that does not answer")}},
 	{replication.VerbPrimary, "become Primary: the block device appears", []cli.Flag{
 		boolFlag("force", "also without UpToDate data", "overwrite-data-of-peer")}},
 	{replication.VerbSecondary, "become Secondary: the block device goes", nil},

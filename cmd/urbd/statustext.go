@@ -69,6 +69,9 @@ func (l layout) device(p *paragraph, d *replication.DeviceStatus, numbered bool)
 	if l.verbose && d.Path != "" {
 		p.add("device:" + d.Path)
 	}
+	if d.DiskWaits != "" {
+		p.wrap(6, l.paint(red, d.DiskWaits))
+	}
 	if blocked := d.Blocked; !l.statistics && blocked != "" && (l.verbose || blocked != "no") {
 		p.add("blocked:" + blocked)
 	}

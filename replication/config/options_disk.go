@@ -13,7 +13,6 @@ const (
 	noDrain     = "urbd never drains: a write waits for an earlier one of its range, and only a FLUSH orders the others"
 	noChoice    = "urbd frees space only where the disk answers zeroes afterwards, and writes zeroes elsewhere"
 	noControl   = "there is no controller: a resync goes at c-max-rate and yields to the application; the peer is only told"
-	noTimeout   = "giving up a disk that does not answer is not served yet"
 )
 
 var (
@@ -44,7 +43,7 @@ var diskOptions = []Option{
 	number("c-fill-target", sectors, 0, 1048576, 100, served, func(s *settings) any { return &s.Disk.CFillTarget }),
 	number("c-max-rate", kbytes, 250, 4194304, 102400, served, func(s *settings) any { return &s.Disk.CMaxRate }),
 	number("c-min-rate", kbytes, 0, 4194304, 250, served, func(s *settings) any { return &s.Disk.CMinRate }),
-	number("disk-timeout", tenths, 0, 6000, 0, refuse(noTimeout), func(s *settings) any { return &s.Disk.DiskTimeout }),
+	number("disk-timeout", tenths, 0, 6000, 0, served, func(s *settings) any { return &s.Disk.DiskTimeout }),
 	word("read-balancing", balancing, warn(noBalancing, "prefer-local"), func(s *settings) any { return &s.Disk.ReadBalancing }),
 	number("rs-discard-granularity", bytes, 0, 1048576, 0, warn(noGranule, "0"), func(s *settings) any { return &s.Disk.RSDiscardGranularity }),
 	legacy("use-bmbv"),
