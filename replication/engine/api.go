@@ -1,6 +1,10 @@
 package engine
 
-import "time"
+import (
+	"time"
+
+	sm "github.com/urbd/urbd/statemachine"
+)
 
 // Instant is a point in time as the distance from an arbitrary fixed origin of
 // a monotonic clock.
@@ -156,7 +160,7 @@ type (
 	// StateChange is one line of the log: a volume went From one state To another because of Cause.
 	StateChange struct {
 		Vol      int
-		From, To string
+		From, To sm.State
 		Cause    string
 		Level    Level
 	}

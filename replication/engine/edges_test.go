@@ -23,7 +23,7 @@ func (p *pair) walk(edges map[edge]bool) {
 			if !ok {
 				continue
 			}
-			if e := (edge{strings.Fields(change.From)[1], strings.Fields(change.To)[1]}); e.from != e.to {
+			if e := (edge{change.From.Conn.String(), change.To.Conn.String()}); e.from != e.to {
 				edges[e] = true
 			}
 		}

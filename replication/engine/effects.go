@@ -92,7 +92,7 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 	case old.PeerDisk == sm.UpToDate && v.state.PeerDisk != sm.UpToDate, old.Disk == sm.UpToDate && v.state.Disk != sm.UpToDate:
 		level = Warn
 	}
-	e.emit(StateChange{Vol: v.number, From: old.String(), To: v.state.String(), Cause: cause, Level: level})
+	e.emit(StateChange{Vol: v.number, From: old, To: v.state, Cause: cause, Level: level})
 	if v.state.Conn != old.Conn || v.state.Disk != old.Disk {
 		v.turned = e.now
 	}

@@ -182,11 +182,11 @@ func (n *node) event(ev engine.Event) {
 // its connection states are an edge of the table (invariant I7).
 func (n *node) transition(i int, ev engine.StateChange) {
 	s := n.s
-	if last := n.trace[i]; last != "" && last != ev.From {
+	if last := n.trace[i]; last != "" && last != ev.From.String() {
 		s.fail("%s: volume %d changes from %q, it was %q", n.name, ev.Vol, ev.From, last)
 	}
-	n.trace[i] = ev.To
-	from, to := connOf(ev.From), connOf(ev.To)
+	n.trace[i] = ev.To.String()
+	from, to := ev.From.Conn.String(), ev.To.Conn.String()
 	if strings.Contains(ev.Cause, "ping") {
 		s.counts[PingTimeout]++
 	}
@@ -206,8 +206,6 @@ func (n *node) transition(i int, ev engine.StateChange) {
 		}
 	}
 }
-
-func connOf(state string) string { return strings.Fields(state)[1] }
 
 var edges = func() map[[2]string]bool {
 	m := map[[2]string]bool{}
