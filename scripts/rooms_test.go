@@ -55,7 +55,7 @@ var rooms = []room{
 // pureImports are the packages of Go that a pure room may import: they compute. Of sync only what computes a value
 // once is allowed, of time only what has no clock, of fmt only what has no terminal.
 var pureImports = []string{"bufio", "bytes", "cmp", "container/heap", "container/list", "crypto/hmac", "crypto/md5",
-	"crypto/sha1", "crypto/sha256", "crypto/sha512", "encoding/binary", "encoding/hex", "errors", "fmt", "hash",
+	"crypto/sha1", "crypto/sha256", "crypto/sha3", "crypto/sha512", "encoding/binary", "encoding/hex", "errors", "fmt", "hash",
 	"hash/crc32", "io", "io/fs", "iter", "maps", "math", "math/bits", "net/netip", "path", "reflect", "slices", "sort",
 	"strconv", "strings", "sync", "time", "unicode", "unicode/utf8", "unsafe"}
 

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// digests are the hashes that cram-hmac-alg can name.
-var digests = []string{"md5", "sha1", "sha224", "sha256", "sha384", "sha512"}
+// digests are the hashes that cram-hmac-alg can name: those of the kernel's crypto interface that make an HMAC and that Go's library has.
+var digests = []string{"md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha3-224", "sha3-256", "sha3-384", "sha3-512"}
 
 // checkResource holds the rules between options and between hosts of one resource. won is the settings in force,
 // for their positions.

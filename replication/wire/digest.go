@@ -5,6 +5,7 @@ import (
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha3"
 	"crypto/sha512"
 	"encoding/binary"
 	"fmt"
@@ -26,6 +27,10 @@ const (
 	SHA256
 	SHA384
 	SHA512
+	SHA3x224
+	SHA3x256
+	SHA3x384
+	SHA3x512
 )
 
 // digests has the names of the kernel's crypto interface, and sizes in bytes.
@@ -41,6 +46,10 @@ var digests = [...]struct {
 	SHA256:   {"sha256", sha256.Size},
 	SHA384:   {"sha384", sha512.Size384},
 	SHA512:   {"sha512", sha512.Size},
+	SHA3x224: {"sha3-224", 28},
+	SHA3x256: {"sha3-256", 32},
+	SHA3x384: {"sha3-384", 48},
+	SHA3x512: {"sha3-512", 64},
 }
 
 // DigestByName finds an algorithm; the empty name is NoDigest. ok is false for a
@@ -103,6 +112,18 @@ func (d Digest) Append(dst, data []byte) []byte {
 	case SHA512:
 		s := sha512.Sum512(data)
 		return append(dst, s[:]...)
+	case SHA3x224:
+		s := sha3.Sum224(data)
+		return append(dst, s[:]...)
+	case SHA3x256:
+		s := sha3.Sum256(data)
+		return append(dst, s[:]...)
+	case SHA3x384:
+		s := sha3.Sum384(data)
+		return append(dst, s[:]...)
+	case SHA3x512:
+		s := sha3.Sum512(data)
+		return append(dst, s[:]...)
 	}
 	panic(fmt.Sprintf("wire: unknown digest %d", uint8(d)))
 }
@@ -133,6 +154,14 @@ func (d Digest) New() hash.Hash {
 		return sha512.New384()
 	case SHA512:
 		return sha512.New()
+	case SHA3x224:
+		return sha3.New224()
+	case SHA3x256:
+		return sha3.New256()
+	case SHA3x384:
+		return sha3.New384()
+	case SHA3x512:
+		return sha3.New512()
 	}
 	panic(fmt.Sprintf("wire: unknown digest %d", uint8(d)))
 }

@@ -20,6 +20,11 @@ func TestDigests(t *testing.T) {
 			"8086072ba1e7cc2358baeca134c825a7"},
 		{"sha512", "abc", "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a" +
 			"2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f"},
+		// FIPS 202.
+		{"sha3-224", "abc", "e642824c3f8cf24ad09234ee7d3c766fc9a3a5168d0c94ad73b46fdf"},
+		{"sha3-256", "abc", "3a985da74fe225b2045c172d6bd390bd855f086e3e9d525b46bfe24511431532"},
+		{"sha3-384", "abc", "ec01498288516fc926459f58e2c6ad8df9b473cb0fc08c2596da7cf0e49be4b298d88cea927ac7f539f1edf228376d25"},
+		{"sha3-512", "abc", "b751850b1a57168a5693cd924b6b096e08f621827444f70d884f5d0240d2712e10e116e9192af3c91a7ec57647e3934057340b4cf408d5a56592f8274eec53f0"},
 		{"", "abc", ""},
 	} {
 		d, ok := DigestByName(tc.name)
@@ -64,7 +69,7 @@ func TestRunningDigests(t *testing.T) {
 			t.Errorf("%v: %x in place of %x", d, got, want)
 		}
 	}
-	if len(names) != 7 || NoDigest.New() != nil {
+	if len(names) != 11 || NoDigest.New() != nil {
 		t.Errorf("names %v, running none %v", names, NoDigest.New())
 	}
 }
