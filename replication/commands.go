@@ -28,6 +28,8 @@ func (r *Resource) Do(ctx context.Context, cmd engine.Command) error {
 		return r.alone(ctx, func() error { return r.doDown(ctx, cmd) })
 	case engine.PauseSync:
 		return r.pauseSync(ctx, cmd)
+	case engine.Connect:
+		r.connector.pace.reset()
 	}
 	return r.order(ctx, cmd)
 }

@@ -111,7 +111,9 @@ func (d *driver) acceptOne() (again bool) {
 	if err != nil {
 		return false
 	}
-	kind, _, ok := readFirst(conn, 4*d.opt.PingTimeout)
+	conn.SetReadDeadline(time.Now().Add(4 * d.opt.PingTimeout))
+	kind, _, ok := readFirst(conn)
+	conn.SetReadDeadline(time.Time{})
 	s := &peerSocket{conn: conn, accepted: true}
 	d.dropDead()
 	if !ok {

@@ -78,47 +78,59 @@ func TestGreeting(t *testing.T) {
 		name   string
 		auth   bool
 		peer   scripted
-		refuse string // part of the reason
-		again  string // part of an error after which a new attempt is made
+		fault  string // part of what the peer is said to do wrong
+		broken string // part of the error of a connection that does not last
 	}{
 		{name: "8.4", peer: features(86, 101)},
 		{name: "newer, with an overlap", peer: features(86, 121)},
-		{name: "too old", peer: features(86, 96), refuse: "protocol versions 86 to 96"},
-		{name: "max 0 means min", peer: features(90, 0), refuse: "protocol versions 90 to 90"},
-		{name: "too new", peer: features(110, 121), refuse: "protocol versions 110 to 121"},
+		{name: "too old", peer: features(86, 96), fault: "protocol versions 86 to 96"},
+		{name: "max 0 means min", peer: features(90, 0), fault: "protocol versions 90 to 90"},
+		{name: "too new", peer: features(110, 121), fault: "protocol versions 110 to 121"},
 		{name: "another packet first", peer: func(t *testing.T, conn net.Conn) {
 			go io.Copy(io.Discard, conn)
 			conn.Write(wire.AppendHeader80(nil, wire.Header{Cmd: wire.CmdPing}))
-		}, refuse: "P_PING in place of P_CONNECTION_FEATURES"},
+		}, fault: "P_PING in place of P_CONNECTION_FEATURES"},
 		{name: "features of another length", peer: func(t *testing.T, conn net.Conn) {
 			go io.Copy(io.Discard, conn)
 			conn.Write(wire.AppendHeader80(nil, wire.Header{Cmd: wire.CmdConnectionFeatures, Length: 80}))
-		}, refuse: "80 bytes in place of 72"},
+		}, fault: "80 bytes in place of 72"},
 		{name: "no magic", peer: func(t *testing.T, conn net.Conn) {
 			go io.Copy(io.Discard, conn)
 			conn.Write([]byte("SSH-2.0-"))
-		}, again: "magic"},
-		{name: "silence", peer: silence, again: "timeout"},
-		{name: "the stream ends", peer: func(t *testing.T, conn net.Conn) { conn.Close() }, again: "closed pipe"},
+		}, fault: "magic"},
+		{name: "silence", peer: silence, broken: "timeout"},
+		{name: "the stream ends", peer: func(t *testing.T, conn net.Conn) { conn.Close() }, broken: "closed pipe"},
 
 		{name: "the same secret", auth: true, peer: features(86, 101).then(good(wire.CmdAuthResponse,
 			func(h wire.Digest, theirs []byte) []byte { return h.AppendAuth(nil, []byte(secret), theirs) }))},
 		{name: "another secret", auth: true, peer: features(86, 101).then(good(wire.CmdAuthResponse,
-			func(h wire.Digest, theirs []byte) []byte { return h.AppendAuth(nil, []byte("x"), theirs) })), refuse: "shared-secret differs"},
+			func(h wire.Digest, theirs []byte) []byte { return h.AppendAuth(nil, []byte("x"), theirs) })), fault: "shared-secret differs"},
 		{name: "another algorithm", auth: true, peer: features(86, 101).then(good(wire.CmdAuthResponse,
-			func(_ wire.Digest, theirs []byte) []byte { return wire.SHA1.AppendAuth(nil, []byte(secret), theirs) })), again: "cram-hmac-alg differs"},
+			func(_ wire.Digest, theirs []byte) []byte { return wire.SHA1.AppendAuth(nil, []byte(secret), theirs) })), fault: "cram-hmac-alg differs"},
 		{name: "an endless answer", auth: true, peer: features(86, 101).then(good(wire.CmdAuthResponse,
-			func(wire.Digest, []byte) []byte { return make([]byte, 65) })), again: "65 bytes"},
+			func(wire.Digest, []byte) []byte { return make([]byte, 65) })), fault: "65 bytes"},
 		{name: "another packet in place of the answer", auth: true, peer: features(86, 101).then(good(wire.CmdPing,
-			func(wire.Digest, []byte) []byte { return nil })), again: "P_PING in place of P_AUTH_RESPONSE"},
-		{name: "no secret at the peer", auth: true, peer: features(86, 101).then(opening(wire.CmdProtocol, make([]byte, 24))), refuse: "set cram-hmac-alg and shared-secret on both"},
-		{name: "a short challenge", auth: true, peer: features(86, 101).then(opening(wire.CmdAuthChallenge, challenge(63))), refuse: "wrong length"},
-		{name: "a long challenge", auth: true, peer: features(86, 101).then(opening(wire.CmdAuthChallenge, challenge(129))), refuse: "129 bytes"},
+			func(wire.Digest, []byte) []byte { return nil })), fault: "P_PING in place of P_AUTH_RESPONSE"},
+		{name: "no secret at the peer", auth: true, peer: features(86, 101).then(opening(wire.CmdProtocol, make([]byte, 24))), fault: "set cram-hmac-alg and shared-secret on both"},
+		{name: "a short challenge", auth: true, peer: features(86, 101).then(opening(wire.CmdAuthChallenge, challenge(63))), fault: "wrong length"},
+		{name: "a long challenge", auth: true, peer: features(86, 101).then(opening(wire.CmdAuthChallenge, challenge(129))), fault: "129 bytes"},
 		{name: "our challenge thrown back", auth: true, peer: features(86, 101).then(func(t *testing.T, conn net.Conn) {
 			_, mine := readPacket(t, conn)
 			sendPacket(conn, wire.CmdAuthChallenge, mine)
-		}), refuse: "thrown back"},
-		{name: "silence after features", auth: true, peer: features(86, 101).then(silence), again: "timeout"},
+		}), fault: "thrown back"},
+		{name: "a challenge of another connection of ours", auth: true, peer: features(86, 101).then(func(t *testing.T, conn net.Conn) {
+			readPacket(t, conn)
+			other := newChallenge([]byte(secret), "alpha")
+			sendPacket(conn, wire.CmdAuthChallenge, other[:])
+		}), fault: "from another connection"},
+		{name: "a challenge of a node with the same secret", auth: true, peer: features(86, 101).then(func(t *testing.T, conn net.Conn) {
+			_, theirs := readPacket(t, conn)
+			mine := newChallenge([]byte(secret), "beta")
+			go func() { sendPacket(conn, wire.CmdAuthChallenge, mine[:]) }()
+			readPacket(t, conn)
+			sendPacket(conn, wire.CmdAuthResponse, wire.SHA256.AppendAuth(nil, []byte(secret), theirs))
+		})},
+		{name: "silence after features", auth: true, peer: features(86, 101).then(silence), broken: "timeout"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -130,32 +142,70 @@ func TestGreeting(t *testing.T) {
 				done := make(chan struct{})
 				go func() { defer close(done); tt.peer(t, far) }()
 				began := time.Now()
-				flags, err := (&connector{opt: opt}).handshake(near)
+				flags, err := (&connector{opt: opt, name: "alpha"}).handshake(near)
 				if took := time.Since(began); took > 2*4*opt.PingTimeout {
 					t.Errorf("took %v", took)
 				}
 				near.Close()
 				far.Close()
 				<-done
-				checkGreeting(t, flags, err, tt.refuse, tt.again)
+				checkGreeting(t, flags, err, tt.fault, tt.broken)
 			})
 		})
 	}
 }
 
-func checkGreeting(t *testing.T, flags wire.FeatureFlags, err error, refuse, again string) {
+func checkGreeting(t *testing.T, flags wire.FeatureFlags, err error, fault, broken string) {
 	t.Helper()
-	var no *peerRefusal
+	var no *peerFault
 	switch {
-	case refuse != "":
-		if !errors.As(err, &no) || !strings.Contains(no.reason, refuse) {
-			t.Errorf("%v, want a refusal with %q", err, refuse)
+	case fault != "":
+		if !errors.As(err, &no) || !strings.Contains(no.Error(), fault) {
+			t.Errorf("%v, want a fault of the peer with %q", err, fault)
 		}
-	case again != "":
-		if err == nil || errors.As(err, &no) || !strings.Contains(err.Error(), again) {
-			t.Errorf("%v, want an error with %q after which a new attempt is made", err, again)
+	case broken != "":
+		if err == nil || errors.As(err, &no) || !strings.Contains(err.Error(), broken) {
+			t.Errorf("%v, want an error with %q that is no fault of the peer", err, broken)
 		}
 	case err != nil || flags != wire.FeaturesAll:
 		t.Errorf("features %x, %v", flags, err)
+	}
+}
+
+// TestNothingBeforeProof looks at every byte that a node with a secret sends to somebody who does not know it.
+func TestNothingBeforeProof(t *testing.T) {
+	const secret = "geheim"
+	mac := func(key string, theirs []byte) []byte { return wire.SHA256.AppendAuth(nil, []byte(key), theirs) }
+	for _, tt := range []struct {
+		name   string
+		answer func(theirs []byte) []byte // nil: silence
+		then   []byte
+	}{
+		{name: "silence"},
+		{name: "a wrong answer", answer: func(theirs []byte) []byte { return mac("x", theirs) }},
+		{name: "a wrong answer and the whole of a handshake", answer: func(theirs []byte) []byte { return mac("x", theirs) },
+			then: append(wire.AppendHeader100(nil, wire.Header{Cmd: wire.CmdProtocol, Length: 24}), wire.Protocol{Protocol: 3}.Append(nil)...)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			nodes := newNodes(t, func(r *config.Resource) { r.Net.CRAMHMACAlg, r.Net.SharedSecret = "sha256", secret })
+			nodes[0].up()
+			x := newStranger(t, nodes[0], nodes[0].cfg.Peer.Address.Addr())
+			x.pair()
+			x.features()
+			got := x.packet(wire.CmdAuthChallenge)
+			x.send(wire.CmdAuthChallenge, challenge(64))
+			x.packet(wire.CmdAuthResponse)
+			if tt.answer != nil {
+				x.send(wire.CmdAuthResponse, tt.answer(got))
+				x.data.Write(tt.then)
+			}
+			x.data.SetReadDeadline(time.Now().Add(10 * time.Second))
+			x.meta.SetReadDeadline(time.Now().Add(10 * time.Second))
+			for _, c := range []net.Conn{x.data, x.meta} {
+				if more, err := io.ReadAll(c); len(more) > 0 || isTimeout(err) {
+					t.Errorf("% x was sent before the proof, %v", more, err)
+				}
+			}
+		})
 	}
 }

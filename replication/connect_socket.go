@@ -98,10 +98,8 @@ func (s *peerSocket) sendFirst(kind wire.Cmd, within time.Duration) error {
 }
 
 // readFirst reads exactly the first packet of an accepted socket. ok is false
-// when it is none, or does not come in time; got is what was read of it.
-func readFirst(conn *net.TCPConn, within time.Duration) (kind wire.Cmd, got []byte, ok bool) {
-	conn.SetReadDeadline(time.Now().Add(within))
-	defer conn.SetReadDeadline(time.Time{})
+// when it is none, or does not come before the deadline of the socket; got is what was read of it.
+func readFirst(conn *net.TCPConn) (kind wire.Cmd, got []byte, ok bool) {
 	var b [wire.HeaderLen80]byte
 	n, err := io.ReadFull(conn, b[:])
 	if err != nil {

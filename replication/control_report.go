@@ -36,6 +36,10 @@ func (r *Resource) describe(st engine.Status, now engine.Instant, pid int) Resou
 			Established: st.Conn == statemachine.Connected,
 		}},
 		PeerDevices: []PeerDeviceStatus{},
+		Knocks:      []KnockStatus{},
+	}
+	for _, k := range r.connector.knocks.list() {
+		conn.Knocks = append(conn.Knocks, KnockStatus{k.From.String(), k.Reason, k.Since.Truncate(time.Second), k.Last.Truncate(time.Second), k.Count})
 	}
 	for i := range st.Volumes {
 		v := &st.Volumes[i]

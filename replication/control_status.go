@@ -1,5 +1,7 @@
 package replication
 
+import "time"
+
 // ResourceStatus is a resource as `status --json` prints it: the keys, their
 // order and their units are drbdsetup's (docs/drbd-cli.md 2.6; sizes in KiB).
 // Keys that drbdsetup does not have stand last in their object.
@@ -56,6 +58,17 @@ type ConnectionStatus struct {
 	RSInFlight      int64              `json:"rs-in-flight"`
 	Paths           []PathStatus       `json:"paths"`
 	PeerDevices     []PeerDeviceStatus `json:"peer_devices"`
+
+	Knocks []KnockStatus `json:"knocks"` // who connects and does not get in, the peer first; at most 8
+}
+
+// KnockStatus is what somebody does wrong who connects, or what the peer does until both nodes have agreed.
+type KnockStatus struct {
+	Address string    `json:"address"`
+	Reason  string    `json:"reason"`
+	Since   time.Time `json:"since"` // of the first time
+	Last    time.Time `json:"last"`
+	Count   int64     `json:"count"`
 }
 
 // PathStatus is the pair of addresses.

@@ -166,6 +166,9 @@ func (l *loop) event(ev engine.Event) {
 		l.disks.giveBack(ev.Vol)
 	case engine.AbandonDisk:
 		l.disks.abandon(ev.Vol)
+	case engine.StateChange:
+		l.conn.judge(ev)
+		l.tell(ev)
 	default:
 		l.tell(ev)
 	}

@@ -25,9 +25,10 @@ type connection struct {
 	seekers   sync.WaitGroup
 	cancel    context.CancelFunc // of the connector
 	seek      func(context.Context) (connected, error)
-	waiting   bool           // a close waits for the connector to end
-	closeAt   engine.Instant // end of the linger time
-	finishing bool           // everything was sent; the peer is given the time to close first
+	judge     func(engine.StateChange) // hears how the connection goes on; does not wait
+	waiting   bool                     // a close waits for the connector to end
+	closeAt   engine.Instant           // end of the linger time
+	finishing bool                     // everything was sent; the peer is given the time to close first
 }
 
 type connPhase uint8
@@ -40,8 +41,8 @@ const (
 	connHangingUp // shut down; operations in flight are coming back
 )
 
-func (c *connection) init(l *loop, seek func(context.Context) (connected, error)) error {
-	c.l, c.seek = l, seek
+func (c *connection) init(l *loop, seek func(context.Context) (connected, error), judge func(engine.StateChange)) error {
+	c.l, c.seek, c.judge = l, seek, judge
 	for s := range c.socks {
 		if err := c.socks[s].init(l, engine.Socket(s)); err != nil {
 			return err

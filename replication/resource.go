@@ -59,12 +59,13 @@ type Resource struct {
 	cfg Config
 	log *slog.Logger
 
-	admin   chan struct{}   // holds one token: who changes devices or backing stores
-	closing atomic.Int32    // backing stores being closed
-	devices []*volumeDevice // in the order of the volumes
-	changes broadcast       // of the state
-	events  eventQueue
-	down    chan struct{} // closed when a Down was carried out
+	admin     chan struct{}   // holds one token: who changes devices or backing stores
+	closing   atomic.Int32    // backing stores being closed
+	devices   []*volumeDevice // in the order of the volumes
+	changes   broadcast       // of the state
+	connector *connector
+	events    eventQueue
+	down      chan struct{} // closed when a Down was carried out
 
 	degraded bool // a volume was Primary without its peer when it was used last; written before the loop begins
 
@@ -79,14 +80,18 @@ func New(cfg Config) (*Resource, error) {
 		return nil, errors.New("replication: a resource needs a configuration and both of its hosts")
 	}
 	cfg.fill()
-	return &Resource{
+	r := &Resource{
 		cfg:    cfg,
 		log:    cfg.Logger.With("resource", cfg.Resource.Name),
 		admin:  make(chan struct{}, 1),
 		down:   make(chan struct{}),
 		dead:   make(chan struct{}),
 		events: eventQueue{some: make(chan struct{}, 1)},
-	}, nil
+	}
+	r.connector = newConnector(cfg.Local.Address, cfg.Local.Reach(cfg.Peer), cfg.Resource.Net, r.log)
+	r.connector.name = cfg.Local.Name()
+	r.connector.knocks.fresh = r.changes.changed
+	return r, nil
 }
 
 func (r *Resource) name() string { return r.cfg.Resource.Name }

@@ -141,8 +141,7 @@ func (r *Resource) equip(l *loop) error {
 	if l.disks, err = newDisks(l, r.closeStore); err != nil {
 		return err
 	}
-	c := newConnector(r.cfg.Local.Address, r.cfg.Local.Reach(r.cfg.Peer), r.cfg.Resource.Net, r.log)
-	if err := l.conn.init(l, c.run); err != nil {
+	if err := l.conn.init(l, r.connector.run, r.connector.judge); err != nil {
 		return err
 	}
 	for _, d := range r.devices {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urbd/urbd/replication"
 )
@@ -27,7 +28,7 @@ const lineWidth = 80
 //	    replication:SyncSource peer-disk:Inconsistent done:12.34
 //
 // volume:N stands there when there are several volumes, or it is not 0; connection: when it is not Connected, and then no
-// peer's volumes; replication: beyond Established. Source: docs/drbd-cli.md 2.5, docs/drbd-metadata.md 10.4.
+// peer's volumes; replication: beyond Established; knocks: who connects and does not get in, with what it does wrong. Source: docs/drbd-cli.md 2.5, docs/drbd-metadata.md 10.4.
 func (l layout) print(w io.Writer, st *replication.ResourceStatus) {
 	p := paragraph{w: w}
 	p.begin(0, st.Name)
@@ -103,12 +104,20 @@ func (l layout) connection(p *paragraph, c *replication.ConnectionStatus, number
 	if l.statistics {
 		p.wrap(6, fmt.Sprintf("ap-in-flight:%d", c.APInFlight), fmt.Sprintf("rs-in-flight:%d", c.RSInFlight))
 	}
-	if !connected {
-		return
+	if connected {
+		for i := range c.PeerDevices {
+			l.peerDevice(p, &c.PeerDevices[i], numbered)
+		}
 	}
-	for i := range c.PeerDevices {
-		l.peerDevice(p, &c.PeerDevices[i], numbered)
+	for i := range c.Knocks {
+		l.knock(p, &c.Knocks[i])
 	}
+}
+
+// knock says who does not get in, since when, and why.
+func (l layout) knock(p *paragraph, k *replication.KnockStatus) {
+	p.begin(4, l.paint(yellow, "knocks:"+k.Address), fmt.Sprintf("times:%d", k.Count), "since:"+k.Since.Format(time.RFC3339))
+	p.wrap(8, strings.Fields(k.Reason)...)
 }
 
 func (l layout) peerDevice(p *paragraph, d *replication.PeerDeviceStatus, numbered bool) {

@@ -87,5 +87,8 @@ type Net struct {
 	CongestionExtents int   // 67..65534
 }
 
+// Authenticates reports whether the peer has to prove that it knows the secret.
+func (n *Net) Authenticates() bool { return n.CRAMHMACAlg != "" }
+
 // DefaultNet is the connection of a resource that says nothing about it.
 func DefaultNet() Net { return defaults().Net }

@@ -123,7 +123,7 @@ type Event interface{ event() }
 
 type (
 	// OpenConnection asks the owner to find the peer: listen, dial, agree on
-	// features, authenticate; then ConnUp or ConnRefused. It goes on trying until CloseConnection.
+	// features, authenticate; then ConnUp. Whatever it meets, it goes on trying until CloseConnection.
 	OpenConnection struct{ After time.Duration }
 
 	// CloseConnection ends looking for the peer, or closes both sockets (data
@@ -258,7 +258,7 @@ func (Down) command()             {}
 //	(e) Submit(now, *Request)                     an application request
 //	(e) DiskDone(now, Token, Errno)               a DiskIO has ended
 //	(e) ConnUp(now, Link)                         both sockets are up, features agreed, peer authenticated
-//	(e) ConnRefused(now, error)                   the peer is there but does not fit: StandAlone
+//	(e) ConnRefused(now, error)                   the sockets cannot be used: StandAlone
 //	(e) ConnDown(now, Trouble)                    a socket died, the link went away
 //	(e) ConnClosed(now)                           answer to CloseConnection
 //	(e) PayloadSpace(sock) []byte                 where the next bytes of the socket belong directly, or nil

@@ -168,8 +168,8 @@ func (e *Engine) ConnUp(now Instant, link Link) {
 	e.stepAll(sm.SocketsUp{}, "both sockets are up")
 }
 
-// ConnRefused reports that the peer is there and does not fit, or that this
-// node cannot listen: the connection is given up.
+// ConnRefused reports that this node cannot use the sockets that it has found
+// the peer with: the connection is given up.
 func (e *Engine) ConnRefused(now Instant, why error) {
 	e.at(now)
 	e.refuse(why)
