@@ -19,6 +19,7 @@ const Resource = "r0"
 // kernel with one volume of 64 MiB.
 type Options struct {
 	Kernel   vm.Kernel
+	Init     vm.Init  // what the guests run as their first process
 	Size     int64    // bytes of each backing disk; 0 is 64 MiB
 	BetaSize int64    // of beta's, if it differs
 	Block    int      // logical block size of alpha's disks, bytes; 0 is 512
@@ -95,7 +96,7 @@ func (l *Lab) boot(ctx context.Context) error {
 	}
 	maps.Copy(files, l.Options.Files)
 	node := func(name string, size int64, block int) vm.Config {
-		c := vm.Config{Kernel: l.Options.Kernel, Memory: l.Options.Memory, Files: files, Log: l.Options.Log}
+		c := vm.Config{Kernel: l.Options.Kernel, Init: l.Options.Init, Memory: l.Options.Memory, Files: files, Log: l.Options.Log}
 		for i := range l.Options.Volumes {
 			c.Disks = append(c.Disks, vm.Disk{Path: l.diskPath(name, i), Size: size, Cache: l.Options.Cache, Block: block})
 		}
@@ -264,6 +265,9 @@ func (l *Lab) Diagnose(n *vm.Node) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	script := "urbd status --verbose 2>&1; tail -n 60 /var/log/urbd/*.log 2>/dev/null; dmesg | tail -n 20"
+	if l.Options.Init == vm.Systemd {
+		script += "; systemctl list-jobs; journalctl --no-pager -o short-monotonic -n 100"
+	}
 	if l.runsDriver(n) {
 		script = "cat /proc/drbd; dmesg | tail -n 40"
 	}

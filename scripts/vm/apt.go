@@ -21,7 +21,7 @@ type apt struct {
 }
 
 // suites are the Debian suites that the rig takes packages from.
-var suites = []string{"bookworm", "bookworm-backports", "trixie-backports"}
+var suites = []string{"bookworm", "bookworm-backports", "trixie", "trixie-backports"}
 
 // aptTimeout bounds one run of an apt tool.
 const aptTimeout = 20 * time.Minute

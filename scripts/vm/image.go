@@ -26,6 +26,7 @@ type Image struct {
 	Release string // as `uname -r` prints it
 	vmlinuz string
 	base    string // the archive that all guests of this kernel share
+	root    string // of a system: the file system that each guest gets a copy of
 	fetched *Fetched
 }
 
@@ -95,8 +96,12 @@ func (img *Image) withFiles(file string, files map[string]string) (err error) {
 	}
 	buf := bufio.NewWriterSize(out, 1<<20)
 	cpio := newCpioWriter(buf)
+	into := ""
+	if img.root != "" {
+		into = "files/" // init-systemd.sh copies them to the root
+	}
 	for _, guest := range sortedKeys(files) {
-		if err := cpio.copyFile(merged(guest), files[guest]); err != nil {
+		if err := cpio.copyFile(into+merged(guest), files[guest]); err != nil {
 			return fmt.Errorf("file for the guest: %w", err)
 		}
 	}

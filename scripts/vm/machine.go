@@ -204,6 +204,9 @@ func machineArgs(img *Image, c Config, dir *runDir) []string {
 	for i, d := range c.Disks {
 		args = append(args, d.args(i, dir.diskSocket(i))...)
 	}
+	if img.root != "" {
+		args = append(args, "-drive", "if=none,id=root,format=raw,cache=unsafe,file="+escape(dir.path("root")), "-device", "virtio-blk-pci,drive=root,serial=root")
+	}
 	for i, n := range c.NICs {
 		args = append(args, n.args(i)...)
 	}
@@ -220,6 +223,9 @@ func machineArgs(img *Image, c Config, dir *runDir) []string {
 // waiting believes: without them every look at the clock is a trap.
 func commandLine(c Config, emulated bool) string {
 	words := []string{"console=ttyS0", "quiet", "mitigations=off", "panic=-1", "rig.name=" + c.Name}
+	if c.Init == Systemd {
+		words = append(words, "net.ifnames=0")
+	}
 	if emulated {
 		words = append(words, "maxcpus=1", "tsc=reliable")
 	}

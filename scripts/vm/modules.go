@@ -99,3 +99,26 @@ func (m *moduleIndex) closure(names, optional []string) ([]string, error) {
 	slices.Sort(paths)
 	return paths, nil
 }
+
+// loadOrder is closure in an order in which the modules can be loaded one after the other.
+func (m *moduleIndex) loadOrder(names, optional []string) ([]string, error) {
+	paths, err := m.closure(names, optional)
+	if err != nil {
+		return nil, err
+	}
+	var order []string
+	var add func(path string)
+	add = func(path string) {
+		if slices.Contains(order, path) {
+			return
+		}
+		for _, need := range slices.Backward(m.needs[path]) { // modules.dep names what is needed last first
+			add(need)
+		}
+		order = append(order, path)
+	}
+	for _, path := range paths {
+		add(path)
+	}
+	return order, nil
+}

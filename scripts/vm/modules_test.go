@@ -21,3 +21,12 @@ kernel/drivers/md/dm-mod.ko.xz:
 		t.Error("a kernel without a module that is needed was accepted")
 	}
 }
+
+// What a module needs is loaded before it, and the names of modules.dep come last needed first.
+func TestLoadOrder(t *testing.T) {
+	m := parseModuleIndex("k/a.ko: k/b.ko k/c.ko\nk/b.ko: k/c.ko\nk/c.ko:\nk/d.ko: k/a.ko k/b.ko k/c.ko\n", "")
+	order, err := m.loadOrder([]string{"d"}, nil)
+	if want := []string{"k/c.ko", "k/b.ko", "k/a.ko", "k/d.ko"}; err != nil || !slices.Equal(order, want) {
+		t.Errorf("%v, %v, want %v", order, err, want)
+	}
+}

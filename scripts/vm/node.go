@@ -15,6 +15,7 @@ import (
 type Config struct {
 	Name       string // of the host, as `uname -n` prints it; "" is "guest"
 	Kernel     Kernel
+	Init       Init // what it runs as its first process
 	Disks      []Disk
 	NICs       []NIC
 	Memory     int64             // bytes; 0 is 1 GiB
@@ -59,7 +60,11 @@ func Boot(ctx context.Context, c Config) (*Node, error) {
 			c.Disks[i].Cache = Writeback
 		}
 	}
-	img, err := Prepare(ctx, c.Kernel, c.Log)
+	prepare := Prepare
+	if c.Init == Systemd {
+		prepare = PrepareSystem
+	}
+	img, err := prepare(ctx, c.Kernel, c.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +90,11 @@ func (n *Node) firstBoot(ctx context.Context) error {
 	}
 	if err := n.image.withFiles(n.dir.path("initrd"), files); err != nil {
 		return err
+	}
+	if n.image.root != "" {
+		if err := copySparse(n.dir.path("root"), n.image.root); err != nil {
+			return fmt.Errorf("root of the guest: %w", err)
+		}
 	}
 	for i, d := range n.config.Disks {
 		if err := d.prepare(); err != nil {
@@ -214,6 +224,37 @@ func (n *Node) off() error {
 	return err
 }
 
+// Ends runs a script that ends the guest, a reboot included, and waits until it has ended; BootAgain goes on from there.
+// If it does not end before ctx does, its power is cut and the error says so.
+func (n *Node) Ends(ctx context.Context, script string) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	m, err := n.running()
+	if err != nil {
+		return err
+	}
+	p, err := n.Start(ctx, Cmd{Argv: []string{"sh", "-c", script}})
+	if err != nil {
+		return err
+	}
+	select {
+	case <-m.ended:
+		return n.off()
+	case <-p.Done():
+		if code, err := p.Wait(); code != 0 && err == nil {
+			return fmt.Errorf("%s: %q ended with %d", n.config.Name, script, code)
+		}
+	case <-ctx.Done():
+	}
+	select {
+	case <-m.ended:
+		return n.off()
+	case <-ctx.Done():
+		_, _, err := n.PowerCut()
+		return errors.Join(fmt.Errorf("%s did not shut down: %w", n.config.Name, ctx.Err()), err)
+	}
+}
+
 // The processors but the first leave before the devices do, for the reason that
 // they come after them (see commandLine).
 const shutdownScript = `sync
@@ -224,22 +265,10 @@ poweroff -f`
 // Shutdown syncs and powers the guest off. If that does not end it before ctx
 // does, its power is cut and the error says so.
 func (n *Node) Shutdown(ctx context.Context) error {
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-	m, err := n.running()
-	if err != nil {
-		return err
+	if n.config.Init == Systemd {
+		return n.Ends(ctx, "systemctl poweroff")
 	}
-	if _, err := n.Start(ctx, Cmd{Argv: []string{"sh", "-c", shutdownScript}}); err != nil {
-		return err
-	}
-	select {
-	case <-m.ended:
-		return n.off()
-	case <-ctx.Done():
-		_, _, err := n.PowerCut()
-		return errors.Join(fmt.Errorf("%s did not shut down: %w", n.config.Name, ctx.Err()), err)
-	}
+	return n.Ends(ctx, shutdownScript)
 }
 
 // Down is closed when the present boot has ended; of a node that is down it is

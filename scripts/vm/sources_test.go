@@ -109,7 +109,7 @@ func TestDebianSourceOfAMachine(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || !strings.Contains(got, c.want+"\n") || !strings.Contains(got, "Suites: bookworm bookworm-backports trixie-backports\n") {
+		if err != nil || !strings.Contains(got, c.want+"\n") || !strings.Contains(got, "Suites: bookworm bookworm-backports trixie trixie-backports\n") {
 			t.Errorf("%s: %v\n%s", name, err, got)
 		}
 	}

@@ -17,6 +17,9 @@ import (
 // thrown away with the run.
 func (o *options) config(ctx context.Context, k vm.Kernel, scratch string) (vm.Config, error) {
 	c := vm.Config{Kernel: k, KernelArgs: o.args, Log: progress}
+	if o.systemd {
+		c.Init = vm.Systemd
+	}
 	var err error
 	if c.Memory, err = parseSize(o.memory); err != nil {
 		return c, err

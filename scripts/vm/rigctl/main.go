@@ -32,6 +32,7 @@ OPTIONS
   --append WORDS      add to the kernel's command line
   --memory SIZE       of a guest, 1G unless given
   --timeout DURATION  of exec, 10m unless given
+  --systemd           a Debian with systemd as its first process, not a root in memory (making it needs root)
   --no-urbd           do not build cmd/urbd into the guest
   --verbose           show the guest's console at the end
 
@@ -93,6 +94,7 @@ type options struct {
 	memory   string
 	timeout  time.Duration
 	noUrbd   bool
+	systemd  bool
 	verbose  bool
 	words    []string // KERNEL and the command
 }
@@ -115,6 +117,7 @@ func parse(args []string) (*options, error) {
 	set.Var(&o.args, "append", "")
 	set.StringVar(&o.memory, "memory", "1G", "")
 	set.DurationVar(&o.timeout, "timeout", 10*time.Minute, "")
+	set.BoolVar(&o.systemd, "systemd", false, "")
 	set.BoolVar(&o.noUrbd, "no-urbd", false, "")
 	set.BoolVar(&o.verbose, "verbose", false, "")
 	var command []string
