@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/urbd/urbd/replication"
 )
@@ -35,7 +33,14 @@ func (w *world) lifeCommands() []*cli.Command {
 	return []*cli.Command{
 		row("up", "start the daemon of a resource: attach its disks, look for the peer", []cli.Flag{noSystemd}, w.targets, w.up),
 		row("down", "end the daemon of a resource", []cli.Flag{
-			boolFlag("force", "do not ask the peer, and give up a disk that does not answer")}, w.running, w.down),
+			boolFlag("force", "do not ask the peer, and give up a disk that does not answer"),
+			boolFlag("when-unused", "wait until nobody uses its devices any more"),
+		}, w.running, func(ctx context.Context, c *cli.Context, t target) error {
+			if c.Bool("when-unused") {
+				return w.downUnused(ctx, c, t)
+			}
+			return w.down(ctx, c, t)
+		}),
 		row("adjust", "make the running state equal to the configuration", []cli.Flag{noSystemd}, w.targets, w.adjust),
 		{
 			Name: "run", Usage: "be the daemon of a resource, in the foreground", ArgsUsage: "RES", Category: "LIFE",
@@ -79,6 +84,9 @@ func (w *world) start(ctx context.Context, c *cli.Context, t target) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("a daemon needs root, and you are user %d: sudo urbd %s %s", os.Geteuid(), c.Command.Name, t)
 	}
+	if err := w.calm(ctx, c, t); err != nil {
+		return err
+	}
 	if !c.Bool("no-systemd") && ordinary(c) && systemdServes() {
 		return systemdStart(ctx, t.resource)
 	}
@@ -114,63 +122,6 @@ func globals(c *cli.Context) ([]string, error) {
 	}
 	return out, nil
 }
-
-// down ends the daemon and waits for its end. A resource that is not up is down; what a daemon that died left
-// behind is removed.
-func (w *world) down(ctx context.Context, c *cli.Context, t target) error {
-	for {
-		st, err := snapshot(ctx, runDir(c), t.resource)
-		if notUp := new(replication.NotRunningError); errors.As(err, &notUp) {
-			err = w.clean(ctx, c, t)
-		} else if err == nil {
-			err = w.end(ctx, c, t, st.PID)
-		}
-		other := new(replication.AlreadyRunningError)
-		if !errors.As(err, &other) {
-			return err
-		}
-		select { // a daemon that begins will answer, one that ends will let go of the lock
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("process %d does not begin or end to serve: %w", other.PID, ctx.Err())
-		}
-	}
-}
-
-// clean removes what is left of a daemon that has died.
-func (w *world) clean(ctx context.Context, c *cli.Context, t target) error {
-	release, err := replication.Lock(runDir(c), t.resource)
-	if err != nil {
-		return err
-	}
-	defer release()
-	return left(runDir(c)).sweep(ctx, t)
-}
-
-// end has a running daemon end.
-func (w *world) end(ctx context.Context, c *cli.Context, t target, pid int) error {
-	end, err := watchProcess(pid)
-	if err != nil {
-		return err
-	}
-	defer end.close()
-	if err := give(ctx, runDir(c), t, replication.Verb{Verb: replication.VerbDown, Volume: t.verbVolume(), Force: c.Bool("force")}); err != nil {
-		return err
-	}
-	if !c.Bool("force") {
-		return end.wait(ctx)
-	}
-	soon, cancel := context.WithTimeout(ctx, exitPatience)
-	defer cancel()
-	if err := end.wait(soon); err != nil {
-		fmt.Fprintf(w.err, "%s is down, and process %d cannot end before the kernel has ended its I/O on a disk that does not answer; "+
-			"the backing device stays in use until then\n", t, pid)
-	}
-	return nil
-}
-
-// exitPatience is how long down --force waits for a daemon that has said that it is down.
-const exitPatience = 15 * time.Second
 
 // adjust starts what is not up, attaches and connects what is not, and restarts a Secondary whose configuration has changed.
 func (w *world) adjust(ctx context.Context, c *cli.Context, t target) error {
@@ -215,44 +166,4 @@ func missing(st *replication.ResourceStatus) []replication.Verb {
 		out = append(out, replication.Verb{Verb: replication.VerbConnect})
 	}
 	return out
-}
-
-// A process is a running process that may end at any time; its number does not become another's meanwhile.
-type process struct{ fd int }
-
-func watchProcess(pid int) (process, error) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err == unix.ESRCH {
-		return process{-1}, nil
-	}
-	if err != nil {
-		return process{-1}, fmt.Errorf("watch process %d: %w", pid, err)
-	}
-	return process{fd}, nil
-}
-
-// wait returns when the process has ended.
-func (p process) wait(ctx context.Context) error {
-	if p.fd < 0 {
-		return nil
-	}
-	for {
-		fds := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, int((100 * time.Millisecond).Milliseconds()))
-		if err != nil && err != unix.EINTR {
-			return fmt.Errorf("wait for the daemon: %w", err)
-		}
-		if n > 0 {
-			return nil
-		}
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("the daemon does not end: %w", err)
-		}
-	}
-}
-
-func (p process) close() {
-	if p.fd >= 0 {
-		unix.Close(p.fd)
-	}
 }

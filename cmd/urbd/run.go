@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -21,9 +22,12 @@ import (
 )
 
 // serve is `urbd run RES`: the daemon. Whoever started it learns by sd_notify that it serves, or why it cannot. A hang-up of
-// the terminal does not end it, since its disk is in use, and there is nothing to read again.
+// the terminal does not end it, since its disk is in use, and there is nothing to read again; nor does the end of whoever
+// reads what it writes: at a shutdown the journal ends first. A crash ends it by a signal: the runtime's exit code is
+// taken.
 func (w *world) serve(c *cli.Context) error {
-	signal.Ignore(syscall.SIGHUP)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	debug.SetTraceback("crash")
 	err := w.daemon(c)
 	if err != nil {
 		text := explain(c.Args().First(), "run", err)
@@ -59,6 +63,10 @@ func (w *world) daemon(c *cli.Context) error {
 	}
 	ctx, fail := context.WithCancelCause(c.Context)
 	defer fail(nil)
+	starts := startsOf(runDir(c), t.resource)
+	if err := starts.pause(ctx, logger); err != nil {
+		return err
+	}
 	r, err := replication.New(replication.Config{
 		Resource: t.conf, Local: t.local, Peer: t.peer, Logger: logger, RunDir: runDir(c), Recover: true,
 		Devices: &ublkDevices{
@@ -78,6 +86,7 @@ func (w *world) daemon(c *cli.Context) error {
 	if err := r.Run(ctx); err != nil {
 		return err
 	}
+	starts.forget()
 	notify(daemon.SdNotifyStopping)
 	if c.Context.Err() == nil {
 		return context.Cause(ctx) // a device has failed: a fresh daemon takes over what this one could not end
@@ -88,22 +97,16 @@ func (w *world) daemon(c *cli.Context) error {
 // notify tells whoever started us. That nobody listens is fine.
 func notify(state string) { _, _ = daemon.SdNotify(false, state) }
 
-// logger writes to standard error, which is the journal or the log file. The journal has its own clock.
+// logger writes to standard error, which is the journal or the log file.
 func (w *world) logger(c *cli.Context) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
 		return nil, usageError(fmt.Sprintf("--log-level=%s: write debug, info, warn or error", c.String("log-level")))
 	}
-	opt := &slog.HandlerOptions{Level: level}
-	if os.Getenv("JOURNAL_STREAM") != "" {
-		opt.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		}
+	if toJournal(w.err) {
+		return slog.New(newJournalHandler(w.err, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTime})), nil
 	}
-	return slog.New(slog.NewTextHandler(w.err, opt)), nil
+	return slog.New(slog.NewTextHandler(w.err, &slog.HandlerOptions{Level: level})), nil
 }
 
 // configRecord is where the daemon leaves the configuration that it runs with, for `urbd adjust`.

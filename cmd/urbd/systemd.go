@@ -48,6 +48,43 @@ func systemdStart(ctx context.Context, resource string) error {
 	return &startError{code, status}
 }
 
+// systemdCalm ends the start of a daemon that is waiting because its predecessors have died at once: see startRecord. The
+// unit of a daemon that serves, or ends, is left alone.
+func systemdCalm(ctx context.Context, resource string) error {
+	unit := "urbd@" + resource + ".service"
+	out, err := exec.CommandContext(ctx, "systemctl", "show", "-p", "SubState", "--value", unit).Output()
+	if err != nil || strings.TrimSpace(string(out)) != "start" {
+		return nil // a unit that systemd does not know is not starting
+	}
+	if out, err := exec.CommandContext(ctx, "systemctl", "stop", unit).CombinedOutput(); err != nil {
+		return fmt.Errorf("systemctl stop %s: %w: %s", unit, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// onlyWeStop reports whether this machine shuts down, and systemd carries out nothing any more but the orderly ends of our devices.
+func onlyWeStop(ctx context.Context) bool {
+	out, err := exec.CommandContext(ctx, "systemctl", "list-jobs", "--no-legend", "--plain").Output()
+	return err == nil && onlyOurJobs(string(out))
+}
+
+// onlyOurJobs reads lines of JOB UNIT TYPE STATE. Of those that wait, each waits for one that runs.
+func onlyOurJobs(jobs string) bool {
+	shutdown := false
+	for line := range strings.Lines(jobs) {
+		f := strings.Fields(line)
+		switch {
+		case len(f) != 4:
+			return false
+		case f[1] == "shutdown.target" && f[2] == "start":
+			shutdown = true
+		case f[3] == "running" && !strings.HasPrefix(f[1], "urbd-shutdown@"):
+			return false
+		}
+	}
+	return shutdown
+}
+
 // systemdOutcome asks what the daemon said last and how it ended.
 func systemdOutcome(ctx context.Context, unit string) (status string, code int) {
 	code = exitSystem

@@ -35,3 +35,19 @@ func TestSystemdStartNamesTheJournalOfAUnitThatSaidNothing(t *testing.T) {
 		t.Errorf("systemdStart = %v, exit code %d", err, exitCode(err))
 	}
 }
+
+func TestOnlyOurJobsOfAShutdown(t *testing.T) {
+	const shutdown = "7 urbd-shutdown@r0.service stop running\n8 shutdown.target start waiting\n9 rig-network.service stop waiting\n"
+	for jobs, want := range map[string]bool{
+		"":       false,
+		shutdown: true,
+		shutdown + "10 urbd-shutdown@r1.service stop running\n": true,
+		shutdown + "10 mnt.mount stop running\n":                false,
+		"7 urbd-shutdown@r0.service stop running\n":             false, // by hand
+		"No jobs running.\n":                                    false,
+	} {
+		if got := onlyOurJobs(jobs); got != want {
+			t.Errorf("%q: %v", jobs, got)
+		}
+	}
+}
