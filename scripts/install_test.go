@@ -27,7 +27,8 @@ func TestInstall(t *testing.T) {
 	}
 	install("--prefix", "/usr", "--binary", program)
 	want := []string{
-		"etc/urbd.conf", "usr/lib/systemd/system/urbd.target", "usr/lib/systemd/system/urbd@.service", "usr/lib/udev/rules.d/65-urbd.rules",
+		"etc/urbd.conf", "usr/lib/systemd/system/urbd-again@.service", "usr/lib/systemd/system/urbd-shutdown@.service",
+		"usr/lib/systemd/system/urbd.target", "usr/lib/systemd/system/urbd@.service", "usr/lib/systemd/system-shutdown/urbd", "usr/lib/udev/rules.d/65-urbd.rules",
 		"usr/sbin/urbd", "usr/share/bash-completion/completions/urbd", "usr/share/doc/urbd/example.res",
 	}
 	if got := files(t, dest); !slices.Equal(got, want) {
@@ -54,9 +55,10 @@ func TestInstallElsewhere(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for file, line := range map[string]string{
-		"etc/systemd/system/urbd@.service":    "ExecStart=/opt/urbd/sbin/urbd run %i",
-		"etc/udev/rules.d/65-urbd.rules":      `IMPORT{program}="/opt/urbd/sbin/urbd udev $kernel"`,
-		"opt/urbd/share/doc/urbd/example.res": "resource r0 {",
+		"etc/systemd/system/urbd@.service":     "ExecStart=@/opt/urbd/sbin/urbd @urbd run %i",
+		"usr/lib/systemd/system-shutdown/urbd": "exec /opt/urbd/sbin/urbd down --timeout 5 all >/dev/null 2>&1",
+		"etc/udev/rules.d/65-urbd.rules":       `IMPORT{program}="/opt/urbd/sbin/urbd udev $kernel"`,
+		"opt/urbd/share/doc/urbd/example.res":  "resource r0 {",
 	} {
 		text, err := os.ReadFile(filepath.Join(dest, file))
 		if err != nil || !slices.Contains(strings.Split(string(text), "\n"), line) {
