@@ -1,0 +1,251 @@
+//go:build rig
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/urbd/urbd/scripts/vm"
+)
+
+// mounted are the ways in which a file system stands on a device; volume i of the resource is for the i-th.
+var mounted = []struct{ name, fstab, mount string }{
+	{"hand", "", "mount /dev/ublkb0 /mnt/hand"},
+	{"netdev", "/dev/urbd/by-res/r0/1 /mnt/netdev ext4 _netdev,noauto 0 0", "mount /mnt/netdev"},
+	{"requires", "/dev/urbd/by-res/r0/2 /mnt/requires ext4 _netdev,noauto,x-systemd.requires=urbd@r0.service 0 0", "mount /mnt/requires"},
+	{"lvm", "", "vgchange -q -ay vg >/dev/null && udevadm settle && mount /dev/vg/lv /mnt/lvm"},
+}
+
+// writer appends numbered lines to a file, one by one, each of them durable before the next, and leaves the last number in /run.
+const writer = `#!/bin/sh
+n=$(wc -l <"$1/log" 2>/dev/null || echo 0)
+while :; do
+	n=$((n + 1))
+	echo $n >>"$1/log" && sync "$1/log" || exit 1
+	echo $n >"/run/wrote-${1##*/}.new" && mv "/run/wrote-${1##*/}.new" "/run/wrote-${1##*/}"
+	sleep 0.2
+done
+`
+
+// shutdownLimit is what a shutdown may take that has file systems on urbd mounted, in emulation: no unit of it runs into a
+// limit of systemd's, the shortest of which are 90 s.
+const shutdownLimit = 40 * time.Second
+
+// TestSystemd has systemd run both nodes: urbd is installed, survives a reboot, and its daemon can be killed, stopped and
+// shut down below mounted file systems.
+func TestSystemd(t *testing.T) {
+	eachKernel(t, func(t *testing.T, k vm.Kernel) {
+		files, err := installFiles()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newBench(t, Options{Kernel: k, Init: vm.Systemd, Volumes: len(mounted), Files: files})
+		for _, stage := range []func(){b.install, b.fileSystemsOnAll, b.killedBelowMounts, b.stoppedBelowMounts, b.bothReboot, b.powerOff} {
+			began := time.Now()
+			stage()
+			t.Logf("took %v", time.Since(began).Round(time.Second))
+		}
+	})
+}
+
+// installFiles are what scripts/install needs, as files for a guest.
+func installFiles() (map[string]string, error) {
+	root, err := vm.ModuleRoot()
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{}
+	for _, name := range []string{"scripts/install", "scripts/systemd", "scripts/udev", "scripts/config", "cmd/urbd/completion.bash"} {
+		err := filepath.WalkDir(filepath.Join(root, name), func(path string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				rel, _ := filepath.Rel(root, path)
+				files["/srv/urbd/"+rel] = path
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// install installs urbd on both nodes as an administrator does, and makes the pair.
+func (b *bench) install() {
+	b.t.Log("install")
+	for _, n := range b.Nodes() {
+		b.sh(n, "/srv/urbd/scripts/install --binary /usr/local/bin/urbd && rm /usr/local/bin/urbd && mkdir -p /mnt/hand /mnt/netdev /mnt/requires /mnt/lvm")
+		b.ok(n.PutFile(b.ctx, "/etc/urbd.d/r0.res", 0o600, []byte(b.config(n, "/dev/ublkb"))))
+		b.ok(n.PutFile(b.ctx, "/usr/local/bin/writer", 0o755, []byte(writer)))
+		// What lies on the devices is LVM's business there only, and not on the disks below.
+		b.ok(n.PutFile(b.ctx, "/etc/lvm/lvmlocal.conf", 0o644, []byte("devices { global_filter = [ \"r|^/dev/vd|\" ] }\n")))
+		var fstab strings.Builder
+		for _, m := range mounted {
+			fmt.Fprintln(&fstab, m.fstab)
+		}
+		b.ok(n.PutFile(b.ctx, "/etc/fstab", 0o644, []byte(fstab.String())))
+		b.urbd(n, "create-md", "--force", Resource)
+		b.sh(n, "systemctl daemon-reload; systemctl enable --now urbd@r0")
+	}
+	b.state(b.Alpha, "cstate", "Connected")
+	b.urbd(b.Alpha, "new-current-uuid", "--clear-bitmap", Resource)
+	b.urbd(b.Alpha, "primary", Resource)
+	b.ok(b.WaitUpToDate(b.ctx, b.Beta))
+	// The daemon lives in the mount namespace of process 1: one of its own would keep its device mounted.
+	b.sh(b.Alpha, `pid=$(systemctl show -p MainPID --value urbd@r0); [ "$(readlink /proc/$pid/ns/mnt)" = "$(readlink /proc/1/ns/mnt)" ]`)
+}
+
+func (b *bench) fileSystemsOnAll() {
+	b.sh(b.Alpha, `for v in 0 1 2; do mkfs.ext4 -q -F /dev/ublkb$v; done
+pvcreate -q -y /dev/ublkb3 >/dev/null; vgcreate -q vg /dev/ublkb3 >/dev/null; lvcreate -q -y -l 100%%FREE -n lv vg >/dev/null; mkfs.ext4 -q -F /dev/vg/lv`)
+	b.mountAll(b.Alpha)
+}
+
+// mountAll mounts the file system of each way and starts a writer on it. The one that is mounted by hand has a
+// writer that no unit's end reaches.
+func (b *bench) mountAll(n *vm.Node) {
+	b.t.Helper()
+	for i, m := range mounted {
+		b.sh(n, "%s", m.mount)
+		if i == 0 {
+			_, err := n.Start(b.ctx, vm.Cmd{Argv: []string{"writer", "/mnt/" + m.name}})
+			b.ok(err)
+			continue
+		}
+		b.sh(n, "systemd-run -q --unit=writer-%[1]s /usr/local/bin/writer /mnt/%[1]s", m.name)
+	}
+	b.writersGetOn(n, time.Minute)
+}
+
+// written are the numbers of the last lines that the writers know to be durable.
+func (b *bench) written(n *vm.Node) []int {
+	b.t.Helper()
+	out := make([]int, len(mounted))
+	for i, m := range mounted {
+		out[i], _ = strconv.Atoi(b.sh(n, "cat /run/wrote-%s 2>/dev/null || true", m.name))
+	}
+	return out
+}
+
+// writersGetOn waits until every writer has written twice more, and returns how long it took.
+func (b *bench) writersGetOn(n *vm.Node, within time.Duration) time.Duration {
+	b.t.Helper()
+	began, before := time.Now(), b.written(n)
+	for {
+		late, now := false, b.written(n)
+		for i := range now {
+			late = late || now[i] < before[i]+2
+		}
+		if !late {
+			return time.Since(began)
+		}
+		if time.Since(began) > within {
+			b.ok(fmt.Errorf("%s: writers stand still: %v, and %v before\n%s", n.Name(), now, before, b.sh(n, "findmnt | cat; systemctl list-units --all 'writer*' 'mnt*' | cat")))
+		}
+	}
+}
+
+// mountsStand checks that nobody has unmounted anything.
+func (b *bench) mountsStand(n *vm.Node) {
+	b.t.Helper()
+	for _, m := range mounted {
+		b.sh(n, "mountpoint -q /mnt/%[1]s && systemctl is-active -q mnt-%[1]s.mount", m.name)
+	}
+}
+
+// killedBelowMounts kills the daemon under the writers: they get on, and nobody unmounts anything.
+func (b *bench) killedBelowMounts() {
+	for range 2 {
+		pid := b.sh(b.Alpha, "pid=$(systemctl show -p MainPID --value urbd@r0); kill -9 $pid; echo $pid")
+		b.t.Logf("killed: the writers got on after %v", b.writersGetOn(b.Alpha, time.Minute).Round(100*time.Millisecond))
+		b.mountsStand(b.Alpha)
+		b.sh(b.Alpha, `[ "$(systemctl show -p MainPID --value urbd@r0)" != %s ]; systemctl is-active -q urbd@r0`, pid)
+	}
+	b.sh(b.Alpha, `! journalctl -b -o cat | grep -E 'Unmounting /mnt|Unmounted /mnt'; journalctl -q -b -u urbd@r0 -p warning | grep -q .`)
+}
+
+// stoppedBelowMounts stops the unit under the writers: they wait for its next start.
+func (b *bench) stoppedBelowMounts() {
+	b.sh(b.Alpha, "systemctl stop urbd@r0; ! systemctl is-active -q urbd@r0")
+	stood := b.written(b.Alpha)
+	b.mountsStand(b.Alpha)
+	b.sh(b.Alpha, "systemctl start urbd@r0")
+	b.t.Logf("started: the writers got on after %v", b.writersGetOn(b.Alpha, time.Minute).Round(100*time.Millisecond))
+	b.t.Logf("while it was stopped they stood at %v", stood)
+	b.mountsStand(b.Alpha)
+}
+
+// bothReboot reboots both nodes at once, with everything mounted.
+func (b *bench) bothReboot() {
+	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+	durable := b.written(b.Alpha)
+	var both sync.WaitGroup
+	errs := make([]error, 2)
+	for i, n := range b.Nodes() {
+		both.Go(func() {
+			errs[i] = b.shutsDown(n, "reboot")
+			if errs[i] == nil {
+				errs[i] = n.BootAgain(b.ctx)
+			}
+		})
+	}
+	both.Wait()
+	for _, err := range errs {
+		b.ok(err)
+	}
+	for _, n := range b.Nodes() {
+		b.sh(n, "n=0; until systemctl is-active -q urbd@r0; do n=$((n + 1)); [ $n -lt 300 ]; sleep 0.2; done")
+		b.sh(n, "! journalctl -b -1 -o cat | grep -iE 'timed out|A stop job'")
+	}
+	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+	b.urbd(b.Alpha, "primary", Resource)
+	b.checkAll(b.Alpha, durable)
+}
+
+// shutsDown ends a node by systemctl, in its time.
+func (b *bench) shutsDown(n *vm.Node, how string) error {
+	ctx, cancel := context.WithTimeout(b.ctx, 3*time.Minute)
+	defer cancel()
+	began := time.Now()
+	err := n.Ends(ctx, "systemctl "+how)
+	took := time.Since(began).Round(100 * time.Millisecond)
+	b.t.Logf("%s: %s took %v", n.Name(), how, took)
+	if err == nil && took > shutdownLimit {
+		err = fmt.Errorf("%s: %s took %v, at most %v are right\n%s", n.Name(), how, took, shutdownLimit, n.Console())
+	}
+	return err
+}
+
+// checkAll looks at every file system: it is clean, its file has each line, up to the last that was durable at least, and
+// no line lies below the mount points.
+func (b *bench) checkAll(n *vm.Node, durable []int) {
+	b.t.Helper()
+	for i, m := range mounted {
+		device := fmt.Sprintf("/dev/ublkb%d", i)
+		if m.name == "lvm" {
+			b.sh(n, "vgchange -q -ay vg >/dev/null && udevadm settle")
+			device = "/dev/vg/lv"
+		}
+		b.sh(n, `[ -z "$(ls -A /mnt/%[2]s)" ]; e2fsck -p %[1]s >/dev/null || [ $? = 1 ]; e2fsck -f -n %[1]s >/dev/null; mount %[1]s /mnt/%[2]s
+awk '$1 != NR { print "line " NR " is " $0; bad = 1 } END { print NR " lines"; exit bad || NR < %[3]d }' /mnt/%[2]s/log; umount /mnt/%[2]s`, device, m.name, durable[i])
+	}
+}
+
+// powerOff powers the Primary off with everything mounted; the peer takes over what was durable.
+func (b *bench) powerOff() {
+	b.mountAll(b.Alpha)
+	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+	durable := b.written(b.Alpha)
+	b.ok(b.shutsDown(b.Alpha, "poweroff"))
+	b.urbd(b.Beta, "primary", Resource)
+	b.checkAll(b.Beta, durable)
+	b.ok(b.shutsDown(b.Beta, "poweroff"))
+}
