@@ -17,6 +17,8 @@ type PeerState struct {
 	Leaving    bool     // this node waits for the answer to its own detach
 	Differs    bool     // [State.DataDiffers], asked again: the own disk may be lost since P_UUIDS came
 	Decision   Decision // of [Handshake], if one was due
+	Licensed   bool     // the peer, Secondary here, has asked to be Primary in this connection, and was let
+	MayBeAhead bool     // the protocol is A, which a peer needs to pull ahead
 }
 
 // BadPeerState says that a P_STATE made no sense here.
@@ -67,6 +69,10 @@ func (ev PeerState) apply(s State, r Rules) turn {
 		return ev.bad(s, r, "a field holds no value that exists")
 	case ev.unproven(s):
 		return ev.bad(s, r, "a disk appeared that cannot be compared")
+	case ev.usurps(s, r):
+		return ev.bad(s, r, "it has become Primary without this node's consent")
+	case ev.Word.Conn == Ahead && !(ev.MayBeAhead && s.Role == Secondary && ev.Word.Role == Primary && ev.Word.Disk == UpToDate):
+		return ev.bad(s, r, "only a Primary with an UpToDate disk can be ahead, and with protocol A")
 	}
 	disk := ev.realDisk()
 	switch {
@@ -173,6 +179,14 @@ func (ev PeerState) unproven(s State) bool {
 		return !ev.UUIDsKnown
 	}
 	return s.PeerDisk < Failed && !(ev.UUIDsKnown && ev.Word.Disk == Negotiating)
+}
+
+// usurps reports whether the peer says that it is Primary, and nobody has let it. When the nodes meet that is judged with the rest.
+func (ev PeerState) usurps(s State, r Rules) bool {
+	if !s.Conn.Established() || ev.Word.Role != Primary {
+		return false
+	}
+	return s.Role == Primary && !r.TwoPrimaries || s.Peer != Primary && !ev.Licensed
 }
 
 // bad is the turn of a packet that is against the protocol.

@@ -37,22 +37,35 @@ const (
 	usedLicence          // the peer has said that it is Primary
 )
 
-// peerAsks takes P_STATE_CHG_REQ. One request is open at a time: the same one gets the same answer, another is refused at once.
-func (e *Engine) peerAsks(v *volume, c sm.Change) {
-	a := &v.asked
+// standsTo is how a request stands to the one that is open.
+func (a *peerAsk) standsTo(c sm.Change) outstanding {
 	switch {
 	case !a.open():
+		return nothing
+	case a.change == c:
+		return openSame
+	}
+	return openOther
+}
+
+// peerAsks takes P_STATE_CHG_REQ.
+func (e *Engine) peerAsks(v *volume, c sm.Change) error {
+	a := &v.asked
+	got, err := e.admitPacket(v, wire.CmdStateChgReq, a.standsTo(c))
+	switch got {
+	case take:
 		*a = peerAsk{change: c, stage: askWaits}
 		if !e.costsDisk(v, e.asking(v)) || !e.hurryConfirmation(v) {
 			e.answerAsked(v)
 		}
-	case a.change == c:
+	case again:
 		a.again = min(a.again+1, maxAgain)
-	default:
+	case refuse:
 		q := &e.conn.queue[MetaSock]
 		q.packet(wire.CmdStateChgReply, v.number, 4)
 		q.heads = wire.StateChgReply{Code: sm.InTransientState.RefusalCode()}.Append(q.heads)
 	}
+	return err
 }
 
 func (e *Engine) asking(v *volume) sm.PeerRequest {

@@ -44,6 +44,7 @@ type conn struct {
 	replied       bool     // to the peer's disconnect
 	request       *request // for the whole connection, answer outstanding
 	leftAt        Instant  // when the data socket ended while that was so, 0: it has not
+	replies       due      // answers to requests for the whole connection
 	backoff       time.Duration
 	closed        bool // the owner has closed the sockets
 	cleaned       bool // lost has run
@@ -151,7 +152,7 @@ func (e *Engine) ConnUp(now Instant, link Link) {
 	}
 	c.phase, c.link, c.features = connLive, link, link.Features
 	c.upAt, c.heardAt, c.metaAt, c.pingAt, c.leftAt = e.now, e.now, e.now, 0, 0
-	c.protocolSeen, c.peerDryRun, c.request, c.fences, c.pings, c.pongs = false, false, nil, nil, 0, 0
+	c.protocolSeen, c.peerDryRun, c.request, c.replies, c.fences, c.pings, c.pongs = false, false, nil, 0, nil, 0, 0
 	c.resetEpochs()
 	c.resetPeerEpochs()
 	for i := range c.recv {
@@ -162,7 +163,7 @@ func (e *Engine) ConnUp(now Instant, link Link) {
 		v.peerDirty = false // what was written over an earlier connection, the peer has marked
 		v.seq, v.peerKnown, v.peer, v.earlyUUID, v.unacked, v.peerConn = 0, false, peerSizes{block: v.peer.block}, 0, 0, sm.StandAlone
 		v.exchange.reset()
-		v.licence = noLicence
+		v.licence, v.replies, v.resync.abandoned = noLicence, 0, 0
 	}
 	e.sendProtocol()
 	e.stepAll(sm.SocketsUp{}, "both sockets are up")

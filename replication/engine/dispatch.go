@@ -7,9 +7,6 @@ import (
 
 // packetVolume is the volume that a packet is for.
 func (e *Engine) packetVolume(h wire.Header) (*volume, error) {
-	if !e.conn.protocolSeen {
-		return nil, protocolErrorf("%v before P_PROTOCOL", h.Cmd)
-	}
 	if v := e.volume(int(h.Volume)); v != nil {
 		return v, nil
 	}
@@ -19,29 +16,11 @@ func (e *Engine) packetVolume(h wire.Header) (*volume, error) {
 // dataPacket takes a packet of the data socket that carries no block.
 func (e *Engine) dataPacket(h wire.Header, body []byte) error {
 	switch h.Cmd {
-	case wire.CmdProtocol:
-		p, err := wire.DecodeProtocol(body)
-		if err != nil {
+	case wire.CmdProtocol, wire.CmdProtocolUpdate, wire.CmdBarrier, wire.CmdConnStChgReq, wire.CmdDelayProbe:
+		if err := e.admitConn(h.Cmd, nothing); err != nil {
 			return err
 		}
-		return e.peerProtocol(p)
-	case wire.CmdProtocolUpdate:
-		return e.protocolUpdate(body)
-	case wire.CmdBarrier:
-		p, err := wire.DecodeBarrier(body)
-		if err == nil {
-			e.peerBarrier(p.Number)
-		}
-		return err
-	case wire.CmdConnStChgReq:
-		p, err := wire.DecodeStateChgReq(body)
-		if err != nil {
-			return err
-		}
-		e.peerAsksAll(sm.Change{Mask: p.Mask, Val: p.Val})
-		return nil
-	case wire.CmdDelayProbe:
-		return nil
+		return e.connPacket(h, body)
 	}
 	v, err := e.packetVolume(h)
 	if err != nil {
@@ -53,6 +32,22 @@ func (e *Engine) dataPacket(h wire.Header, body []byte) error {
 	return e.volumePacket(v, h, body)
 }
 
+// connPacket takes a packet of the data socket that is for the connection.
+func (e *Engine) connPacket(h wire.Header, body []byte) error {
+	switch h.Cmd {
+	case wire.CmdProtocol, wire.CmdProtocolUpdate:
+		return decoded(body, wire.DecodeProtocol, e.peerProtocol)
+	case wire.CmdBarrier:
+		return decoded(body, wire.DecodeBarrier, func(p wire.Barrier) error { e.peerBarrier(p.Number); return nil })
+	case wire.CmdConnStChgReq:
+		return decoded(body, wire.DecodeStateChgReq, func(p wire.StateChgReq) error {
+			e.peerAsksAll(sm.Change{Mask: p.Mask, Val: p.Val})
+			return nil
+		})
+	}
+	return nil // P_DELAY_PROBE
+}
+
 // skippable packets for a volume that does not exist here are skipped: it may
 // be created later (wire 2.1).
 func skippable(c wire.Cmd) bool {
@@ -61,13 +56,32 @@ func skippable(c wire.Cmd) bool {
 
 // volumePacket takes a packet for one volume.
 func (e *Engine) volumePacket(v *volume, h wire.Header, body []byte) error {
+	what := nothing
+	switch h.Cmd {
+	case wire.CmdStateChgReq:
+		return decoded(body, wire.DecodeStateChgReq, func(p wire.StateChgReq) error {
+			return e.peerAsks(v, sm.Change{Mask: p.Mask, Val: p.Val})
+		})
+	case wire.CmdBitmap, wire.CmdCompressedBitmap:
+		if !v.exchange.peerGot {
+			what = asked
+		}
+	case wire.CmdSyncUUID:
+		if v.request != nil && v.request.change == sm.StartingSyncTChange {
+			what = asked
+		}
+	}
+	got, err := e.admitPacket(v, h.Cmd, what)
+	if err != nil || got == drop {
+		return err
+	}
 	switch h.Cmd {
 	case wire.CmdTrim, wire.CmdZeroes:
-		return decoded(body, wire.DecodeTrimBlock, func(p wire.TrimBlock) error { return e.peerZero(v, p) })
+		return decoded(body, wire.DecodeTrimBlock, func(p wire.TrimBlock) error { return e.peerZero(v, got, p) })
 	case wire.CmdDataRequest:
-		return decoded(body, wire.DecodeBlockReq, func(p wire.BlockReq) error { return e.peerRead(v, serveRead, p) })
+		return decoded(body, wire.DecodeBlockReq, func(p wire.BlockReq) error { return e.peerRead(v, got, serveRead, p) })
 	case wire.CmdRSDataRequest, wire.CmdRSThinReq:
-		return decoded(body, wire.DecodeBlockReq, func(p wire.BlockReq) error { return e.peerRead(v, serveBlock, p) })
+		return decoded(body, wire.DecodeBlockReq, func(p wire.BlockReq) error { return e.peerRead(v, got, serveBlock, p) })
 	case wire.CmdUnplugRemote:
 		e.hurryEpochs()
 		return nil
@@ -88,11 +102,6 @@ func (e *Engine) volumePacket(v *volume, h wire.Header, body []byte) error {
 		return decoded(body, wire.DecodeState, func(p wire.State) error { return e.peerState(v, p.Word) })
 	case wire.CmdSyncUUID:
 		return decoded(body, wire.DecodeSyncUUID, func(p wire.SyncUUID) error { e.syncUUIDReceived(v, p.UUID); return nil })
-	case wire.CmdStateChgReq:
-		return decoded(body, wire.DecodeStateChgReq, func(p wire.StateChgReq) error {
-			e.peerAsks(v, sm.Change{Mask: p.Mask, Val: p.Val})
-			return nil
-		})
 	}
 	return protocolErrorf("%v is not served", h.Cmd)
 }
@@ -104,16 +113,6 @@ func decoded[P any](body []byte, decode func([]byte) (P, error), use func(P) err
 		return err
 	}
 	return use(p)
-}
-
-// protocolUpdate takes P_PROTOCOL_UPDATE: net options of the peer have changed.
-// What this node cannot follow ends the connection.
-func (e *Engine) protocolUpdate(body []byte) error {
-	p, err := wire.DecodeProtocol(body)
-	if err != nil {
-		return err
-	}
-	return e.peerProtocol(p)
 }
 
 // peerOutOfSync marks what the peer has written alone.
@@ -129,26 +128,32 @@ func (e *Engine) peerOutOfSync(v *volume, p wire.BlockDesc) error {
 // metaPacket takes a packet of the meta socket.
 func (e *Engine) metaPacket(h wire.Header, body []byte) error {
 	switch h.Cmd {
-	case wire.CmdPing:
-		if q := e.sending(MetaSock); q != nil {
-			q.packet(wire.CmdPingAck, 0, 0)
+	case wire.CmdPing, wire.CmdPingAck, wire.CmdDelayProbe:
+		what := nothing
+		if e.conn.pongs < e.conn.pings {
+			what = asked
 		}
-		return nil
-	case wire.CmdPingAck:
-		e.pingAck()
+		if err := e.admitConn(h.Cmd, what); err != nil {
+			return err
+		}
+		e.pingPacket(h.Cmd)
 		return nil
 	case wire.CmdBarrierAck:
 		return decoded(body, wire.DecodeBarrierAck, e.barrierAck)
 	case wire.CmdConnStChgReply:
+		if err := e.admitConn(h.Cmd, e.conn.replies.take()); err != nil {
+			return err
+		}
 		return decoded(body, wire.DecodeStateChgReply, func(p wire.StateChgReply) error { e.peerRepliesAll(p.Code); return nil })
-	case wire.CmdDelayProbe:
-		return nil
 	}
 	v, err := e.packetVolume(h)
 	if err != nil {
 		return err
 	}
 	if h.Cmd == wire.CmdStateChgReply {
+		if _, err := e.admitPacket(v, h.Cmd, v.replies.take()); err != nil {
+			return err
+		}
 		return decoded(body, wire.DecodeStateChgReply, func(p wire.StateChgReply) error { e.peerReplies(v, p.Code); return nil })
 	}
 	p, err := wire.DecodeBlockAck(body)
@@ -161,47 +166,80 @@ func (e *Engine) metaPacket(h wire.Header, body []byte) error {
 	return e.blockAck(v, h.Cmd, p)
 }
 
+func (e *Engine) pingPacket(cmd wire.Cmd) {
+	switch cmd {
+	case wire.CmdPing:
+		e.conn.queue[MetaSock].packet(wire.CmdPingAck, 0, 0)
+	case wire.CmdPingAck:
+		e.pingAck()
+	}
+}
+
+// due counts answers that the peer owes.
+type due int
+
+// take takes one.
+func (n *due) take() outstanding {
+	if *n == 0 {
+		return nothing
+	}
+	*n--
+	return asked
+}
+
 // blockAck takes one of the acknowledgements that name a block.
 func (e *Engine) blockAck(v *volume, cmd wire.Cmd, p wire.BlockAck) error {
-	switch {
-	case cmd == wire.CmdNegDReply:
+	switch cmd {
+	case wire.CmdNegDReply:
 		rd := e.remoteReadOf(v, p.BlockID, p.Sector)
-		if rd == nil || rd == e.conn.receiving() {
-			return protocolErrorf("P_NEG_DREPLY for sector %d answers no read", p.Sector)
+		if rd == e.conn.receiving() {
+			rd = nil
+		}
+		if _, err := e.admitPacket(v, cmd, when(rd != nil)); err != nil {
+			return err
 		}
 		e.remoteReadEnds(rd, EIO)
 		return nil
-	case cmd == wire.CmdNegRSDReply || cmd == wire.CmdRSCancel:
-		e.resyncRefused(v, p, cmd == wire.CmdNegRSDReply)
-		return nil
-	case p.BlockID == wire.IDSyncer:
-		e.resyncAcked(v, cmd, p)
-		return nil
+	case wire.CmdNegRSDReply, wire.CmdRSCancel:
+		return e.resyncRefused(v, cmd, p)
+	}
+	if p.BlockID == wire.IDSyncer {
+		return e.resyncAcked(v, cmd, p)
 	}
 	w := e.writes.find(p.BlockID)
-	if w == nil || w.vol != v || wire.SectorOf(w.off) != p.Sector || !w.remote || w.settled {
-		if cmd == wire.CmdNegAck {
-			v.answeredAlone = true
-			e.mark(v, p.Offset(), int64(p.Size))
-			return nil
-		}
-		return protocolErrorf("%v for sector %d answers no write", cmd, p.Sector)
+	owed := w != nil && w.vol == v && wire.SectorOf(w.off) == p.Sector && w.awaits(e, cmd)
+	if _, err := e.admitPacket(v, cmd, when(owed)); err != nil {
+		return err
 	}
 	return e.writeAck(w, cmd)
+}
+
+func when(isAsked bool) outstanding {
+	if isAsked {
+		return asked
+	}
+	return nothing
+}
+
+// awaits reports whether the peer owes such an acknowledgement of the write.
+func (w *write) awaits(e *Engine, cmd wire.Cmd) bool {
+	if !w.remote || w.settled || w.peerOK || w.refused {
+		return false
+	}
+	return cmd != wire.CmdRecvAck || e.cfg.Net.Protocol == ProtocolB && !w.strict && !w.acked
 }
 
 // writeAck takes what the peer says of one write.
 func (e *Engine) writeAck(w *write, cmd wire.Cmd) error {
 	switch cmd {
 	case wire.CmdRecvAck:
-		w.acked = w.acked || e.cfg.Net.Protocol == ProtocolB && !w.strict
+		w.acked = true
 	case wire.CmdWriteAck:
 		w.acked, w.peerOK = true, true
 	case wire.CmdRSWriteAck:
 		w.acked, w.peerOK, w.synced = true, true, true
 	case wire.CmdNegAck:
 		w.acked, w.peerOK, w.refused = true, false, true
-		w.vol.answeredAlone = w.vol.answeredAlone || w.req == nil
 		w.mark(e)
 	default:
 		return protocolErrorf("%v is not served", cmd)
@@ -211,16 +249,19 @@ func (e *Engine) writeAck(w *write, cmd wire.Cmd) error {
 }
 
 // resyncAcked takes the Target's answer to a resync block.
-func (e *Engine) resyncAcked(v *volume, cmd wire.Cmd, p wire.BlockAck) {
-	current := v.resync.takeServed(p.Offset(), int64(p.Size))
-	switch cmd {
-	case wire.CmdRSWriteAck, wire.CmdWriteAck:
-		if current {
-			v.clearOutOfSync(e, p.Offset(), int64(p.Size))
-		}
-	case wire.CmdNegAck:
+func (e *Engine) resyncAcked(v *volume, cmd wire.Cmd, p wire.BlockAck) error {
+	i, current := v.resync.findServed(p.Offset(), int64(p.Size))
+	if _, err := e.admitPacket(v, cmd, when(i >= 0 && cmd != wire.CmdRecvAck)); err != nil {
+		return err
+	}
+	v.resync.served = append(v.resync.served[:i], v.resync.served[i+1:]...)
+	switch {
+	case cmd == wire.CmdNegAck:
 		if v.bm != nil {
 			v.resync.failed += v.bm.CountRange(p.Offset(), int64(p.Size))
 		}
+	case current:
+		v.clearOutOfSync(e, p.Offset(), int64(p.Size))
 	}
+	return nil
 }

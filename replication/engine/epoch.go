@@ -127,7 +127,10 @@ func (e *Engine) closeEpoch() {
 func (e *Engine) barrierAck(p wire.BarrierAck) error {
 	s := &e.conn.epochs
 	ep := *s.open.front()
-	if ep.barrier == 0 || uint32(ep.serial) != p.Number || ep.count != p.SetSize {
+	if err := e.admitConn(wire.CmdBarrierAck, when(ep.barrier != 0)); err != nil {
+		return err
+	}
+	if uint32(ep.serial) != p.Number || ep.count != p.SetSize {
 		return protocolErrorf("barrier ack %d for %d writes, expected barrier %d for %d",
 			p.Number, p.SetSize, uint32(ep.serial), ep.count)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // packets are n equal packets without a payload.
@@ -117,6 +118,7 @@ func TestServedBlocksAreBounded(t *testing.T) {
 	p := newPair(t, 8<<20, NetOptions{})
 	p.inSync()
 	v := p.a.e.vols[0]
+	v.state.Conn, v.state.PeerDisk = sm.SyncSource, sm.Inconsistent
 	v.resync.served = make([]servedBlock, maxReadQueue)
 	req := wire.BlockReq{Sector: 2048, BlockID: wire.IDSyncer, Size: 4096}
 	p.a.e.Receive(p.now, DataSock, packets(1, wire.CmdRSDataRequest, req.Append(nil)))

@@ -175,10 +175,8 @@ func (e *Engine) sendState(v *volume, st sm.State) {
 
 // peerState takes P_STATE: the handshake's decision is made here.
 func (e *Engine) peerState(v *volume, word uint32) error {
-	if !e.conn.protocolSeen {
-		return protocolErrorf("P_STATE before P_PROTOCOL")
-	}
 	ev := sm.PeerState{Word: sm.FromWord(word), UUIDsKnown: v.peerKnown, UUIDFlags: v.peerUUIDs.Flags, Failed: v.resync.failed}
+	ev.Licensed, ev.MayBeAhead = v.licence != noLicence, e.cfg.Net.Protocol == ProtocolA
 	ev.Leaving = v.request != nil && v.request.change == sm.DetachChange
 	if v.peerKnown && ev.Word.Disk >= sm.Negotiating && v.state.PeerDisk != sm.Failed {
 		if err := v.mayGoOnWith(v.peerUUIDs.Current); err != nil {
@@ -210,6 +208,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 		v.resync.peerDone = true
 	}
 	v.peerConn = ev.Word.Conn
+	v.heardRole(ev.Word.Role)
 	v.lazyGeneration = old.Conn == sm.WFReportParams
 	e.step(v, ev, cause)
 	v.lazyGeneration, v.decidedOn = false, sm.UUIDs{}

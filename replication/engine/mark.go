@@ -36,10 +36,10 @@ func (r *resync) outdate(off, n int64) {
 	}
 }
 
-// takeServed ends the oldest block that was served for a range, and tells
+// findServed finds the oldest block that was served for a range, -1 if there is none, and reports
 // whether its acknowledgement is good for the range as it is now: the newest of them is.
-func (r *resync) takeServed(off, n int64) (current bool) {
-	first := -1
+func (r *resync) findServed(off, n int64) (first int, current bool) {
+	first = -1
 	for i, s := range r.served {
 		if s.off == off && s.n == n {
 			current = !s.old
@@ -48,10 +48,7 @@ func (r *resync) takeServed(off, n int64) (current bool) {
 			}
 		}
 	}
-	if first >= 0 {
-		r.served = append(r.served[:first], r.served[first+1:]...)
-	}
-	return current
+	return first, current
 }
 
 // loseServed marks what was served and never acknowledged: of several blocks

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // No packet of the peer reaches beyond the end of the device: the connection ends, and the disk does not hear of it.
@@ -78,7 +79,7 @@ func TestRefusedWriteIsMarked(t *testing.T) {
 	}
 }
 
-// With protocol C, that the peer has received a write is no answer.
+// With protocol C, that the peer has received a write is no answer, and nothing that was asked for: the connection ends.
 func TestReceivedIsNotWritten(t *testing.T) {
 	for _, c := range []struct {
 		protocol Protocol
@@ -94,8 +95,9 @@ func TestReceivedIsNotWritten(t *testing.T) {
 		if p.a.done[r] {
 			t.Fatalf("answered before the peer\n%s", p.story())
 		}
-		if p.injectAck(c.ack); p.a.done[r] != c.done {
-			t.Errorf("protocol %d, %v: answered %v", c.protocol, c.ack, p.a.done[r])
+		p.injectAck(c.ack)
+		if connected := p.a.e.State(0).Conn == sm.Connected; connected != c.done || !p.a.done[r] {
+			t.Errorf("protocol %d, %v: answered %v, connected %v", c.protocol, c.ack, p.a.done[r], connected)
 		}
 	}
 }

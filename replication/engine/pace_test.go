@@ -173,7 +173,7 @@ func TestReadsPassBlocks(t *testing.T) {
 	p.connectBusy(func() { p.a.e.Submit(p.now, &Request{Op: OpWrite, Off: 60 << 20, Len: 4096, Data: make([]byte, 4096)}) })
 	e := p.a.e
 	before := len(p.a.held)
-	if err := e.peerRead(e.vols[0], serveRead, wire.BlockReq{Sector: wire.SectorOf(99 * 8192), BlockID: 1, Size: 4096}); err != nil {
+	if err := e.peerRead(e.vols[0], take, serveRead, wire.BlockReq{Sector: wire.SectorOf(99 * 8192), BlockID: 1, Size: 4096}); err != nil {
 		t.Fatal(err)
 	}
 	p.work(p.a)

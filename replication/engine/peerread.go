@@ -19,7 +19,7 @@ type wantedRead struct {
 }
 
 // peerRead takes P_DATA_REQUEST, P_RS_DATA_REQUEST and P_RS_THIN_REQ.
-func (e *Engine) peerRead(v *volume, kind peerKind, p wire.BlockReq) error {
+func (e *Engine) peerRead(v *volume, got verdict, kind peerKind, p wire.BlockReq) error {
 	n := int64(p.Size)
 	if n <= 0 || n%wire.SectorSize != 0 || n > wire.MaxRequest || !v.inside(p.Offset(), n) {
 		return protocolErrorf("read of %d bytes at %d is outside of the device of %d bytes", n, p.Offset(), v.size)
@@ -27,7 +27,7 @@ func (e *Engine) peerRead(v *volume, kind peerKind, p wire.BlockReq) error {
 	if err := v.aligned(p.Offset(), n); err != nil {
 		return err
 	}
-	if !v.attached || !v.state.ReadsLocally() {
+	if got == refuse {
 		e.refuseRead(v, kind, p.Offset(), n, p.BlockID)
 		return nil
 	}

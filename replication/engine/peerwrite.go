@@ -77,7 +77,7 @@ func (e *Engine) peerData(v *volume, b block) error {
 	n := int64(b.filled)
 	p := e.joinPeerEpoch(v, applyWrite, b.fixed, n)
 	p.buf = b.dst
-	if n > 0 && (b.dst == nil || !v.state.Conn.Established()) {
+	if n > 0 && b.dst == nil {
 		e.refuseWrite(p)
 		return nil
 	}
@@ -93,7 +93,7 @@ func (e *Engine) peerData(v *volume, b block) error {
 
 // peerZero takes P_TRIM and P_ZEROES. Both are carried out so that the range
 // reads zeroes afterwards, on this disk as on the peer's.
-func (e *Engine) peerZero(v *volume, t wire.TrimBlock) error {
+func (e *Engine) peerZero(v *volume, got verdict, t wire.TrimBlock) error {
 	n := int64(t.Size)
 	if n == 0 || n%wire.SectorSize != 0 || n > wire.MaxTrim || !v.inside(t.Offset(), n) {
 		return protocolErrorf("discard of %d bytes at %d is outside of the device of %d bytes", n, t.Offset(), v.size)
@@ -102,7 +102,7 @@ func (e *Engine) peerZero(v *volume, t wire.TrimBlock) error {
 		return err
 	}
 	p := e.joinPeerEpoch(v, applyZero, t.BlockData, n)
-	if !v.usable() || !v.state.Conn.Established() {
+	if got == refuse {
 		e.refuseWrite(p)
 		return nil
 	}
@@ -129,8 +129,7 @@ func (e *Engine) joinPeerEpoch(v *volume, kind peerKind, d wire.BlockData, n int
 	return p
 }
 
-// refuseWrite answers a write for which there is no disk, or that comes when this node is about to leave:
-// what it had to remember of it, it would remember no more. It counts in its epoch.
+// refuseWrite answers a write for which there is no disk. It counts in its epoch.
 func (e *Engine) refuseWrite(p *peerReq) {
 	size := p.n
 	if p.kind == applyZero {

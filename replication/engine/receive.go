@@ -36,6 +36,8 @@ type block struct {
 	filled int
 	fixed  wire.BlockData
 	read   *remoteRead
+
+	unwanted bool // its bytes are dropped
 }
 
 // PayloadSpace is where the next bytes of the socket belong, or nil. An owner
@@ -207,19 +209,34 @@ func (e *Engine) blockHead(r *receiver, body []byte) error {
 			return err
 		}
 	}
-	if r.h.Cmd == wire.CmdDataReply {
-		read := e.remoteReadOf(v, p.BlockID, p.Sector)
-		if read == nil || int64(n) != read.req.Len {
-			return protocolErrorf("P_DATA_REPLY for sector %d answers no read", p.Sector)
-		}
+	got, read, err := e.admitBlock(v, r.h.Cmd, p, int64(n))
+	if err != nil {
+		return err
+	}
+	if read != nil {
 		r.inBlock, r.block = true, block{dst: read.req.Data[:n], left: n, fixed: p, read: read}
 		return nil
 	}
-	r.inBlock, r.block = true, block{left: n, fixed: p}
+	r.inBlock, r.block = true, block{left: n, fixed: p, unwanted: got != take}
 	if e.startBlock(r); r.stalled {
 		return nil
 	}
 	return e.blockProgress(r)
+}
+
+// admitBlock is admitPacket for a packet with a block; with the read that it answers, if it is that.
+func (e *Engine) admitBlock(v *volume, cmd wire.Cmd, p wire.BlockData, n int64) (got verdict, read *remoteRead, err error) {
+	what := nothing
+	switch cmd {
+	case wire.CmdDataReply:
+		if read = e.remoteReadOf(v, p.BlockID, p.Sector); read != nil && n == read.req.Len {
+			what = asked
+		}
+	case wire.CmdRSDataReply:
+		what = v.resync.awaits(p.Offset(), n, p.BlockID)
+	}
+	got, err = e.admitPacket(v, cmd, what)
+	return got, read, err
 }
 
 // startBlock gives the block its buffer, or leaves it stalled without one. A
@@ -227,7 +244,7 @@ func (e *Engine) blockHead(r *receiver, body []byte) error {
 func (e *Engine) startBlock(r *receiver) bool {
 	v := e.volume(int(r.h.Volume))
 	n := r.block.left
-	if n > 0 && v.usable() {
+	if n > 0 && v.usable() && !r.block.unwanted {
 		r.block.dst = e.pool.get(n)
 		if r.stalled = r.block.dst == nil; r.stalled {
 			return false

@@ -41,10 +41,11 @@ func (e *Engine) sendRequest(v *volume, r *request) {
 		return
 	}
 	r.since = e.now
-	code, vol := wire.CmdStateChgReq, v.number
+	code, vol, replies := wire.CmdStateChgReq, v.number, &v.replies
 	if r.connection {
-		code, vol = wire.CmdConnStChgReq, 0
+		code, vol, replies = wire.CmdConnStChgReq, 0, &e.conn.replies
 	}
+	*replies++
 	e.sendChange(code, vol, r.change)
 }
 
@@ -58,11 +59,10 @@ func (e *Engine) sendChange(code wire.Cmd, vol int, c sm.Change) {
 	q.heads = wire.StateChgReq{Mask: c.Mask, Val: c.Val}.Append(q.heads)
 }
 
-// peerReplies takes P_STATE_CHG_REPLY. A second answer to one request is ignored, and one that comes when the connection
-// is ending: what becomes of the request then is for retryRequests.
+// peerReplies takes P_STATE_CHG_REPLY. The request may have been given up meanwhile.
 func (e *Engine) peerReplies(v *volume, code int32) {
 	r := v.request
-	if r == nil || v.state.Conn.Ending() {
+	if r == nil {
 		return
 	}
 	v.request = nil

@@ -42,6 +42,8 @@ type resync struct {
 	serving int // blocks being read for the Target
 	served  []servedBlock
 
+	abandoned int // blocks that were asked for by a resync that has ended since: the peer may still answer
+
 	marks [2]mark // for the rate: an older and a newer sample
 }
 
@@ -62,7 +64,7 @@ func (a *ask) rangeFree(*Engine) {}
 
 // startResync takes the number of marked blocks as the total.
 func (e *Engine) startResync(v *volume, paused bool) {
-	v.resync = resync{run: v.resync.run + 1, active: true, total: v.bm.Count(), started: e.now, asks: v.resync.asks, serving: v.resync.serving, served: v.resync.served, lazyAt: e.now + lazyInterval}
+	v.resync = resync{run: v.resync.run + 1, active: true, total: v.bm.Count(), started: e.now, asks: v.resync.asks, serving: v.resync.serving, served: v.resync.served, abandoned: v.resync.abandoned, lazyAt: e.now + lazyInterval}
 	v.resync.marks[0] = mark{e.now, v.bm.Count()}
 	v.resync.marks[1] = v.resync.marks[0]
 	if v.resync.asks == nil {
@@ -128,6 +130,7 @@ func (e *Engine) stopResync(v *volume) {
 		if a := r.asks[off]; !a.answered {
 			v.ranges.remove(e, &a.heldRange)
 			delete(r.asks, off)
+			r.abandoned++
 		}
 	}
 	r.active, r.inFlight, r.owed, r.fencing = false, 0, 0, false
@@ -201,15 +204,13 @@ func (e *Engine) askFor(v *volume, bit int64) bool {
 // resyncData takes a block that was asked for.
 func (e *Engine) resyncData(v *volume, b block) error {
 	off, n := b.fixed.Offset(), int64(b.filled)
-	a := v.resync.asks[off]
-	if a == nil || a.n != n || a.answered || b.fixed.BlockID != wire.IDSyncer {
+	a := v.resync.asked(off, n)
+	if a == nil {
 		if b.dst != nil {
 			e.pool.put(b.dst)
 		}
-		if v.resync.active {
-			return protocolErrorf("P_RS_DATA_REPLY of %d bytes at %d was not asked for", n, off)
-		}
-		return nil // asked for by a resync that was aborted meanwhile
+		v.resync.abandoned--
+		return nil
 	}
 	v.resync.heard(e.now)
 	if b.dst == nil {
@@ -268,18 +269,45 @@ func (e *Engine) askEnds(v *volume, a *ask) {
 	v.ranges.remove(e, &a.heldRange)
 }
 
-// resyncRefused takes P_NEG_RS_DREPLY (failed) and P_RS_CANCEL.
-func (e *Engine) resyncRefused(v *volume, p wire.BlockAck, failed bool) {
-	a := v.resync.asks[p.Offset()]
-	if a == nil || a.answered {
-		return
+// asked finds what was asked for and not answered, or nil.
+func (r *resync) asked(off, n int64) *ask {
+	if a := r.asks[off]; a != nil && a.n == n && !a.answered {
+		return a
 	}
-	v.resync.heard(e.now)
-	e.askEnds(v, a)
-	if failed {
-		v.resync.failed += v.bm.CountRange(p.Offset(), int64(p.Size))
+	return nil
+}
+
+// awaits is how an answer about a block stands to what was asked for.
+func (r *resync) awaits(off, n int64, id uint64) outstanding {
+	switch {
+	case id != wire.IDSyncer:
+		return nothing
+	case r.asked(off, n) != nil:
+		return asked
+	case r.abandoned > 0:
+		return abandoned
+	}
+	return nothing
+}
+
+// resyncRefused takes P_NEG_RS_DREPLY and P_RS_CANCEL.
+func (e *Engine) resyncRefused(v *volume, cmd wire.Cmd, p wire.BlockAck) error {
+	r, off, n := &v.resync, p.Offset(), int64(p.Size)
+	got, err := e.admitPacket(v, cmd, r.awaits(off, n, p.BlockID))
+	if err != nil {
+		return err
+	}
+	if got == drop {
+		r.abandoned--
+		return nil
+	}
+	r.heard(e.now)
+	e.askEnds(v, r.asked(off, n))
+	if cmd == wire.CmdNegRSDReply {
+		r.failed += v.bm.CountRange(off, n)
 	}
 	e.resyncProgress(v)
+	return nil
 }
 
 // resyncProgress looks whether the Target is done. Before it says so, the peer

@@ -63,6 +63,7 @@ type volume struct {
 	promotedBy         uint64       // command
 	unheard            uint64       // consent to be the source of a resync that the peer may not have heard, 0: none
 	request            *request     // of this node to the peer, answer outstanding
+	replies            due          // answers to requests for a change of this volume
 	asked              peerAsk      // the request of the peer that is open
 	licence            licence      // of the peer, to be Primary
 	waiting            fifo[*write] // until a change of the volume is known to the peer, or is made
