@@ -39,32 +39,38 @@ func putFlags(t *testing.T, v *config.Volume, flags metadata.Flags) {
 	}
 }
 
-func TestWhoWasPrimaryWithoutAPeerWasDegraded(t *testing.T) {
+func TestTheMetadataSaysWhoWasPrimaryWithAPeer(t *testing.T) {
 	v := internal(t, 8<<20)
-	degraded := func() bool {
+	last := func() lastUse {
 		b, err := openBacking(v)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer b.close()
-		return openedStores{{v.Number, b}}.degraded(&config.Host{Volumes: []config.Volume{*v}})
+		return openedStores{{v.Number, b}}.lastUse(&config.Host{Volumes: []config.Volume{*v}})
 	}
-	if degraded() {
+	if last() != (lastUse{}) {
 		t.Error("a disk without metadata")
 	}
 	if err := CreateMD(v, CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for flags, want := range map[metadata.Flags]bool{
-		metadata.ALClean:                            false,
-		metadata.PrimaryInd:                         true,
-		metadata.PrimaryInd | metadata.ConnectedInd: false,
-		metadata.Consistent | metadata.ConnectedInd: false,
-		metadata.PrimaryInd | metadata.WasUpToDate:  true,
+	for flags, want := range map[metadata.Flags]lastUse{
+		metadata.ALClean:                            {},
+		metadata.PrimaryInd:                         {alone: 1},
+		metadata.PrimaryInd | metadata.ConnectedInd: {together: 1},
+		metadata.Consistent | metadata.ConnectedInd: {},
+		metadata.PrimaryInd | metadata.WasUpToDate:  {alone: 1},
 	} {
 		putFlags(t, v, flags)
-		if degraded() != want {
-			t.Errorf("%v: %v", flags, !want)
+		if got := last(); got != want {
+			t.Errorf("%v: %+v, want %+v", flags, got, want)
+		}
+	}
+	// One volume with the peer is enough to wait for it; one without is enough for degr-wfc-timeout.
+	for u, want := range map[lastUse][2]bool{{}: {}, {alone: 2}: {true, true}, {together: 1}: {}, {1, 1}: {true, false}} {
+		if got := [2]bool{u.degraded(), u.without()}; got != want {
+			t.Errorf("%+v: degraded, without: %v, want %v", u, got, want)
 		}
 	}
 }

@@ -12,8 +12,12 @@ import (
 )
 
 // meetPeer bounds how long the users of an adopted device wait for the peer
-// before this node goes on alone.
-const meetPeer = 15 * time.Second
+// before this node goes on alone; meetNobody does where the metadata says that there was none when the last daemon
+// died. It is for a peer that comes back in that moment.
+const (
+	meetPeer   = 15 * time.Second
+	meetNobody = 2 * time.Second
+)
 
 // recover gives adopted devices back to their users: applications that were
 // writing when the last daemon died, and have been waiting since. Order: the backing
@@ -72,9 +76,13 @@ func (r *Resource) letGo(ctx context.Context, waiting []*volumeDevice) error {
 	return r.startDevices(ctx)
 }
 
-// waitPeer returns when the peers have been introduced, or after meetPeer.
+// waitPeer returns when the peers have been introduced, or after meetPeer or meetNobody.
 func (r *Resource) waitPeer(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, meetPeer)
+	limit := meetPeer
+	if r.lastUse.without() {
+		limit = meetNobody
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
 		changed := r.changes.wait()

@@ -67,7 +67,7 @@ type Resource struct {
 	events    eventQueue
 	down      chan struct{} // closed when a Down was carried out
 
-	degraded bool // a volume was Primary without its peer when it was used last; written before the loop begins
+	lastUse lastUse // written before the loop begins
 
 	mu   sync.Mutex    // leaf: guards loop
 	loop *loop         // nil while Run does not serve

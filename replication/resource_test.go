@@ -105,6 +105,28 @@ func TestHeldDeviceSurvivesRestart(t *testing.T) {
 	sameDisks(t, nodes)
 }
 
+// TestHeldDeviceWithoutPeerGoesOnSoon stops a daemon that had no peer: the next one does not wait for it as long as for one
+// that was there.
+func TestHeldDeviceWithoutPeerGoesOnSoon(t *testing.T) {
+	nodes := connectedPair(t)
+	a, b := nodes[0], nodes[1]
+	a.cfg.Recover = true
+	b.down()
+	a.await("without the peer", func(s statemachine.State) bool {
+		return s.PeerDisk != statemachine.UpToDate && s.Conn != statemachine.Connected
+	})
+	a.io(engine.Request{Op: engine.OpWrite, Off: 4096, Len: 4096, Data: page(t, 4096)})
+	a.devices.Volume(0).Hold("the mount at /mnt")
+	a.down()
+	began := time.Now()
+	a.up()
+	a.log.wait(t, "the users of the block device go on")
+	if took := time.Since(began); took > meetPeer/2 {
+		t.Errorf("its users waited %v", took)
+	}
+	a.devices.Volume(0).Hold("")
+}
+
 // TestIdle counts what a connected pair does when nobody wants anything: nothing but pings.
 func TestIdle(t *testing.T) {
 	nodes := connectedPair(t)

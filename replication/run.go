@@ -31,7 +31,7 @@ func (r *Resource) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.degraded = opened.degraded(r.cfg.Local)
+	r.lastUse = opened.lastUse(r.cfg.Local)
 	if err := r.addDevices(ctx, opened.blockSizes()); err != nil {
 		opened.close()
 		return err
