@@ -1,10 +1,6 @@
 package replication
 
-import (
-	"sync"
-
-	"github.com/urbd/urbd/replication/engine"
-)
+import "sync"
 
 // broadcast tells any number of listeners that something has changed.
 type broadcast struct {
@@ -29,31 +25,4 @@ func (b *broadcast) changed() {
 		close(b.next)
 		b.next = nil
 	}
-}
-
-// eventQueue carries events from the loop, which must not wait, to the
-// supervisor. Events are rare; what bounds the queue is that there is a finite number of
-// transitions until somebody acts.
-type eventQueue struct {
-	mu   sync.Mutex
-	all  []engine.Event
-	some chan struct{} // has an element when all is not empty
-}
-
-func (q *eventQueue) put(ev engine.Event) {
-	q.mu.Lock()
-	q.all = append(q.all, ev)
-	q.mu.Unlock()
-	select {
-	case q.some <- struct{}{}:
-	default:
-	}
-}
-
-func (q *eventQueue) take() []engine.Event {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	all := q.all
-	q.all = nil
-	return all
 }

@@ -64,7 +64,7 @@ type Resource struct {
 	devices   []*volumeDevice // in the order of the volumes
 	changes   broadcast       // of the state
 	connector *connector
-	events    eventQueue
+	events    *reports
 	down      chan struct{} // closed when a Down was carried out
 
 	lastUse lastUse // written before the loop begins
@@ -86,7 +86,7 @@ func New(cfg Config) (*Resource, error) {
 		admin:  make(chan struct{}, 1),
 		down:   make(chan struct{}),
 		dead:   make(chan struct{}),
-		events: eventQueue{some: make(chan struct{}, 1)},
+		events: newReports(len(cfg.Local.Volumes)),
 	}
 	r.connector = newConnector(cfg.Local.Address, cfg.Local.Reach(cfg.Peer), cfg.Resource.Net, r.log)
 	r.connector.name = cfg.Local.Name()

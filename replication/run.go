@@ -286,15 +286,21 @@ func (r *Resource) downWithin(ctx context.Context) error {
 func (r *Resource) handleEvents(stop <-chan struct{}) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	var again <-chan time.Time
 	for {
 		stopped := false
 		select {
 		case <-r.events.some:
+		case <-again:
 		case <-stop:
 			stopped = true
 		}
-		for _, ev := range r.events.take() {
+		all, pause := r.events.take(time.Now(), stopped)
+		for _, ev := range all {
 			r.handle(ctx, ev)
+		}
+		if again = nil; pause > 0 {
+			again = time.After(pause)
 		}
 		r.changes.changed()
 		if stopped {
@@ -317,11 +323,22 @@ func (r *Resource) handle(ctx context.Context, ev engine.Event) {
 		for _, d := range r.devices {
 			if d.vol.Number == ev.Vol {
 				d.wanted.Store(ev.Size)
-				go r.resize(ctx, d)
+				r.follow(ctx, d)
 			}
 		}
 	}
-	// StartDevice: the promotion that caused it starts all devices itself.
+}
+
+// follow gives a device the size that is wanted last, in one goroutine however often that changes.
+func (r *Resource) follow(ctx context.Context, d *volumeDevice) {
+	if d.follows.Add(1) > 1 {
+		return
+	}
+	go func() {
+		for n := d.follows.Load(); n > 0; n = d.follows.Add(-n) {
+			r.resize(ctx, d)
+		}
+	}()
 }
 
 func (r *Resource) resize(ctx context.Context, d *volumeDevice) {

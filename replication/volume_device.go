@@ -25,6 +25,7 @@ type volumeDevice struct {
 
 	started atomic.Bool  // changes in the turn
 	wanted  atomic.Int64 // bytes, for resize
+	follows atomic.Int64 // times that wanted has changed and is not followed yet
 	adopted bool         // found running, left by a predecessor
 }
 

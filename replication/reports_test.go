@@ -1,0 +1,97 @@
+package replication
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urbd/urbd/replication/engine"
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+func peerRole(role sm.Role) sm.State {
+	return sm.State{Role: sm.Secondary, Peer: role, Conn: sm.Connected, Disk: sm.UpToDate, PeerDisk: sm.UpToDate}
+}
+
+// flicker is a peer that changes its role n times within a moment.
+func flicker(q *reports, now time.Time, n int) {
+	for i := range n {
+		from, to := peerRole(sm.Secondary), peerRole(sm.Primary)
+		if i%2 == 1 {
+			from, to = to, from
+		}
+		q.add(now, engine.StateChange{From: from, To: to, Cause: "peer's state"})
+	}
+}
+
+// TestReportsAreBounded: a million changes become a few lines, and the last one says how many it stands for, from where to where.
+func TestReportsAreBounded(t *testing.T) {
+	const many = 1000001
+	q, now := newReports(1), time.Now()
+	flicker(q, now, many)
+	all, again := q.take(now, false)
+	if len(all) != q.burst || again == 0 {
+		t.Fatalf("%d reports at once, come again after %v", len(all), again)
+	}
+	if all, again = q.take(now.Add(again/2), false); len(all) != 0 || again == 0 {
+		t.Fatalf("%d reports, come again after %v", len(all), again)
+	}
+	all, again = q.take(now.Add(2*reportPause), false)
+	if len(all) != 1 || again != 0 {
+		t.Fatalf("%d reports, come again after %v", len(all), again)
+	}
+	last, ok := all[0].(engine.StateChange)
+	if !ok || last.To != peerRole(sm.Primary) || !strings.HasPrefix(last.Cause, fmt.Sprint(many-q.burst, " changes")) {
+		t.Errorf("the last report is %+v", all[0])
+	}
+}
+
+// TestReportsOfOneself: whatever the peer does, what becomes of the own role and disk is reported as it happens, after what was left out before it.
+func TestReportsOfOneself(t *testing.T) {
+	q, now := newReports(1), time.Now()
+	flicker(q, now, 1000)
+	q.take(now, false)
+	flicker(q, now, 10)
+	lost := peerRole(sm.Secondary)
+	lost.Disk = sm.Failed
+	q.add(now, engine.StateChange{From: peerRole(sm.Secondary), To: lost, Cause: "I/O error", Level: engine.Warn})
+	all, _ := q.take(now, false)
+	if len(all) != 2 || all[1].(engine.StateChange).To != lost {
+		t.Errorf("reported: %+v", all)
+	}
+}
+
+// TestReportsWithoutReader: nothing grows while the log is not read, and the end says what was left out.
+func TestReportsWithoutReader(t *testing.T) {
+	q, now := newReports(1), time.Now()
+	for i := range 100000 {
+		now = now.Add(reportPause)
+		flicker(q, now, 2)
+		q.add(now, engine.Notice{Vol: -1, Level: engine.Error, Text: "something"})
+		q.add(now, engine.ResizeDevice{Size: int64(i)})
+	}
+	if len(q.all) > maxReports+1 {
+		t.Errorf("%d events wait", len(q.all))
+	}
+	all, _ := q.take(now, true)
+	var told, left int
+	for _, ev := range all {
+		switch ev := ev.(type) {
+		case engine.Notice:
+			var n int
+			if _, err := fmt.Sscanf(ev.Text, "%d messages", &n); err == nil {
+				left += n
+			} else {
+				told++
+			}
+		case engine.ResizeDevice:
+			if ev.Size != 99999 {
+				t.Errorf("the device gets the size %d", ev.Size)
+			}
+		}
+	}
+	if told+left != 100000 {
+		t.Errorf("%d messages were reported, and %d left out", told, left)
+	}
+}
