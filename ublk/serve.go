@@ -105,13 +105,9 @@ func (q *queue) acquire() (err error) {
 	if err != nil {
 		return fmt.Errorf("map the descriptors of queue %d: %w", q.id, err)
 	}
-	// Kernels without automatic buffers (before 6.16) may have the table of old, in which a removed file stays until every
-	// operation that was prepared before has ended; a receive that waits for hours would hold the device open.
-	if Features(d.info.Flags).Has(FeatureAutoBuf) {
-		if q.file, err = q.ring.AddFile(q.char); err != nil {
-			if q.file = uring.FD(q.char); !errors.Is(err, uring.ErrTableFull) {
-				return err
-			}
+	if q.file, err = q.ring.AddFile(q.char); err != nil {
+		if q.file = uring.FD(q.char); !errors.Is(err, uring.ErrTableFull) {
+			return err
 		}
 	}
 	switch d.Mode() {

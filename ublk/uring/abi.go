@@ -30,6 +30,7 @@ const (
 
 // Bits of params.Features.
 const (
+	featRWAttr   = 1 << 16
 	featNoIOWait = 1 << 17
 )
 

@@ -68,7 +68,46 @@ func TestFileOperations(t *testing.T) {
 		if err := r.RemoveFile(slot); err != nil {
 			t.Fatal(err)
 		}
-		want(t, "removed file", do(t, r, Read(slot, got, 0)), -int32(unix.EBADF))
+		if slot.fixed {
+			want(t, "removed file", do(t, r, Read(slot, got, 0)), -int32(unix.EBADF))
+		}
+	})
+}
+
+// TestRemovedFileIsClosed removes a file while an operation on another one waits, and goes on waiting.
+func TestRemovedFileIsClosed(t *testing.T) {
+	each(t, Config{Files: 2}, func(t *testing.T, r *Ring) {
+		waits, _ := socketPair(t)
+		idle, err := r.AddFile(waits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var never result
+		r.Prep(Recv(idle, make([]byte, 1), 0), &never, 0)
+		r.Submit()
+		var pipe [2]int
+		if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(pipe[0])
+		end, err := r.AddFile(pipe[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, "write", do(t, r, Write(end, []byte{1}, 0)), 1)
+		if err := r.RemoveFile(end); err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(pipe[1])
+		var got, hangup result
+		r.Prep(Read(FD(pipe[0]), make([]byte, 1), 0), &got, 0)
+		await(t, r, func() bool { return got.n > 0 })
+		r.Prep(Read(FD(pipe[0]), make([]byte, 1), 0), &hangup, 0)
+		await(t, r, func() bool { return hangup.n > 0 })
+		want(t, "the end of what was written", hangup.res, 0)
+		if never.n > 0 {
+			t.Errorf("the operation that waits has ended with %d", never.res)
+		}
 	})
 }
 

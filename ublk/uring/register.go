@@ -70,9 +70,16 @@ func (r *Ring) makeTables(cfg Config) error {
 	return nil
 }
 
-// AddFile puts a descriptor into the file table, which saves the kernel two atomic operations per use. The table
-// holds its own reference: fd may be closed, and what it names stays open until RemoveFile.
+// AddFile puts a descriptor into the file table, which saves the kernel two atomic operations per use. The descriptor has to stay
+// open until RemoveFile.
+//
+// A kernel before 6.14 may have the table of old, in which a removed file stays open until every operation that was begun before has
+// ended, whatever it works on: a receive that waits for hours would hold a disk that was let go. There AddFile gives the plain
+// descriptor back.
 func (r *Ring) AddFile(fd int) (File, error) {
+	if r.plain {
+		return FD(fd), nil
+	}
 	i, err := r.files.take(1)
 	if err != nil {
 		return File{}, err
@@ -84,8 +91,8 @@ func (r *Ring) AddFile(fd int) (File, error) {
 	return File{n: int32(i), fixed: true}, nil
 }
 
-// RemoveFile takes a file of AddFile out of the table; the reference is dropped when the last operation on it
-// has completed. A plain File is left alone.
+// RemoveFile takes a file of AddFile out of the table; the kernel closes what it names when the descriptor is closed and the last
+// operation on it has completed. A plain File is left alone.
 func (r *Ring) RemoveFile(f File) error {
 	if !f.fixed || r.state == ringClosed {
 		return nil

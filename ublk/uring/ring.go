@@ -43,6 +43,7 @@ type Ring struct {
 	refused []Token
 
 	files   table
+	plain   bool // AddFile puts nothing into the table
 	buffers table
 	regions []region // of buffers
 
@@ -85,6 +86,7 @@ func New(cfg Config) (*Ring, error) {
 	}
 	r := &Ring{fd: fd, enterFD: fd, flags: p.Flags, size: p.SQEntries, slots: newSlots(cfg.Slots)}
 	r.oneProc = runtime.GOMAXPROCS(0) == 1
+	r.plain = p.Features&featRWAttr == 0
 	if p.Features&featNoIOWait != 0 {
 		r.noIOWait = enterNoIOWait
 	}
