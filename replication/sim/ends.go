@@ -84,11 +84,24 @@ func (s *Sim) heal() {
 		}
 		s.run(patience, s.mend)
 		s.await("Connected and UpToDate", func(st sm.State) bool { return st.Conn == sm.Connected && st.Redundant() })
-		if s.run(time.Second, nil); s.admin.allInSync() && len(s.app.calls) == 0 {
+		s.run(patience, s.disksIdle)
+		if s.run(time.Second, nil); s.admin.allInSync() && len(s.app.calls) == 0 && s.disksIdle() {
 			break
 		}
 	}
 	s.finish()
+}
+
+// disksIdle tells whether nothing is in flight on any disk: one that has hung ends late what it had.
+func (s *Sim) disksIdle() bool {
+	for _, n := range s.nodes {
+		for _, d := range n.disks {
+			if d.flights > 0 {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // intact tells whether no connection is cut that its ends still take for whole.
