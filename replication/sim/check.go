@@ -14,6 +14,7 @@ const patience = 120 * time.Second
 func (s *Sim) check() {
 	for _, v := range s.vols {
 		v.compare()
+		v.oneWay()
 		if n := uint64(len(v.differ)); n <= 64 || s.turn%(n/2) == 0 {
 			v.checkKnown()
 		}
