@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,7 +50,7 @@ func (e *BusyError) Unwrap() error { return ErrBusy }
 func (d *Device) Holders() ([]Holder, error) { return Holders(d.ID()) }
 
 // Holders looks for users of /dev/ublkbN and its partitions, whoever serves it, also nobody: mounts of this mount
-// namespace, swap, block devices on top, and processes that have it open, this process left out. Processes that the
+// namespace and of that of process 1, swap, block devices on top, and processes that have it open, this process left out. Processes that the
 // caller may not look into are not found. A disk that is not there has no users. Source of the numbers: sysfs.
 func Holders(id int) ([]Holder, error) {
 	return findHolders("/sys/block", filepath.Base(BlockPath(id)))
@@ -82,14 +83,24 @@ func findHolders(block, name string) ([]Holder, error) {
 // devName is a device number as sysfs writes it.
 func devName(dev uint64) string { return fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)) }
 
-// mountHolders reads this mount namespace. The third field is the device of the file system.
+// mountHolders reads the mount namespace of process 1, where most users are, and this one. The third field is the device of
+// the file system.
 func mountHolders(devs map[string]bool, _ string) ([]Holder, error) {
-	return scan("/proc/self/mountinfo", func(f []string) (Holder, bool) {
-		if len(f) < 5 || !devs[f[2]] {
-			return Holder{}, false
+	var all []Holder
+	for _, file := range []string{"/proc/1/mountinfo", "/proc/self/mountinfo"} {
+		found, err := scan(file, func(f []string) (Holder, bool) {
+			if len(f) < 5 || !devs[f[2]] {
+				return Holder{}, false
+			}
+			h := Holder{What: "mounted on " + unescape(f[4])}
+			return h, !slices.Contains(all, h)
+		})
+		if err != nil && !errors.Is(err, os.ErrPermission) {
+			return nil, err
 		}
-		return Holder{What: "mounted on " + unescape(f[4])}, true
-	})
+		all = append(all, found...)
+	}
+	return all, nil
 }
 
 func swapHolders(_ map[string]bool, dir string) ([]Holder, error) {

@@ -22,7 +22,6 @@ import (
 func TestMain(m *testing.M) {
 	switch os.Getenv("URBD_TEST_AS") {
 	case "urbd":
-		os.Unsetenv("URBD_TEST_AS")
 		main()
 	case "daemon":
 		fakeDaemon()

@@ -58,6 +58,13 @@ func (w *world) daemon(c *cli.Context) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("the daemon needs root, and you are user %d: sudo urbd run %s", os.Geteuid(), t)
 	}
+	needs, err := w.needs(c, t)
+	if err != nil {
+		return err
+	}
+	if err := settle(t.resource, needs, logger); err != nil {
+		return err
+	}
 	if err := ublk.ProtectProcess(); err != nil {
 		logger.Warn("under memory pressure this daemon may stall", "err", err)
 	}
@@ -92,6 +99,25 @@ func (w *world) daemon(c *cli.Context) error {
 		return context.Cause(ctx) // a device has failed: a fresh daemon takes over what this one could not end
 	}
 	return nil
+}
+
+// needs are the paths that a daemon works with.
+func (w *world) needs(c *cli.Context, t target) ([]string, error) {
+	files, err := w.etc.files(c.String("config"))
+	if err != nil {
+		return nil, err
+	}
+	needs := append(files, runDir(c))
+	for _, v := range t.local.Volumes {
+		needs = append(needs, v.Disk)
+		if !v.MetaDisk.Internal {
+			needs = append(needs, v.MetaDisk.Device)
+		}
+	}
+	if socket := os.Getenv("NOTIFY_SOCKET"); filepath.IsAbs(socket) {
+		needs = append(needs, socket)
+	}
+	return needs, nil
 }
 
 // notify tells whoever started us. That nobody listens is fine.

@@ -32,6 +32,8 @@ func TestDaemon(t *testing.T) {
 		b.sh(b.Alpha, "grep -q kept /mnt/file; umount /mnt; fsck.ext4 -f -n /dev/ublkb0")
 		b.urbd(b.Alpha, "secondary", Resource)
 		b.leftBehind()
+		b.killedWithItsUsers("unshare -m")
+		b.killedWithItsUsers("unshare -m -p -f --mount-proc")
 		b.equalDisks()
 	})
 }
@@ -53,6 +55,29 @@ func (b *bench) leftBehind() {
 	b.sh(b.Alpha, "[ ! -e /dev/ublkc0 ]")
 	b.urbd(b.Alpha, "up", Resource)
 	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+}
+
+// killedWithItsUsers starts the daemon where its device is mounted, in a namespace or container, and kills it with the others
+// there. It ends, although the end of that namespace unmounts a file system which it served, and the next one lets that happen.
+func (b *bench) killedWithItsUsers(namespace string) {
+	b.t.Log(namespace)
+	b.urbd(b.Alpha, "down", Resource)
+	b.sh(b.Alpha, `cat > /tmp/users.sh <<'X'
+mount --make-rprivate /
+urbd up r0 && urbd wait-connect --timeout 60 r0 && urbd primary r0 && mkfs.ext4 -q -F /dev/ublkb0 && mount /dev/ublkb0 /mnt &&
+	dd if=/dev/zero of=/mnt/big bs=1M count=4 2>/dev/null && touch /tmp/mounted
+kill -9 $(cat /run/urbd/r0.lock)
+X
+rm -f /tmp/mounted; mkdir -p /mnt; setsid %s bash /tmp/users.sh >/tmp/users.log 2>&1 & users=$!
+for i in $(seq 600); do [ -e /tmp/mounted ] && flock -n /run/urbd/r0.lock true && break; sleep 0.1; done
+[ -e /tmp/mounted ] || { cat /tmp/users.log; exit 1; }
+[ -b /dev/ublkb0 ]
+timeout 60 urbd up r0
+wait $users || true
+! grep -q /dev/ublkb0 /proc/mounts`, namespace)
+	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+	b.sh(b.Alpha, "fsck.ext4 -f -n /dev/ublkb0; mount /dev/ublkb0 /mnt; [ $(stat -c %%s /mnt/big) = 4194304 ]; umount /mnt")
+	b.urbd(b.Alpha, "secondary", Resource)
 }
 
 // TestWhatIsMissing starts a resource on a machine that lacks something: each gets a sentence with the next step.

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// namespaced runs a script, with the program in $URBD, as process 1 of a container. It returns the mount namespace of
+// that, and what was written.
+func (b *bench) namespaced(script string) (first, log string) {
+	b.t.Helper()
+	if os.Getuid() != 0 {
+		b.t.Skip("namespaces need root")
+	}
+	urbd := b.program() + " --run-dir " + b.run + " -c " + b.conf + " --host alpha"
+	cmd := exec.Command("/bin/sh", "-ec", "mount --make-rprivate /; mount -t proc proc /proc; readlink /proc/1/ns/mnt;"+script)
+	cmd.Env = append(os.Environ(), "URBD="+urbd)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
+	out, err := cmd.CombinedOutput()
+	if err != nil && cmd.ProcessState == nil {
+		b.t.Fatal(err)
+	}
+	first, log, _ = strings.Cut(string(out), "\n")
+	return first, log
+}
+
+const hasMoved = `level=INFO msg="the daemon has moved to another mount namespace" resource=r0 namespace=mnt:[`
+
+// A daemon that is started in a mount namespace moves to that of process 1, where its paths mean the same. In a container
+// that is no better than any, and it gets one without the others' file systems.
+func TestTheDaemonLeavesAMountNamespace(t *testing.T) {
+	b := newBench(t)
+	for what, script := range map[string]string{
+		"a namespace of its own":         "unshare -m --propagation private sh -c '$URBD run r0 || true'",
+		"the namespace of process 1":     "$URBD run r0 || true",
+		"a namespace without the binary": "unshare -m --propagation private sh -c 'mkdir -p /dev/shm/new; mount -t tmpfs none /dev/shm; cp -L ${URBD%% *} /dev/shm/urbd; URBD=\"/dev/shm/urbd ${URBD#* }\"; $URBD run r0 || true'",
+	} {
+		first, log := b.namespaced(script)
+		if !strings.Contains(log, hasMoved) || strings.Contains(log, first) {
+			t.Errorf("from %s it has not left %s: %s", what, first, log)
+		}
+	}
+}
+
+// Where a path means something else, it says so and does not serve.
+func TestTheDaemonRefusesAMountNamespaceWithOtherPaths(t *testing.T) {
+	b := newBench(t)
+	_, log := b.namespaced("unshare -m --propagation private sh -c 'mount -t tmpfs none " + b.run + "; $URBD run r0 || true'")
+	if want := b.run + " is not the same there; start it there: nsenter -t 1 -m urbd up r0"; !strings.Contains(log, want) {
+		t.Errorf("%q is not in: %s", want, log)
+	}
+	if strings.Contains(log, hasMoved) {
+		t.Errorf("it has moved: %s", log)
+	}
+}
+
+func TestNeedlessMounts(t *testing.T) {
+	const mountinfo = `20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
+21 20 0:5 / /dev rw - devtmpfs udev rw
+22 20 0:21 / /proc rw - proc proc rw
+23 20 259:0 / /mnt/with\040blank rw - ext4 /dev/ublkb0 rw
+24 20 0:44 /sub /home rw - btrfs /dev/ublkb1 rw
+25 20 8:2 / /srv rw - xfs /dev/sda2 rw
+26 25 8:3 / /srv/deep rw - xfs /dev/sda3 rw
+27 25 8:4 / /srv/other rw - xfs /dev/sda4 rw
+28 20 0:50 / /nfs rw - nfs server:/x rw
+29 20 8:5 / /srvx rw - xfs /dev/sda5 rw
+`
+	got := needless(mountinfo, []string{"/srv/deep/disk", "/etc/urbd.d/r0.res"})
+	want := []string{"/srvx", "/srv/other", "/home", "/mnt/with blank"}
+	if !slices.Equal(got, want) {
+		t.Errorf("needless are %q, want %q", got, want)
+	}
+}
