@@ -39,6 +39,8 @@ type Config struct {
 	// Recover adopts block devices that a dead predecessor left behind.
 	Recover bool
 
+	machine machine // for tests: another one than this
+
 	tame bool // for tests in one process: leave the process as it is
 }
 
@@ -48,6 +50,9 @@ func (c *Config) fill() {
 	}
 	if c.RunDir == "" {
 		c.RunDir = DefaultRunDir
+	}
+	if c.machine.root == "" {
+		c.machine.root = "/"
 	}
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = DefaultShutdownTimeout

@@ -19,6 +19,9 @@ import (
 // returns nil), the context ends (then it shuts down cleanly within
 // Config.ShutdownTimeout, telling the peer, and returns nil), or something it cannot live without fails.
 func (r *Resource) Run(ctx context.Context) error {
+	if err := r.cfg.machine.fit(len(r.cfg.Local.Volumes)); err != nil {
+		return err
+	}
 	release, err := r.lock(ctx)
 	if err != nil {
 		return err
@@ -29,6 +32,10 @@ func (r *Resource) Run(ctx context.Context) error {
 	}
 	opened, err := r.openAll(ctx)
 	if err != nil {
+		return err
+	}
+	if err := r.cfg.machine.enoughMemory(r.memoryNeed(opened)); err != nil {
+		opened.close()
 		return err
 	}
 	r.lastUse = opened.lastUse(r.cfg.Local)

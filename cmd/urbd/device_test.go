@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/urbd/urbd/replication"
 	"github.com/urbd/urbd/replication/engine"
 	"github.com/urbd/urbd/ublk"
 )
@@ -65,5 +66,11 @@ func TestOwnerTagsDiffer(t *testing.T) {
 			t.Errorf("%v has the tag %x of %q", v, tag, seen[tag])
 		}
 		seen[tag] = v.String()
+	}
+}
+
+func TestMemoryOfADevice(t *testing.T) {
+	if got := deviceDepth * deviceMaxIO; got != replication.DeviceMemory {
+		t.Errorf("a device takes %d bytes, and %d are reckoned with", got, replication.DeviceMemory)
 	}
 }

@@ -91,6 +91,16 @@ func TestWhatIsMissing(t *testing.T) {
 	b.refused(b.Alpha, []string{"modprobe ublk_drv"}, "up", Resource)
 	b.sh(b.Alpha, "modprobe ublk_drv")
 
+	b.sh(b.Alpha, "sysctl -q -w kernel.io_uring_disabled=2")
+	b.refused(b.Alpha, []string{"kernel.io_uring_disabled is 2", "sysctl -w"}, "up", Resource)
+	b.sh(b.Alpha, "sysctl -q -w kernel.io_uring_disabled=1") // root may
+	within := func(words, limit string) {
+		b.sh(b.Alpha, `said=$(%s 2>&1) && exit 1; echo "$said"; echo "$said" | grep -q '%s'`, limit, words)
+	}
+	within("may have 60 files open here", "prlimit --nofile=60:60 setpriv --bounding-set -sys_resource urbd up r0")
+	within("/small may use 40 MiB of memory (memory.max)",
+		"mkdir -p /sys/fs/cgroup/small; echo +memory > /sys/fs/cgroup/cgroup.subtree_control; echo 40M > /sys/fs/cgroup/small/memory.max; (echo 0 > /sys/fs/cgroup/small/cgroup.procs; urbd up r0)")
+
 	b.sh(b.Alpha, "nc -l -p 7789 >/dev/null 2>&1 </dev/null & echo $! > /tmp/nc; until grep -q ':1E6D ' /proc/net/tcp /proc/net/tcp6; do sleep 0.1; done")
 	b.refused(b.Alpha, []string{"7789", "in use"}, "up", Resource)
 	b.sh(b.Alpha, "kill $(cat /tmp/nc)")

@@ -1,0 +1,150 @@
+package replication
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// DeviceMemory is what the requests of one block device take, in bytes.
+const DeviceMemory = 32 << 20
+
+// What a daemon needs, whatever it serves.
+const (
+	leastMemory  = 32 << 20 // bytes: program, heap, ring
+	leastFiles   = 128      // descriptors: ring, sockets, strangers that are being greeted, commands
+	volumeFiles  = 8        // and of each volume
+	oldestMajor  = 6
+	oldestMinor  = 8
+	uringOff     = "2" // kernel.io_uring_disabled: for everybody
+	cgroupNoLine = "max"
+)
+
+// A machine is what a daemon is started on, as the kernel describes it below root.
+type machine struct{ root string }
+
+func (m machine) read(path string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(m.root, path))
+	return strings.TrimSpace(string(b)), err
+}
+
+// fit finds at the start what a daemon would fail or die of later. Each is a sentence with the next step.
+func (m machine) fit(volumes int) error {
+	if err := m.recent(); err != nil {
+		return err
+	}
+	if v, err := m.read("proc/sys/kernel/io_uring_disabled"); err == nil && v == uringOff {
+		return fmt.Errorf("io_uring is switched off for everybody (kernel.io_uring_disabled is %s), and urbd needs it; for root alone it is on after: sysctl -w kernel.io_uring_disabled=1", v)
+	}
+	return enoughFiles(leastFiles + volumes*volumeFiles)
+}
+
+// recent wants the oldest kernel that urbd is for.
+func (m machine) recent() error {
+	release, err := m.read("proc/sys/kernel/osrelease")
+	if err != nil {
+		return nil
+	}
+	var major, minor int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n < 2 {
+		return nil // whoever calls his kernel something else knows what it is
+	}
+	if major > oldestMajor || major == oldestMajor && minor >= oldestMinor {
+		return nil
+	}
+	return fmt.Errorf("the kernel is Linux %s, and urbd needs %d.%d or newer (ublk of before does not keep a device whose daemon has died as it must)", release, oldestMajor, oldestMinor)
+}
+
+// enoughFiles raises the limit of open files where that is allowed.
+func enoughFiles(need int) error {
+	var have unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &have); err != nil || have.Cur >= uint64(need) {
+		return nil
+	}
+	want := unix.Rlimit{Cur: uint64(need), Max: max(have.Max, uint64(need))}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &want); err != nil {
+		return fmt.Errorf("a process may have %d files open here, this one needs %d and may not raise the limit (%w); raise it where it is set: ulimit -n %[2]d, or LimitNOFILE=%[2]d in its unit",
+			have.Max, need, err)
+	}
+	return nil
+}
+
+// A memoryLimit is how much memory a control group may use.
+type memoryLimit struct {
+	bytes int64
+	group string // path
+	file  string // memory.max, memory.high, memory.limit_in_bytes
+}
+
+// enoughMemory wants the control groups of this process to allow need bytes.
+func (m machine) enoughMemory(need int64) error {
+	least, err := m.memoryLimit()
+	if err != nil || least.bytes >= need {
+		return nil // what cannot be found out is no reason not to serve
+	}
+	return fmt.Errorf("the control group %s may use %d MiB of memory (%s), and this daemon comes to need %d MiB: it would be killed or stand still, and its devices with it; raise the limit (of a systemd unit: MemoryMax=, MemoryHigh=)",
+		least.group, least.bytes>>20, least.file, (need+1<<20-1)>>20)
+}
+
+// memoryLimit is the lowest limit of the control groups that this process is in, up to the root.
+func (m machine) memoryLimit() (memoryLimit, error) {
+	least := memoryLimit{bytes: math.MaxInt64}
+	f, err := os.Open(filepath.Join(m.root, "proc/self/cgroup"))
+	if err != nil {
+		return least, err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() { // "0::/system.slice/x.service", or of version 1 "4:memory:/x"
+		fields := strings.SplitN(lines.Text(), ":", 3)
+		if len(fields) != 3 {
+			continue
+		}
+		mount, files := "sys/fs/cgroup", []string{"memory.max", "memory.high"}
+		switch fields[1] {
+		case "":
+		case "memory":
+			mount, files = "sys/fs/cgroup/memory", []string{"memory.limit_in_bytes"}
+		default:
+			continue
+		}
+		for group := filepath.Clean("/" + fields[2]); ; group = filepath.Dir(group) {
+			for _, file := range files {
+				text, err := m.read(filepath.Join(mount, group, file))
+				if errors.Is(err, os.ErrNotExist) || text == cgroupNoLine {
+					continue
+				}
+				if n, err := strconv.ParseInt(text, 10, 64); err == nil && n < least.bytes {
+					least = memoryLimit{n, group, file}
+				}
+			}
+			if group == "/" {
+				break
+			}
+		}
+	}
+	return least, lines.Err()
+}
+
+// memoryNeed is what the daemon comes to use, in bytes: its buffers from the start, a bitmap when much of a disk is out of sync.
+func (r *Resource) memoryNeed(opened openedStores) int64 {
+	cfg := engineConfig(r.cfg.Resource, r.cfg.Local)
+	need := leastMemory + bufferSize(&cfg)
+	for _, o := range opened {
+		need += o.b.data.size / bitSize / 8
+		if r.cfg.Devices != nil {
+			need += DeviceMemory
+		}
+	}
+	return need
+}
+
+// bitSize is what a bit of the bitmap stands for, in bytes.
+const bitSize = 4096
