@@ -22,6 +22,7 @@ func (r *Resource) describe(st engine.Status, now engine.Instant, pid int) Resou
 		Devices:           []DeviceStatus{},
 		PID:               pid,
 		ConnectionSeconds: (now - st.Since).Seconds(),
+		Exposed:           r.cfg.Resource.Exposed(),
 	}
 	conn := ConnectionStatus{
 		PeerNodeID:      1,

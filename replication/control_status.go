@@ -20,6 +20,7 @@ type ResourceStatus struct {
 	Connections       []ConnectionStatus `json:"connections"`
 	PID               int                `json:"pid"`                // of the daemon
 	ConnectionSeconds float64            `json:"connection-seconds"` // since the connection state changed last
+	Exposed           string             `json:"exposed"`            // what it means that the peer need not prove who it is; empty if it has to
 	WaitSeconds       int64              `json:"wait-seconds"`       // how long wait-connect waits unless told otherwise; 0 for ever
 }
 

@@ -30,6 +30,9 @@ func (r *Resource) Run(ctx context.Context) error {
 	if err := r.checkAddress(ctx); err != nil {
 		return err
 	}
+	if exposed := r.cfg.Resource.Exposed(); exposed != "" {
+		r.log.Warn(exposed)
+	}
 	opened, err := r.openAll(ctx)
 	if err != nil {
 		return err

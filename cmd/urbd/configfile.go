@@ -23,7 +23,13 @@ const (
 // A disk reads configuration files.
 type disk struct{ config.Source }
 
-var etc = disk{config.Source{ReadFile: os.ReadFile, Glob: filepath.Glob}}
+var etc = disk{config.Source{ReadFile: os.ReadFile, Glob: filepath.Glob, Mode: func(name string) (fs.FileMode, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return 0, err
+	}
+	return info.Mode(), nil
+}}}
 
 // files are the files to read for -c file, or the default ones for an empty name.
 func (d disk) files(file string) ([]string, error) {

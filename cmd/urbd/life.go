@@ -76,6 +76,7 @@ func (w *world) up(ctx context.Context, c *cli.Context, t target) error {
 	if notUp := new(replication.NotRunningError); !errors.As(err, &notUp) {
 		return err
 	}
+	w.warnExposed(t.resource, t.conf.Exposed())
 	return w.start(ctx, c, t)
 }
 

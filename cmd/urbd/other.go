@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	_ "embed"
 	"fmt"
 	"regexp"
@@ -24,6 +25,10 @@ func (w *world) otherCommands() []*cli.Command {
 		{
 			Name: "dump", Usage: "print the configuration as urbd understands it", ArgsUsage: "[TARGET...]", Category: "OTHER",
 			Action: timed(shortly, w.dump),
+		},
+		{
+			Name: "secret", Usage: "print a fresh shared-secret, for both nodes of a resource", Category: "OTHER",
+			Action: w.secret,
 		},
 		{
 			Name: "version", Usage: "print the version", Category: "OTHER",
@@ -53,7 +58,7 @@ func (w *world) dump(c *cli.Context) error {
 		return err
 	}
 	if c.NArg() == 0 || c.Args().First() == "all" {
-		return config.Dump(w.out, cfg)
+		return w.dumpAll(cfg)
 	}
 	choose, err := w.chooser(c)
 	if err != nil {
@@ -68,7 +73,30 @@ func (w *world) dump(c *cli.Context) error {
 		}
 		only.Resources = append(only.Resources, r)
 	}
-	return config.Dump(w.out, &only)
+	return w.dumpAll(&only)
+}
+
+func (w *world) dumpAll(cfg *config.Config) error {
+	for _, r := range cfg.Resources {
+		w.warnExposed(r.Name, r.Exposed())
+	}
+	return config.Dump(w.out, cfg)
+}
+
+// warnExposed says that anybody can be the peer of a resource; exposed is empty where that is not so.
+func (w *world) warnExposed(resource, exposed string) {
+	if exposed != "" {
+		fmt.Fprintf(w.err, "urbd: warning: %s: %s\n", resource, exposed)
+	}
+}
+
+// secret prints what no one can guess: 260 random bits in 52 characters, of which none needs quotes. The driver takes 63.
+func (w *world) secret(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return usageError(fmt.Sprintf("secret takes no words, and here is %q", c.Args().First()))
+	}
+	_, err := fmt.Fprintln(w.out, rand.Text()+rand.Text())
+	return err
 }
 
 func (w *world) printVersion(c *cli.Context) error {

@@ -110,6 +110,9 @@ func (w *world) status(c *cli.Context) error {
 	if err := s.show(all); err != nil {
 		return err
 	}
+	for i := range all {
+		w.warnExposed(all[i].Name, all[i].Exposed)
+	}
 	return failed
 }
 

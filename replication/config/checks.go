@@ -51,7 +51,7 @@ func checkNet(n *Net, r *report, at func(string) Position) {
 	case n.CRAMHMACAlg != "" && !slices.Contains(digests, n.CRAMHMACAlg):
 		r.invalid(at("cram-hmac-alg"), hintFor(n.CRAMHMACAlg, digests, "one of "+strings.Join(digests, ", ")), "cram-hmac-alg %s is unknown (120)", n.CRAMHMACAlg)
 	case n.CRAMHMACAlg != "" && n.SharedSecret == "":
-		r.invalid(at("cram-hmac-alg"), `add: shared-secret "...";`, "cram-hmac-alg without a shared-secret proves nothing")
+		r.invalid(at("cram-hmac-alg"), `add, the same on both nodes: shared-secret "what this prints: urbd secret";`, "cram-hmac-alg without a shared-secret proves nothing")
 	case n.CRAMHMACAlg == "" && n.SharedSecret != "":
 		r.warn(Warning{Position: at("shared-secret"), Msg: "shared-secret without cram-hmac-alg: the peer is not authenticated"})
 	}

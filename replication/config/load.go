@@ -10,6 +10,9 @@ import (
 type Source struct {
 	ReadFile func(name string) ([]byte, error)
 	Glob     func(pattern string) ([]string, error) // sorted; nil if nothing matches
+
+	// Mode gives the permissions of a file; with it, one that holds a secret and that others can read is warned about. May be nil.
+	Mode func(name string) (fs.FileMode, error)
 }
 
 // Bounds on what includes can pull in.
@@ -26,6 +29,7 @@ func Load(src Source, files ...string) (*Config, error) {
 		l.load(Position{File: f}, path.Clean(f))
 	}
 	cfg := resolve(l.tree, l.report)
+	l.guard()
 	l.report.sort(l.seen)
 	if err := l.report.err(); err != nil {
 		return nil, err
@@ -52,6 +56,7 @@ type loader struct {
 	tree   *tree
 	names  map[string]*resourceTree
 	seen   map[string]int // file to its turn
+	secret []string       // files that hold one, in turn
 	total  int            // bytes read
 	values int            // errors that are about the value of an option
 }
@@ -77,6 +82,18 @@ func (l *loader) load(from Position, file string) {
 	}
 	p := &parser{loader: l, lex: newLexer(file, string(text), l.report)}
 	p.file()
+}
+
+// guard warns about secrets that others than the owner of a file can read.
+func (l *loader) guard() {
+	for _, file := range l.secret {
+		if l.src.Mode == nil {
+			return
+		}
+		if mode, err := l.src.Mode(file); err == nil && mode.Perm()&0o044 != 0 {
+			l.report.warn(Warning{Position: Position{File: file}, Msg: "holds a shared-secret and can be read by others than its owner: chmod 600 " + file})
+		}
+	}
 }
 
 // include reads `include "GLOB";`. The pattern is relative to the file it stands in. A plain name has to exist, a

@@ -228,6 +228,9 @@ func (p *parser) option(section Section) (setting, bool) {
 	before := len(p.report.errs)
 	s.value, ok = opt.read(args, s.at, p.report)
 	p.values += len(p.report.errs) - before
+	if file := s.pos.File; opt == byName[NetSection]["shared-secret"] && s.value.text != "" && !slices.Contains(p.secret, file) {
+		p.secret = append(p.secret, file)
+	}
 	if negated {
 		s.value.n = 0
 	}

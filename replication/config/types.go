@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -48,6 +49,16 @@ type Resource struct {
 	Pos      Position
 
 	given map[Section]given
+}
+
+// Exposed says, in a sentence, what it means and what to do when the peer does not have to prove who it is; it is empty where the
+// peer has to, and where both nodes are on this machine.
+func (r *Resource) Exposed() string {
+	if r.Net.Authenticates() || !slices.ContainsFunc(r.Hosts, func(h Host) bool { return !h.Address.Addr().IsLoopback() }) {
+		return ""
+	}
+	return `without a shared-secret whoever can use the address of one node can read and overwrite the data of the other: ` +
+		`write into net { } on both: cram-hmac-alg sha256; shared-secret "what this prints: urbd secret";`
 }
 
 // ResourceOptions is the section options { }.

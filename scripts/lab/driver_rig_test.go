@@ -4,18 +4,23 @@ package lab
 
 import (
 	"testing"
+	"time"
 
 	"github.com/urbd/urbd/scripts/vm"
 )
 
 // TestDriverAsPeer has one node run the kernel's own DRBD: an initial sync and
 // mirrored writes in both directions, then the disks are compared. That is the
-// proof that the wire and the metadata are real.
+// proof that the wire and the metadata are real. Once they know each other by address, once by a secret, which then differs for a while.
 func TestDriverAsPeer(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k vm.Kernel) {
 		for _, first := range []string{"urbd", "drbd"} {
 			t.Run(first+"-first", func(t *testing.T) {
-				b := newBench(t, Options{Kernel: k, Driver: "beta"})
+				o := Options{Kernel: k, Driver: "beta", Secret: NoSecret}
+				if first == "drbd" {
+					o.Secret = "known to both"
+				}
+				b := newBench(t, o)
 				source, target := b.Alpha, b.Beta
 				if first == "drbd" {
 					source, target = b.Beta, b.Alpha
@@ -32,6 +37,9 @@ func TestDriverAsPeer(t *testing.T) {
 				b.sh(target, "dd if=/dev/urandom of=%s bs=3k seek=5000 count=400 oflag=dsync conv=notrunc 2>/dev/null", b.Device(target, 0))
 				b.reconnect(target)
 				b.urbd(target, "secondary", Resource)
+				if o.Secret != NoSecret {
+					b.wrongSecret()
+				}
 				b.equalDisks()
 			})
 		}
@@ -44,4 +52,17 @@ func (b *bench) reconnect(primary *vm.Node) {
 	b.sh(primary, "dd if=/dev/urandom of=%s bs=4k seek=100 count=300 oflag=direct conv=notrunc 2>/dev/null", b.Device(primary, 0))
 	b.urbd(primary, "connect", Resource)
 	b.ok(b.WaitUpToDate(b.ctx, primary))
+}
+
+// wrongSecret gives the driver another secret: both say so, urbd goes on trying, and when the driver's is right again they meet without a
+// word to urbd.
+func (b *bench) wrongSecret() {
+	b.sh(b.Beta, "drbdadm down %s && sed -i 's/shared-secret \"/&not /' /etc/drbd.conf && drbdadm up %s", Resource, Resource)
+	b.ok(b.WaitState(b.ctx, b.Beta, "cstate", "StandAlone", time.Minute)) // the driver's way
+	b.sh(b.Alpha, `for i in $(seq 300); do urbd status --json %s | grep -q 'the shared-secret differs' && exit 0; sleep 0.1; done; urbd status --json %s; exit 1`, Resource, Resource)
+	b.ok(b.WaitState(b.ctx, b.Alpha, "cstate", "WFConnection", time.Minute))
+	b.sh(b.Beta, "sed -i 's/shared-secret \"not /shared-secret \"/' /etc/drbd.conf && drbdadm adjust %s", Resource)
+	b.ok(b.WaitState(b.ctx, b.Alpha, "cstate", "Connected", time.Minute))
+	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+	b.sh(b.Alpha, "! urbd status --json %s | grep -q 'differs'", Resource)
 }

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"maps"
 	"os"
@@ -15,6 +16,9 @@ import (
 // Resource is the name of the resource that a lab serves.
 const Resource = "r0"
 
+// NoSecret as Options.Secret lets the nodes believe an address.
+const NoSecret = "none"
+
 // Options describe a lab. The zero value is a pair of urbd nodes on the newest
 // kernel with one volume of 64 MiB.
 type Options struct {
@@ -25,6 +29,7 @@ type Options struct {
 	Block    int      // logical block size of alpha's disks, bytes; 0 is 512
 	Volumes  int      // 0 is 1
 	Protocol string   // "" is C
+	Secret   string   // shared-secret of both; "": a fresh one, NoSecret: none
 	Net      []string // further options of the section net, without semicolons
 	BetaNet  []string // what beta has instead of Net, if not nil
 	Disk     []string // of the section disk
@@ -54,6 +59,9 @@ func (o *Options) fill() {
 	o.Volumes = max(o.Volumes, 1)
 	if o.Protocol == "" {
 		o.Protocol = "C"
+	}
+	if o.Secret == "" {
+		o.Secret = rand.Text()
 	}
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
@@ -135,12 +143,12 @@ func (l *Lab) Prepare(ctx context.Context, n *vm.Node) error {
 		if _, err := n.Sh(ctx, "mkdir -p /var/lock /var/lib/drbd && modprobe drbd usermode_helper=/bin/true"); err != nil {
 			return err
 		}
-		return n.PutFile(ctx, "/etc/drbd.conf", 0o644, []byte(l.config(n, "/dev/drbd")))
+		return n.PutFile(ctx, "/etc/drbd.conf", 0o600, []byte(l.config(n, "/dev/drbd")))
 	}
 	if _, err := n.Sh(ctx, "modprobe ublk_drv && mkdir -p /etc/urbd.d"); err != nil {
 		return err
 	}
-	return n.PutFile(ctx, "/etc/urbd.d/r0.res", 0o644, []byte(l.config(n, "/dev/ublkb")))
+	return n.PutFile(ctx, "/etc/urbd.d/r0.res", 0o600, []byte(l.config(n, "/dev/ublkb")))
 }
 
 func (l *Lab) runsDriver(n *vm.Node) bool { return l.Options.Driver == n.Name() }
@@ -157,6 +165,9 @@ func (l *Lab) config(n *vm.Node, device string) string {
 	}
 	fmt.Fprintf(&b, "resource %s {\n", Resource)
 	fmt.Fprintf(&b, "\tnet {\n\t\tprotocol %s;\n\t\ttimeout 150;\n\t\tping-timeout 60;\n\t\tconnect-int 3;\n", l.Options.Protocol)
+	if l.Options.Secret != NoSecret {
+		fmt.Fprintf(&b, "\t\tcram-hmac-alg sha256;\n\t\tshared-secret %q;\n", l.Options.Secret)
+	}
 	for _, o := range net {
 		fmt.Fprintf(&b, "\t\t%s;\n", o)
 	}

@@ -31,11 +31,12 @@ func (b *bench) sized(name, size string, port, minor int) {
 		b.sh(n, `truncate -s %[1]s /big/%[2]s
 cat > /etc/urbd.d/%[2]s.res <<X
 resource %[2]s {
-	net { timeout 150; ping-timeout 60; connect-int 3; }
+	net { timeout 150; ping-timeout 60; connect-int 3; cram-hmac-alg sha256; shared-secret sizes; }
 	on alpha { device minor %[4]d; disk /big/%[2]s; meta-disk internal; address 10.77.0.1:%[3]d; }
 	on beta { device minor %[4]d; disk /big/%[2]s; meta-disk internal; address 10.77.0.2:%[3]d; }
 }
 X
+chmod 600 /etc/urbd.d/%[2]s.res
 rm -f /etc/urbd.d/r0.res`, size, name, port, minor)
 		b.urbd(n, "create-md", "--force", name)
 		b.urbd(n, "up", name)

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/urbd/urbd/replication/config"
+)
+
+// A secret is a bare word of a configuration, within the 63 characters of the driver, and never the same.
+func TestSecret(t *testing.T) {
+	b := newBench(t)
+	seen := map[string]bool{}
+	for range 100 {
+		got := b.urbd("secret")
+		s := strings.TrimSuffix(got.out, "\n")
+		if got.code != 0 || !regexp.MustCompile(`^[A-Za-z0-9]{32,63}$`).MatchString(s) || seen[s] {
+			t.Fatalf("%+v", got)
+		}
+		seen[s] = true
+		cfg, err := config.Parse("f", []byte(`resource r { net { cram-hmac-alg sha256; shared-secret `+s+`; } device minor 0; disk /dev/sdb; meta-disk internal;
+			on alpha { address 192.0.2.1:1; } on beta { address 192.0.2.2:1; } }`))
+		if err != nil || string(cfg.Resources[0].Net.SharedSecret) != s || cfg.Resources[0].Exposed() != "" {
+			t.Fatalf("%q: %v", s, err)
+		}
+	}
+	b.want("secret r0", 1, "", "takes no words")
+}
+
+// Who can be reached by others and asks no secret hears of it, where the configuration is looked at, at the start and in the status.
+func TestExposedIsSaid(t *testing.T) {
+	const warning = "urbd: warning: r0: without a shared-secret whoever can use the address of one node"
+	open := `resource r0 { NET device minor 0; disk DIR/a.img; meta-disk internal;
+		on alpha { address 192.0.2.1:1; } on beta { address 192.0.2.2:1; } }`
+	b := newBench(t)
+	b.write(strings.Replace(open, "NET ", "", 1))
+	b.want("dump", 0, "resource r0 {", warning)
+	b.want("dump r0", 0, "resource r0 {", "urbd secret")
+	if got := b.urbd("up r0"); !strings.Contains(got.err, warning) { // which fails then, since there is no daemon to start
+		t.Errorf("up: %s", got.err)
+	}
+	b.listen("r0", &fakeControl{status: `{"name":"r0","exposed":"without a shared-secret whoever can use the address of one node"}`})
+	b.want("status r0", 0, "r0 role:", warning)
+
+	b = newBench(t)
+	b.write(strings.Replace(open, "NET", "net { cram-hmac-alg sha1; shared-secret x; }", 1))
+	if err := os.Chmod(b.conf, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.want("dump", 0, "resource r0 {", "")
+	for _, mode := range []os.FileMode{0o640, 0o604, 0o644} {
+		if err := os.Chmod(b.conf, mode); err != nil {
+			t.Fatal(err)
+		}
+		b.want("dump", 0, "resource r0 {", "holds a shared-secret and can be read by others than its owner: chmod 600 "+b.conf)
+	}
+
+	b = newBench(t)
+	b.write(strings.NewReplacer("NET", "", "192.0.2.1", "127.0.0.1", "192.0.2.2", "127.0.0.2").Replace(open))
+	b.want("dump", 0, "resource r0 {", "")
+}
