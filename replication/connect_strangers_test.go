@@ -273,7 +273,7 @@ func TestStrangersGarbage(t *testing.T) {
 		}
 		nodes[0].knocks(netip.AddrFrom4([4]byte{127, 0, 1, 99}), "not the peer's") // it came last
 		nodes[0].stillConnecting()
-		if n := descriptors() - before; n > maxGreeting+8 {
+		if n := descriptors() - before; n > maxGreeting+16 {
 			t.Errorf("%d descriptors more than before", n)
 		}
 		if n := len(nodes[0].log.all()); n > 3*maxKnockers {
@@ -303,7 +303,7 @@ func TestStrangersThatSayNothing(t *testing.T) {
 		for range 4 * maxGreeting {
 			open = append(open, x.dial([]byte{0x83, 0x74}))
 		}
-		if n := descriptors() - before - len(open); n > maxGreeting+4 {
+		if n := descriptors() - before - len(open); n > maxGreeting+16 {
 			t.Errorf("%d descriptors for %d connections", n, len(open))
 		}
 		s := x.dial(wire.AppendHeader80(nil, wire.Header{Cmd: wire.CmdInitialData}))
