@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ type bench struct {
 // newBench boots a pair and closes it with the test.
 func newBench(t *testing.T, o Options) *bench {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(times(15))*time.Minute)
 	t.Cleanup(cancel)
 	o.Log = t.Logf
 	l, err := Start(ctx, o)
@@ -36,8 +37,10 @@ func newBench(t *testing.T, o Options) *bench {
 }
 
 // eachKernel runs a test on every kernel of the rig.
-func eachKernel(t *testing.T, f func(t *testing.T, k vm.Kernel)) {
-	for _, k := range vm.Kernels {
+func eachKernel(t *testing.T, f func(t *testing.T, k vm.Kernel)) { onKernels(t, vm.Kernels, f) }
+
+func onKernels(t *testing.T, kernels []vm.Kernel, f func(t *testing.T, k vm.Kernel)) {
+	for _, k := range kernels {
 		t.Run("linux-"+string(k), func(t *testing.T) { f(t, k) })
 	}
 }
@@ -161,6 +164,20 @@ func (b *bench) equalDisks() {
 	n, err := b.Compare()
 	b.ok(err)
 	b.t.Logf("%d bytes are equal on both disks", n)
+}
+
+// each does something on several nodes at the same time.
+func (b *bench) each(nodes []*vm.Node, do func(*vm.Node) error) {
+	b.t.Helper()
+	errs := make([]error, len(nodes))
+	var all sync.WaitGroup
+	for i, n := range nodes {
+		all.Go(func() { errs[i] = do(n) })
+	}
+	all.Wait()
+	for _, err := range errs {
+		b.ok(err)
+	}
 }
 
 type logWriter struct{ t *testing.T }
