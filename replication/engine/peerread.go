@@ -7,7 +7,7 @@ import (
 // maxReadQueue bounds the requests of a peer that wait for memory, and the resync
 // blocks that it was sent and has not acknowledged: more than any peer that keeps to
 // its own limits sends.
-const maxReadQueue = 1 << 16
+const maxReadQueue = 1 << 14
 
 // wantedRead is a read of the peer that waits for a buffer or for its turn.
 type wantedRead struct {

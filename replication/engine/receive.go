@@ -10,10 +10,11 @@ const maxSmall = 4096
 // Bounds of what the peer may have under way here without a buffer. They are far
 // above what a disk can do at once, or what a change of state owes; TCP keeps the rest.
 const (
-	maxZeroing    = 4096 // discards and zero-outs
-	maxPeerEpochs = 4096 // that are not acknowledged
-	maxEffects    = 64   // of a volume, that wait for its superblock
-	maxMetaJobs   = 64   // of a volume: superblocks ordered and not durable, and jobs of any kind
+	maxZeroing    = 4096    // discards and zero-outs
+	maxPeerEpochs = 4096    // that are not acknowledged
+	maxEffects    = 64      // of a volume, that wait for its superblock
+	maxMetaJobs   = 64      // of a volume: superblocks ordered and not durable, and jobs of any kind
+	maxAnswers    = 1 << 20 // bytes on meta that are not sent: a peer reads meta whatever it waits for (wire 15.5)
 )
 
 // receiver cuts the bytes of one socket into packets. Blocks go straight to
@@ -71,8 +72,11 @@ func (e *Engine) ReceiveReady(sock Socket) bool {
 
 // behind tells whether the peer sends faster than this node's disks can follow,
 // with what needs no buffer: the next packet waits until some of it is done, which
-// takes nothing from the peer.
+// takes nothing from the peer. Nor is more taken of a peer that does not read the answers.
 func (e *Engine) behind(r *receiver) bool {
+	if len(e.conn.queue[MetaSock].heads) > maxAnswers {
+		return true
+	}
 	if r.sock != wire.DataSock || r.inBlock {
 		return false
 	}

@@ -12,7 +12,7 @@ const (
 
 	// maxQueued bounds what waits on one socket without a payload, in bytes: far more
 	// than all requests of an application, or answers to those of a peer that reads them.
-	maxQueued = 8 << 20
+	maxQueued = 4 << 20
 )
 
 var errUnread = errors.New("more waits to be sent than a peer that reads lets wait")
