@@ -46,11 +46,21 @@ func TestDriverAsPeer(t *testing.T) {
 	})
 }
 
-// reconnect parts the nodes, has the Primary write, and brings them together.
+// reconnect parts the nodes, has the Primary write, and brings them together. It is urbd that leaves: with a Primary that goes on the
+// Secondary is Outdated from then on, whichever of the two urbd is, and both know it.
 func (b *bench) reconnect(primary *vm.Node) {
-	b.urbd(primary, "disconnect", Resource)
+	secondary := b.Beta
+	if primary == b.Beta {
+		secondary = b.Alpha
+	}
+	b.urbd(b.Alpha, "disconnect", Resource)
+	b.state(primary, "dstate", "UpToDate/Outdated")
+	b.state(secondary, "dstate", "Outdated/DUnknown")
+	if _, err := b.Urbd(b.ctx, secondary, "primary", Resource); err == nil {
+		b.t.Fatalf("%s is promoted, although its disk is Outdated", secondary.Name())
+	}
 	b.sh(primary, "dd if=/dev/urandom of=%s bs=4k seek=100 count=300 oflag=direct conv=notrunc 2>/dev/null", b.Device(primary, 0))
-	b.urbd(primary, "connect", Resource)
+	b.urbd(b.Alpha, "connect", Resource)
 	b.ok(b.WaitUpToDate(b.ctx, primary))
 }
 
