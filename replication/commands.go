@@ -157,18 +157,24 @@ func (r *Resource) pauseSync(ctx context.Context, cmd engine.PauseSync) error {
 
 // promote makes this node Primary and the devices appear; without them it is no promotion.
 func (r *Resource) promote(ctx context.Context, cmd engine.Promote) error {
+	if err := r.endRefused(ctx); err != nil {
+		return err
+	}
 	if err := r.order(ctx, cmd); err != nil {
 		r.afterwards(err, r.unpromote)
 		return err
 	}
-	err := r.startDevices(ctx)
+	err := r.serveLeft(ctx)
+	if err == nil {
+		err = r.startDevices(ctx)
+	}
 	if err == nil {
 		return nil
 	}
 	back := context.WithoutCancel(ctx)
 	back, cancel := context.WithTimeout(back, r.cfg.ShutdownTimeout)
 	defer cancel()
-	return errors.Join(err, r.demote(back))
+	return errors.Join(err, r.stepDown(back))
 }
 
 // unpromote takes back a promotion that came after its time, unless another one has been given since.
@@ -182,8 +188,16 @@ func (r *Resource) unpromote(ctx context.Context) error {
 	return r.order(ctx, engine.Demote{})
 }
 
-// demote stops the devices first: as long as one is held, this node stays Primary.
+// demote stops the devices first: as long as one is held, this node stays Primary. Users that a dead daemon has left, and who
+// wait still, are given up by it: they cannot end before they get an answer.
 func (r *Resource) demote(ctx context.Context) error {
+	if err := r.giveUpLeft(ctx); err != nil {
+		return err
+	}
+	return r.stepDown(ctx)
+}
+
+func (r *Resource) stepDown(ctx context.Context) error {
 	if err := r.stopDevices(ctx); err != nil {
 		return err
 	}

@@ -112,6 +112,7 @@ func (r *Resource) describeDevice(v *engine.VolumeStatus) DeviceStatus {
 		if dev.vol.Number == v.Number {
 			d.Path = dev.path()
 			d.Open = d.Path != "" && v.State.Role == statemachine.Primary
+			d.Users = dev.leftWord()
 		}
 	}
 	return d

@@ -44,6 +44,7 @@ type DeviceStatus struct {
 	BackingDisk string   `json:"backing-disk"`         // as configured
 	Blocked     string   `json:"blocked"`              // no, upper: requests wait for a state to pass
 	DiskWaits   string   `json:"disk-waits,omitempty"` // what the backing disk has owed an answer to for long, in words
+	Users       string   `json:"users,omitempty"`      // whom the last daemon left: waiting, or refused: see recover
 	Generations []string `json:"generations"`          // current, bitmap, history, history: 16 hexadecimal digits each
 }
 

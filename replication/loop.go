@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/urbd/urbd/replication/engine"
@@ -32,6 +33,7 @@ type loop struct {
 	disks   disks
 	conn    connection
 	volumes map[int]Device // by volume number; only for completions of requests
+	users   *usersRecord
 
 	done    []engine.DiskIO   // could not be started: to be reported when the engine may be called
 	events  []engine.Event    // the same, of the current turn
@@ -97,6 +99,11 @@ func (l *loop) turn() {
 // engine may not be called, so what ends at once is kept for after.
 func (l *loop) drain() (heard bool) {
 	out := l.engine.Drain()
+	for _, ev := range out.Events {
+		if u, ok := ev.(engine.UsersWork); ok {
+			l.keepUsers(u) // before anything that depends on it is done, or answered
+		}
+	}
 	for i := range out.Disk {
 		if !l.disks.start(&out.Disk[i]) {
 			l.done = append(l.done, out.Disk[i])
@@ -148,6 +155,14 @@ func (l *loop) goesBack(r *engine.Request) {
 		return
 	}
 	l.volumes[r.Vol].Complete(r)
+}
+
+// keepUsers remembers for the next daemon. If that fails this one goes on: it is the next that must not be started by mistake.
+func (l *loop) keepUsers(u engine.UsersWork) {
+	if err := l.users.keep(u.Vol, u.Users); err != nil {
+		l.tell(engine.Notice{Vol: u.Vol, Level: engine.Error, Text: fmt.Sprintf(
+			"what the users of the block device work on cannot be remembered (%v): should this daemon die, unmount the device before the next start", err)})
+	}
 }
 
 // event does what only the loop can do, and passes the rest on.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -11,39 +12,57 @@ import (
 	"github.com/urbd/urbd/statemachine"
 )
 
-// meetPeer bounds how long the users of an adopted device wait for the peer
-// before this node goes on alone; meetNobody does where the metadata says that there was none when the last daemon
-// died. It is for a peer that comes back in that moment.
 const (
+	// meetPeer bounds how long the users of an adopted device wait for the peer
+	// before this node goes on alone; meetNobody does where the metadata says that there was none when the last daemon
+	// died. It is for a peer that comes back in that moment.
 	meetPeer   = 15 * time.Second
 	meetNobody = 2 * time.Second
+	// lookAgain is how often it is looked whether users who get errors have ended.
+	lookAgain = 2 * time.Second
 )
+
+// recallUsers finds out what is known of users that a dead daemon has left, and for whom it is kept.
+func (r *Resource) recallUsers() (err error) {
+	if r.users, err = readUsers(filepath.Join(r.cfg.RunDir, r.name()+".users")); err != nil {
+		return err
+	}
+	return r.users.adopt(r.inUse)
+}
+
+// inUse reports whether the device of a volume was found with users that wait.
+func (r *Resource) inUse(vol int) bool {
+	return slices.ContainsFunc(r.devices, func(d *volumeDevice) bool { return d.vol.Number == vol && d.left.Load() != nil })
+}
 
 // recover gives adopted devices back to their users: applications that were
 // writing when the last daemon died, and have been waiting since. Order: the backing
 // stores are attached and their activity logs replayed; the peer is met, or was waited for; this
-// node is Primary again; only then requests are taken, the re-issued ones first. When the peer was promoted meanwhile, they go on waiting.
+// node is Primary again; only then requests are taken, the re-issued ones first.
+//
+// The engine knows what data they worked on, and lets this node be Primary on no other (engine.Users). As long as that may still be
+// granted they wait. When their data is lost, because the peer was promoted meanwhile, they get errors for everything, the
+// re-issued requests included; and the device goes when they have ended.
 func (r *Resource) recover(ctx context.Context) {
-	var waiting []*volumeDevice
-	for _, d := range r.devices {
-		if d.adopted {
-			waiting = append(waiting, d)
-		}
-	}
-	if len(waiting) == 0 {
+	if !slices.ContainsFunc(r.devices, isLeft) {
 		return
 	}
 	r.waitPeer(ctx)
 	for {
 		changed := r.changes.wait()
-		err := r.alone(ctx, func() error { return r.letGo(ctx, waiting) })
-		if err == nil {
+		err := r.alone(ctx, func() error { return r.attend(ctx) })
+		pause := lookAgain
+		switch {
+		case !slices.ContainsFunc(r.devices, isLeft):
 			return
+		case err != nil:
+			pause = meetPeer
+			r.log.Error("the users of the block device wait: this node cannot be Primary again", "err", err,
+				"to give them up", "urbd secondary "+r.name())
 		}
-		r.log.Error("the users of the block device wait: this node cannot be Primary again", "err", err)
 		select {
 		case <-changed:
-		case <-time.After(meetPeer):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		case <-r.dead:
@@ -52,31 +71,127 @@ func (r *Resource) recover(ctx context.Context) {
 	}
 }
 
-// letGo makes this node Primary and serves the adopted devices. One that was stopped meanwhile has no users any more.
-func (r *Resource) letGo(ctx context.Context, waiting []*volumeDevice) error {
-	waiting = slices.DeleteFunc(waiting, func(d *volumeDevice) bool { return d.path() == "" })
-	if len(waiting) == 0 {
+func isLeft(d *volumeDevice) bool { return d.left.Load() != nil }
+
+// attend does what can be done now for the users that were left.
+func (r *Resource) attend(ctx context.Context) error {
+	if err := r.refuseLost(ctx); err != nil {
+		return err
+	}
+	waiting := false
+	for _, d := range r.devices {
+		switch u := d.left.Load(); {
+		case u == nil:
+		case d.path() == "", u.refused:
+			var busy *BusyError
+			if err := r.stopDevice(ctx, d); err != nil && !errors.As(err, &busy) {
+				return err
+			}
+		default:
+			waiting = true
+		}
+	}
+	if !waiting {
 		return nil
 	}
 	if err := r.order(ctx, engine.Promote{}); err != nil {
 		return err
 	}
-	var failed error
-	err := r.on(ctx, func(l *loop) {
-		for _, d := range waiting {
-			if err := d.device.Serve(l.ring, l.submit); err != nil {
-				failed = errors.Join(failed, fmt.Errorf("%s: %w", d.device.Path(), err))
-			}
-		}
-	})
-	if err = errors.Join(err, failed); err != nil {
+	if err := r.serveLeft(ctx); err != nil {
 		return err
 	}
-	r.log.Info("the users of the block device go on")
 	return r.startDevices(ctx)
 }
 
-// waitPeer returns when the peers have been introduced, or after meetPeer or meetNobody.
+// serveLeft serves those who wait: this node is Primary, on their data.
+func (r *Resource) serveLeft(ctx context.Context) error {
+	if !slices.ContainsFunc(r.devices, isLeft) {
+		return nil
+	}
+	var failed error
+	err := r.on(ctx, func(l *loop) {
+		for _, d := range r.devices {
+			if d.left.Load() == nil {
+				continue
+			}
+			if err := d.device.Serve(l.ring, d.submitTo(l)); err != nil {
+				failed = errors.Join(failed, fmt.Errorf("%s: %w", d.device.Path(), err))
+				continue
+			}
+			d.left.Store(nil)
+		}
+	})
+	if err = errors.Join(err, failed); err == nil {
+		r.log.Info("the users of the block device go on")
+	}
+	return err
+}
+
+// refuseLost answers those with errors whose data is lost.
+func (r *Resource) refuseLost(ctx context.Context) error {
+	st, err := r.Status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range r.devices {
+		lost := slices.ContainsFunc(st.Volumes, func(v engine.VolumeStatus) bool { return v.Number == d.vol.Number && usersLost(v) })
+		if u := d.left.Load(); u == nil || u.refused || !lost {
+			continue
+		}
+		var failed error
+		err := r.on(ctx, func(l *loop) {
+			before := d.left.Swap(&leftUsers{refused: true})
+			if failed = d.device.Serve(l.ring, d.submitTo(l)); failed != nil {
+				d.left.Store(before)
+			}
+		})
+		if err = errors.Join(err, failed); err != nil {
+			return fmt.Errorf("%s: %w", d.device.Path(), err)
+		}
+		r.log.Error("the users of the block device get errors: what they worked on is not here any more; what they wrote and was not confirmed is dropped",
+			"device", d.device.Path(), "next", "unmount it, or end what uses it; it goes by itself then")
+	}
+	return nil
+}
+
+func usersLost(v engine.VolumeStatus) bool { return v.Users.State == engine.UsersLost }
+
+// giveUpLeft ends the waiting of those who were left.
+func (r *Resource) giveUpLeft(ctx context.Context) error {
+	for _, d := range r.devices {
+		if u := d.left.Load(); u != nil && !u.refused {
+			if err := r.order(ctx, engine.LoseUsers{Vol: d.vol.Number}); err != nil {
+				return err
+			}
+		}
+	}
+	return r.refuseLost(ctx)
+}
+
+// endRefused has the devices go whose users got errors, before they are served to others.
+func (r *Resource) endRefused(ctx context.Context) error {
+	for _, d := range r.devices {
+		if u := d.left.Load(); u != nil && u.refused {
+			if err := r.stopDevice(ctx, d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// leftWord is what status says of users that a dead daemon has left.
+func (d *volumeDevice) leftWord() string {
+	switch u := d.left.Load(); {
+	case u == nil:
+		return ""
+	case u.refused:
+		return "refused"
+	}
+	return "waiting"
+}
+
+// waitPeer returns when the peers have been introduced, or after meetPeer or meetNobody; or when this node cannot be Primary in any case.
 func (r *Resource) waitPeer(ctx context.Context) {
 	limit := meetPeer
 	if r.lastUse.without() {
@@ -87,7 +202,7 @@ func (r *Resource) waitPeer(ctx context.Context) {
 	for {
 		changed := r.changes.wait()
 		st, err := r.Status(ctx)
-		if err != nil || st.Conn == statemachine.Connected {
+		if err != nil || st.Conn == statemachine.Connected || slices.ContainsFunc(st.Volumes, usersLost) {
 			return
 		}
 		select {

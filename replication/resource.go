@@ -72,7 +72,8 @@ type Resource struct {
 	events    *reports
 	down      chan struct{} // closed when a Down was carried out
 
-	lastUse lastUse // written before the loop begins
+	lastUse lastUse      // written before the loop begins
+	users   *usersRecord // of the devices; the loop's from its beginning on
 
 	mu   sync.Mutex    // leaf: guards loop
 	loop *loop         // nil while Run does not serve

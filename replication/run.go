@@ -46,6 +46,10 @@ func (r *Resource) Run(ctx context.Context) error {
 		opened.close()
 		return err
 	}
+	if err := r.recallUsers(); err != nil {
+		opened.close()
+		return errors.Join(err, r.deleteDevices(ctx))
+	}
 	if !r.cfg.tame {
 		harden(r.log)
 	}
@@ -137,6 +141,12 @@ func (r *Resource) newLoop() (*loop, error) {
 
 func (r *Resource) equip(l *loop) error {
 	cfg := engineConfig(r.cfg.Resource, r.cfg.Local)
+	l.users = r.users
+	for i := range cfg.Volumes {
+		if r.inUse(cfg.Volumes[i].Number) {
+			cfg.Volumes[i].Users = l.users.known[cfg.Volumes[i].Number].Adopted()
+		}
+	}
 	var err error
 	if l.memory, err = uring.MapMemory(bufferSize(&cfg)); err != nil {
 		return err
@@ -156,10 +166,10 @@ func (r *Resource) equip(l *loop) error {
 	}
 	for _, d := range r.devices {
 		l.volumes[d.vol.Number] = d.device
-		if d.adopted {
+		if d.left.Load() != nil {
 			continue // its users wait until it is known who is Primary: see recover
 		}
-		if err := d.device.Serve(l.ring, l.submit); err != nil {
+		if err := d.device.Serve(l.ring, d.submitTo(l)); err != nil {
 			return fmt.Errorf("%s: %w", d.device.Path(), err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/urbd/urbd/replication/config"
+	"github.com/urbd/urbd/replication/engine"
 )
 
 // resizeLimit bounds how long a block device may take to get another size.
@@ -26,16 +27,36 @@ type volumeDevice struct {
 	started atomic.Bool  // changes in the turn
 	wanted  atomic.Int64 // bytes, for resize
 	follows atomic.Int64 // times that wanted has changed and is not followed yet
-	adopted bool         // found running, left by a predecessor
+
+	left atomic.Pointer[leftUsers] // who were found, and are not served yet; nil: nobody
+}
+
+// leftUsers are users whose daemon has died: they wait for this one.
+type leftUsers struct {
+	refused  bool         // they are served with errors: their data is not here
+	requests atomic.Int64 // that were answered so
 }
 
 func newVolumeDevice(v *config.Volume, dev Device) *volumeDevice {
 	d := &volumeDevice{vol: v, device: dev, turn: make(chan struct{}, 1)}
 	if a, ok := dev.(Adopter); ok && a.Adopted() {
-		d.adopted = true
+		d.left.Store(new(leftUsers))
 		d.started.Store(true)
 	}
 	return d
+}
+
+// submitTo is where the device's requests go: to the engine of a loop, or back with errors.
+func (d *volumeDevice) submitTo(l *loop) func(*engine.Request) {
+	return func(r *engine.Request) {
+		if u := d.left.Load(); u != nil && u.refused {
+			u.requests.Add(1)
+			r.Err = engine.EIO
+			d.device.Complete(r)
+			return
+		}
+		l.submit(r)
+	}
 }
 
 // alone runs f when no other call of the device is under way.
@@ -93,13 +114,13 @@ func (d *volumeDevice) fit(ctx context.Context, size int64) error {
 // stop makes the device go away; a *BusyError while it is held.
 func (d *volumeDevice) stop(ctx context.Context) error {
 	return d.alone(ctx, func() error {
-		if !d.started.Load() {
-			return nil
-		}
-		if err := d.device.Stop(ctx); err != nil {
-			return err
+		if d.started.Load() {
+			if err := d.device.Stop(ctx); err != nil {
+				return err
+			}
 		}
 		d.started.Store(false)
+		d.left.Store(nil)
 		return nil
 	})
 }
@@ -159,11 +180,24 @@ func (r *Resource) startDevices(ctx context.Context) error {
 	return err
 }
 
+// stopDevice makes a device go away. The users that a dead daemon has left are gone with it.
+func (r *Resource) stopDevice(ctx context.Context, d *volumeDevice) error {
+	left := d.left.Load()
+	if err := d.stop(ctx); err != nil {
+		return err
+	}
+	if left == nil {
+		return nil
+	}
+	r.log.Info("the users that the last daemon had left have ended", "device", d.device.Path(), "requests answered with errors", left.requests.Load())
+	return r.order(ctx, engine.Unused{Vol: d.vol.Number})
+}
+
 // stopDevices makes all devices go away, or none: while one of them is held, those
 // that have been stopped come back.
 func (r *Resource) stopDevices(ctx context.Context) error {
 	for i, d := range r.devices {
-		err := d.stop(ctx)
+		err := r.stopDevice(ctx, d)
 		if err == nil {
 			continue
 		}

@@ -46,6 +46,9 @@ func (ev PeerRequest) grant(s State, r Rules) (State, error) {
 	if wish.Mask&maskPeer != 0 && wish.Mask&maskPeerDisk != 0 && !s.PeerDisk.Usable() {
 		return s, NoRemoteDisk // there is nothing to declare UpToDate
 	}
+	if wish.Mask&maskPeer != 0 && r.Waiting == WaitForDisk && s.Disk == UpToDate {
+		return s, TwoPrimaries // it is about to be one again
+	}
 	from := s
 	if leaving {
 		from = s.alone(r)

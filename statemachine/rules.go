@@ -10,6 +10,16 @@ const (
 	ResourceAndStonith Fencing = 2
 )
 
+// WaitingUsers are users of a device whose daemon has died: this node may be Primary only on the data that they worked on.
+type WaitingUsers uint8
+
+// What the users of a device wait for.
+const (
+	NobodyWaits WaitingUsers = iota
+	WaitForDisk              // they worked on what the own disk has
+	WaitForNone              // what they worked on is not here, or not here any more
+)
+
 // Rules are the options and facts that a volume's state does not hold and its
 // changes depend on. The zero value is DRBD's defaults for a volume nobody uses.
 type Rules struct {
@@ -23,6 +33,8 @@ type Rules struct {
 	Open             bool // the device is held by somebody
 	Unconfirmed      bool // writes of this node wait for the peer's P_BARRIER_ACK
 	Handshaking      bool // the parameter block is sent and not every volume has left WFReportParams
+
+	Waiting WaitingUsers // users of the device that a daemon before this one has left behind
 
 	HasBitmapUUID  bool // own bitmap UUID is not 0: writes already count against the peer
 	NewUUIDPending bool // RememberNewUUID was the effect, and no NewCurrentUUID since
@@ -39,6 +51,10 @@ type stateRule struct {
 }
 
 var stateRules = []stateRule{
+	{OtherDataInUse, func(s State, r Rules) bool { return s.Role == Primary && r.Waiting == WaitForNone }},
+	{UsersNeedDisk, func(s State, r Rules) bool {
+		return s.Role == Primary && r.Waiting == WaitForDisk && s.Disk != UpToDate
+	}},
 	{TwoPrimaries, func(s State, r Rules) bool { return !r.TwoPrimaries && s.Role == Primary && s.Peer == Primary }},
 	{OtherVolumePeerPrimary, func(s State, r Rules) bool { return !r.TwoPrimaries && s.Role == Primary && r.OtherPeerPrimary }},
 	{DeviceInUse, func(s State, r Rules) bool { return s.Role == Secondary && r.Open }},

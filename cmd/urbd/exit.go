@@ -182,6 +182,8 @@ var hints = []struct {
 }{
 	{statemachine.NoUpToDateDisk, "primary", "connect the node that has the data, or, when this node's data is the one to keep: urbd primary --force RES"},
 	{statemachine.NoUpToDateDisk, "", "connect the node that has the data first: urbd connect RES"},
+	{statemachine.OtherDataInUse, "", "unmount it, or end what uses it; then repeat the command"},
+	{statemachine.UsersNeedDisk, "", "attach the disk, or connect the peer; or give those users up: urbd secondary RES"},
 	{statemachine.LeftMeanwhile, "", "when this node is to go on without the peer, repeat the command"},
 	{statemachine.TwoPrimaries, "", "make the other node Secondary first: urbd secondary RES (there)"},
 	{statemachine.DeviceInUse, "", "unmount it, or end what uses it, first"},

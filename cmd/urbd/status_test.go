@@ -31,6 +31,16 @@ func TestStatusAsksEverySocket(t *testing.T) {
 	b.want("status r0/0", 0, "disk:UpToDate", "")
 }
 
+// Users of a device who have outlived their daemon, and how to end it, are in the status.
+func TestStatusNamesUsersThatWereLeft(t *testing.T) {
+	for users, next := range map[string]string{"waiting": "urbd secondary r0", "refused": "Unmount /dev/ublkb0"} {
+		b := newBench(t)
+		b.listen("r0", &fakeControl{status: `{"name":"r0","role":"Secondary","devices":[{"volume":0,"disk-state":"UpToDate","path":"/dev/ublkb0","users":"` + users + `"}]}`})
+		b.want("status r0", 0, "users:"+users, "")
+		b.want("status r0", 0, next, "")
+	}
+}
+
 func TestStatusJSON(t *testing.T) {
 	b := newBench(t)
 	if got := b.urbd("status --json"); got.out != "[]\n" || got.code != 0 {

@@ -47,6 +47,7 @@ func (l layout) print(w io.Writer, st *replication.ResourceStatus) {
 	numbered := l.verbose || len(st.Devices) > 1 || len(st.Devices) == 1 && st.Devices[0].Volume != 0
 	for i := range st.Devices {
 		l.device(&p, &st.Devices[i], numbered)
+		l.users(&p, st.Name, &st.Devices[i])
 	}
 	for i := range st.Connections {
 		l.connection(&p, &st.Connections[i], numbered)
@@ -70,6 +71,9 @@ func (l layout) device(p *paragraph, d *replication.DeviceStatus, numbered bool)
 	if l.verbose && d.Path != "" {
 		p.add("device:" + d.Path)
 	}
+	if d.Users != "" {
+		p.add(l.paint(red, "users:"+d.Users))
+	}
 	if d.DiskWaits != "" {
 		p.wrap(6, l.paint(red, d.DiskWaits))
 	}
@@ -81,6 +85,16 @@ func (l layout) device(p *paragraph, d *replication.DeviceStatus, numbered bool)
 			fmt.Sprintf("al-writes:%d", d.ALWrites), fmt.Sprintf("bm-writes:%d", d.BMWrites),
 			fmt.Sprintf("upper-pending:%d", d.UpperPending), fmt.Sprintf("lower-pending:%d", d.LowerPending),
 			"al-suspended:no", "blocked:"+d.Blocked)
+	}
+}
+
+// users says how to end it when users of a device have outlived their daemon.
+func (l layout) users(p *paragraph, name string, d *replication.DeviceStatus) {
+	switch d.Users {
+	case "waiting":
+		p.begin(4, "in use since before the daemon died; its users wait for their data. To give them up: urbd secondary "+name)
+	case "refused":
+		p.begin(4, "in use since before the daemon died; its users worked on other data, and get errors. Unmount "+d.Path+", or end what uses it")
 	}
 }
 

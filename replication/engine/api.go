@@ -151,6 +151,13 @@ type (
 	// nor repeated; those that the kernel has are answered by DiskDone as ever.
 	AbandonDisk struct{ Vol int }
 
+	// UsersWork is what a daemon that comes after this one has to know about the users of a volume's device, should they
+	// outlive this one: see Users. The owner keeps it before it does anything else of the same Output.
+	UsersWork struct {
+		Vol   int
+		Users Users
+	}
+
 	// Reply answers a Command. Err is nil, a statemachine.Refusal or an error that says what to do next.
 	Reply struct {
 		ID  uint64
@@ -179,6 +186,7 @@ func (StartDevice) event()     {}
 func (ResizeDevice) event()    {}
 func (CloseBacking) event()    {}
 func (AbandonDisk) event()     {}
+func (UsersWork) event()       {}
 func (Reply) event()           {}
 func (StateChange) event()     {}
 func (Notice) event()          {}
@@ -236,6 +244,10 @@ type (
 		Vol         int
 		ClearBitmap bool
 	}
+	// LoseUsers gives up those who wait for a volume's device since their daemon has died: they are not served any more.
+	LoseUsers struct{ Vol int }
+	// Unused says that nobody holds a volume's device any more: whoever used it when a daemon died.
+	Unused struct{ Vol int }
 	// Down disconnects, demotes and detaches everything. Force does not ask the peer, and gives up a disk that does not answer.
 	Down struct{ Force bool }
 )
@@ -250,6 +262,8 @@ func (Invalidate) command()       {}
 func (InvalidateRemote) command() {}
 func (PauseSync) command()        {}
 func (NewCurrentUUID) command()   {}
+func (LoseUsers) command()        {}
+func (Unused) command()           {}
 func (Down) command()             {}
 
 // The methods that an owner calls, in one place:

@@ -121,6 +121,7 @@ func (a *attaching) superblock(e *Engine) {
 		v.super.DeviceUUID = a.cmd.DeviceUUID
 	}
 	v.uuids = statemachine.UUIDs{Current: sb.Current, Bitmap: sb.Bitmap, History: sb.History}
+	e.usersMeet(v)
 	v.bm = bitmap.New(size)
 	v.al = bitmap.NewActivityLog(v.layout.Slots(v.cfg.Disk.ALExtents))
 	n := int64(v.layout.ALBlocks()) * PageSize

@@ -51,6 +51,10 @@ func (e *Engine) Command(now Instant, id uint64, c Command) {
 		e.orderVolume(id, "pause-sync", sm.Pause{On: c.On}, c.Vol, nil)
 	case NewCurrentUUID:
 		e.newCurrentUUID(id, e.volume(c.Vol), c.ClearBitmap)
+	case LoseUsers:
+		e.orderUsers(id, c.Vol, e.usersLose)
+	case Unused:
+		e.orderUsers(id, c.Vol, e.unused)
 	case Down:
 		e.down(id, c.Force)
 	default:
@@ -207,6 +211,11 @@ func (e *Engine) finishCommand(cmd *command) {
 			}
 		}
 	}
+	if _, promote := cmd.ev.(sm.Promote); promote && cmd.err == nil {
+		for _, v := range cmd.vols {
+			e.usersServed(v)
+		}
+	}
 	if cmd.id != 0 {
 		e.reply_(cmd.id, cmd.err)
 	}
@@ -297,7 +306,9 @@ func (e *Engine) newCurrentUUID(id uint64, v *volume, clear bool) {
 	case v.state.Conn != sm.StandAlone:
 		e.reply_(id, NotStandAlone)
 	default:
+		before := v.uuids.Current
 		v.uuids = v.uuids.NewCurrentRotated(e.newUUID(), v.state.Role == sm.Primary)
+		e.usersKnow(v, before)
 		if clear {
 			v.uuids = v.uuids.ClearBitmap()
 			v.bm.ClearAll()

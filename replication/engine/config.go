@@ -48,6 +48,7 @@ type VolumeConfig struct {
 	Number int
 	Disk   DiskOptions
 	Meta   MetaPlacement
+	Users  Users // that a daemon before this one has left behind: see Users.Adopted
 }
 
 // MetaPlacement says where the metadata of a volume is.

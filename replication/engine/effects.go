@@ -70,6 +70,7 @@ func (e *Engine) rules(v *volume) sm.Rules {
 		// What was written while the disk was away is on the peer's alone.
 		r.Negotiated = min(r.Negotiated, sm.Outdated)
 	}
+	r.Waiting = v.waitingUsers()
 	r.Handshaking = false
 	for _, o := range e.vols {
 		r.Handshaking = r.Handshaking || o.state.Conn == sm.WFReportParams
@@ -118,6 +119,7 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 	if v.state.Conn.Established() {
 		v.logSuspended = false
 	}
+	e.usersFollow(v)
 	if old.Role != sm.Primary && v.state.Role == sm.Primary {
 		if v.attach != nil && v.peer.known && e.conn.up() {
 			e.check(DataSock, e.disklessSize(v)) // the users of the device do not wait for the disk
@@ -151,6 +153,7 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 		before := v.uuids
 		v.uuids = v.uuids.CatchUp(v.missedEnd).NewCurrent(e.newUUID(), primary)
 		e.beganGeneration(v, before)
+		e.usersKnow(v, before.Current)
 		e.notice(v, Info, "new data generation "+v.uuids.String())
 	case sm.RememberNewUUID:
 		v.rules.NewUUIDPending = true
@@ -163,6 +166,7 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 	case sm.StartSourceUUIDs:
 		v.uuids, v.syncUUID = v.uuids.CatchUp(v.missedEnd).StartSource(e.newUUID())
 	case sm.StartTargetUUIDs:
+		e.usersLose(v)
 		v.uuids = v.uuids.StartTarget(v.syncUUID, primary)
 	case sm.FinishSourceUUIDs:
 		v.uuids = v.uuids.FinishSource()

@@ -72,7 +72,7 @@ func New(cfg Config) (*Engine, error) {
 		if e.volume(vc.Number) != nil || vc.Number < 0 || vc.Number > 65534 || i > 0 && vc.Number < cfg.Volumes[i-1].Number {
 			return nil, fmt.Errorf("engine: volume numbers must be ascending and below 65535")
 		}
-		v := &volume{number: vc.Number, cfg: vc, state: statemachine.Initial, block: smallestBlock}
+		v := &volume{number: vc.Number, cfg: vc, state: statemachine.Initial, block: smallestBlock, users: vc.Users}
 		v.meta.record, v.meta.chunk = mem[:PageSize:PageSize], mem[PageSize:perVolume:perVolume]
 		mem = mem[perVolume:]
 		e.vols = append(e.vols, v)

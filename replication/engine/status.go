@@ -26,6 +26,7 @@ type VolumeStatus struct {
 	PeerUUIDs statemachine.UUIDs      // as announced last; zero before
 	Crashed   bool                    // was a Primary that crashed, and not fully redundant since
 	Size      int64                   // bytes exported, 0 before the first attach
+	Users     Users                   // of the device, and the data that they work on
 	BlockSize int64                   // logical block size that the device needs, bytes
 	OutOfSync int64                   // bytes
 	Dirty     func(off, n int64) bool // whether a bit of the range is set; for the simulator's invariants

@@ -21,6 +21,7 @@ type volume struct {
 	peerUUIDs statemachine.PeerUUIDs
 	peerKnown bool              // peerUUIDs were received in this connection, and since the disk was attached
 	restored  statemachine.Disk // what the metadata made of the disk at attach
+	users     Users             // of the device, and where the data is that they work on
 	exposed   uint64            // generation that a diskless Primary works on, 0: none
 	elsewhere bool              // it has written to the peer's disk, which may have begun a generation since
 	syncUUID  uint64            // of the resync under way

@@ -191,7 +191,9 @@ func (a *admin) dies(n *node, power bool) {
 	if n.primary() {
 		a.last = n.index
 		for _, v := range a.s.vols {
-			v.model.forgetSeen()
+			if !n.users.wait {
+				v.model.forgetSeen()
+			}
 		}
 		a.behind[1-n.index] = a.s.profile.net.Protocol != engine.ProtocolC
 	}
@@ -241,6 +243,8 @@ func (a *admin) promoted(n *node) {
 		s.counts[FailedOver]++
 	}
 	a.last = n.index
+	n.users.served()
+	n.peer().users.doom()
 	for i, v := range s.vols {
 		a.inherits(i, v, n)
 	}

@@ -41,7 +41,7 @@ func (a *app) tick(n *node) {
 	if s.healing {
 		return
 	}
-	if a.on[n.index] && n.alive() && a.underWay(n) < s.profile.depth {
+	if a.on[n.index] && n.alive() && !n.users.wait && a.underWay(n) < s.profile.depth {
 		a.submit(n, s.vols[s.rng.IntN(len(s.vols))])
 	}
 	think := s.profile.think
@@ -209,7 +209,9 @@ func (a *app) busyAt(v *volume, blk int64) bool {
 // over ends a call in the model.
 func (a *app) over(c *call, m *model) {
 	if c.w != nil {
-		c.w.over = a.s.turn
+		if c.w.over == 0 {
+			c.w.over = a.s.turn
+		}
 		m.prune(c.req.Off, c.req.Len, a.oldestRead(c.v))
 	}
 	a.settled(c.n)
@@ -260,24 +262,40 @@ func (a *app) checkRead(c *call, m *model) {
 	}
 }
 
-// died loses what was under way on a node.
-func (a *app) died(n *node, power bool) {
-	for _, h := range sortedKeys(a.calls) {
-		c := a.calls[h]
-		if c.n != n {
-			continue
-		}
-		delete(a.calls, h)
-		a.s.counts[RequestLost]++
-		n.tell("request %d is lost", h)
-		a.over(c, c.v.modelOf(n))
+// died loses what was under way on a node, unless those who have asked outlive the daemon.
+func (a *app) died(n *node) {
+	a.quiet[n.index] = nil
+	if n.users.wait {
+		a.on[n.index] = false
+		return
 	}
-	a.on[n.index], a.quiet[n.index] = false, nil
+	for _, c := range a.callsOf(n) {
+		a.s.counts[RequestLost]++
+		a.drop(c, "lost")
+	}
+	a.on[n.index] = false
+}
+
+// callsOf are those of a node, in their order.
+func (a *app) callsOf(n *node) (all []*call) {
+	for _, h := range sortedKeys(a.calls) {
+		if c := a.calls[h]; c.n == n {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// drop ends a call that nobody will answer.
+func (a *app) drop(c *call, how string) {
+	delete(a.calls, c.req.Handle)
+	c.n.tell("request %d is %s", c.req.Handle, how)
+	a.over(c, c.v.modelOf(c.n))
 }
 
 func (a *app) checkPatience() {
 	for _, c := range a.calls {
-		if a.s.now-c.at > patience && c.n.eng != nil {
+		if a.s.now-c.at > patience && c.n.eng != nil && !c.n.users.wait {
 			a.s.fail("%s: request %d (%v of volume %d at %d) of %v is not answered", c.n.name, c.req.Handle, c.req.Op, c.v.number, c.req.Off, c.at)
 		}
 	}

@@ -54,6 +54,10 @@ const (
 	FUAAnswered     //
 	ZeroAnswered    //
 	RequestLost     // in flight in a crash
+	UsersOutlived   // a daemon died under users of its device
+	UsersServed     // and the next one gave them back their data
+	UsersRefused    // or errors
+	Reissued        // a request that two daemons were given
 	RequestFailed   // EIO, for want of data
 	ReceivedInPlace // PayloadSpace
 	ReceiveStalled  // no buffer for a block
@@ -68,7 +72,7 @@ var faultNames = [faults]string{
 	"promoted", "demoted", "refused", "failed over", "disconnected", "reconnected", "detached", "attached again",
 	"invalidated", "invalidated the peer", "paused", "restarted", "split brain", "split brain ended", "resync done",
 	"full resync", "resync cut", "log turnover", "log replayed", "read remotely", "sectors read and checked", "flush answered",
-	"FUA answered", "zeroes answered", "request lost", "request failed", "received in place", "receive stalled", "ended identical",
+	"FUA answered", "zeroes answered", "request lost", "users outlived their daemon", "users served again", "users refused", "request issued again", "request failed", "received in place", "receive stalled", "ended identical",
 }
 
 func (f Fault) String() string { return faultNames[f] }

@@ -122,8 +122,11 @@ func (s *Sim) mend() bool {
 		case n.ready():
 			n.begins()
 			done = false
-		case !n.alive() || len(n.orders) > 0 || s.admin.busy[n.index]:
+		case !n.alive() || len(n.orders) > 0 || s.admin.busy[n.index] || n.users.wait:
 			done = false
+			if n.alive() && len(n.orders) == 0 && !s.admin.busy[n.index] {
+				n.mend()
+			}
 		default:
 			done = n.mend() && done
 		}

@@ -35,6 +35,7 @@ type node struct {
 		vol  int
 		data uint64
 	}
+	users   users
 	refuses bool // the disk that it was given last, while it was mended
 }
 
@@ -54,7 +55,7 @@ func (n *node) boot() {
 	cfg := engine.Config{Resource: "r0", Net: p.net, Random: n.s.rng.Uint64}
 	for i := range p.volumes {
 		v := &p.volumes[i]
-		cfg.Volumes = append(cfg.Volumes, engine.VolumeConfig{Number: v.number, Disk: v.disk, Meta: v.meta})
+		cfg.Volumes = append(cfg.Volumes, engine.VolumeConfig{Number: v.number, Disk: v.disk, Meta: v.meta, Users: n.users.adopted(i)})
 	}
 	if n.buffers == nil {
 		n.buffers = make([]byte, engine.MinBuffers+1<<20)
@@ -72,6 +73,7 @@ func (n *node) boot() {
 		d.open = false
 	}
 	n.tell("the daemon starts")
+	n.users.attend(n.life)
 }
 
 // touched is called after a method of the engine was: the node reacts, at once
@@ -133,6 +135,11 @@ func (n *node) drain() bool {
 	disk := append([]engine.DiskIO(nil), out.Disk...)
 	done := append([]*engine.Request(nil), out.Done...)
 	events := append([]engine.Event(nil), out.Events...)
+	for _, ev := range events {
+		if u, ok := ev.(engine.UsersWork); ok {
+			n.users.keep(n.s.volumeIndex(u.Vol), u.Users)
+		}
+	}
 	for _, io := range disk {
 		n.startDisk(io)
 	}
@@ -269,9 +276,10 @@ func (n *node) die(power bool) {
 	}
 	n.tell("%s", what)
 	s := n.s
+	n.users.outlive(power)
 	s.admin.dies(n, power)
 	s.link.died(n, power)
-	s.app.died(n, power)
+	s.app.died(n)
 	for _, d := range n.disks {
 		d.died(power)
 	}

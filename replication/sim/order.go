@@ -75,7 +75,7 @@ func (n *node) ready() bool {
 			return false
 		}
 	}
-	return !n.alive()
+	return !n.alive() && n.s.now >= n.users.away
 }
 
 // begins boots the daemon and brings it as far as one goes in a boot script.

@@ -84,6 +84,7 @@ func (s *Sim) build() {
 	s.link.s, s.app.s, s.admin.s = s, s, s
 	for i := range s.nodes {
 		s.nodes[i] = &node{s: s, index: i, name: string(rune('A' + i)), began: map[int]string{}}
+		s.nodes[i].users.n = s.nodes[i]
 	}
 	for i, vp := range s.profile.volumes {
 		s.vols = append(s.vols, newVolume(s, i, vp))

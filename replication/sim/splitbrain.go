@@ -9,7 +9,7 @@ import (
 
 // maySplit tells whether the pair is in a state from which it can be made to part.
 func (a *admin) maySplit() bool {
-	return a.allInSync() && a.s.nodes[a.last].primary() && a.promoting == nil && !a.busy[0] && !a.busy[1] &&
+	return a.allInSync() && !a.s.nodes[0].users.wait && !a.s.nodes[1].users.wait && a.s.nodes[a.last].primary() && a.promoting == nil && !a.busy[0] && !a.busy[1] &&
 		len(a.s.nodes[0].orders)+len(a.s.nodes[1].orders) == 0
 }
 

@@ -104,7 +104,11 @@ func (a *admin) trouble() {
 			continue
 		}
 		add(2, func() { s.counts[PowerLoss]++; n.die(true) })
-		add(2, func() { s.counts[DaemonCrash]++; n.die(false) })
+		crash := func() { s.counts[DaemonCrash]++; n.die(false) }
+		add(2, crash)
+		if n.primary() && a.allInSync() {
+			add(8, crash) // and the peer could take over
+		}
 		if len(n.orders) < 2 && !a.busy[n.index] {
 			a.orders(n, add)
 		}
@@ -130,7 +134,7 @@ func (a *admin) orders(n *node, add func(int, func())) {
 	if st.Conn != sm.StandAlone {
 		add(2, func() { a.disconnect(n) })
 	}
-	if a.promoting != n {
+	if a.promoting != n && !n.users.wait {
 		add(1, func() { a.down(n) })
 	}
 	if st.Disk.Usable() && len(n.orders) == 0 {
