@@ -161,23 +161,24 @@ func (f *ioFile) first(unmap bool) zeroing {
 }
 
 // prep submits what is left of an operation.
-func (d *disks) prep(i uint64, op *diskOp) {
+func (d *disks) prep(i uint64, op *diskOp) { d.l.ring.Prep(d.next(op), d, i) }
+
+// next is what is left of an operation.
+func (d *disks) next(op *diskOp) uring.Op {
 	io := &op.io
-	var o uring.Op
 	switch io.Op {
 	case engine.DiskRead:
-		o = d.read(op.to.file, io.Data[op.done:], io.Off+op.done)
+		return d.read(op.to.file, io.Data[op.done:], io.Off+op.done)
 	case engine.DiskWrite:
-		o = d.write(op.to.file, io.Data[op.done:], io.Off+op.done)
+		o := d.write(op.to.file, io.Data[op.done:], io.Off+op.done)
 		if io.FUA {
 			o.OpFlags = uring.WriteDSync
 		}
+		return o
 	case engine.DiskFlush:
-		o = uring.Fsync(op.to.file, true)
-	case engine.DiskZero:
-		o = d.zero(op)
+		return uring.Fsync(op.to.file, true)
 	}
-	d.l.ring.Prep(o, d, i)
+	return d.zero(op)
 }
 
 // read and write use memory that is registered with the ring as such: buffers of
