@@ -33,7 +33,7 @@ const hostPIDs = "pid:[4026531836]"
 type mountRefusal struct{ reason, resource string }
 
 func (e *mountRefusal) Error() string {
-	return fmt.Sprintf("started in a mount namespace of its own, where its end may wait for its own disk, and it cannot move to that of process 1: %s; start it there: nsenter -t 1 -m urbd up %s",
+	return fmt.Sprintf("started in a mount namespace of its own, where its end may wait for its own disk, and it cannot move to that of process 1: %s; start it there: nsenter -t 1 -m urbd up %s (a systemd unit: without PrivateTmp=, PrivateMounts=, Protect*= and their like)",
 		e.reason, e.resource)
 }
 
@@ -58,7 +58,11 @@ func settle(resource string, needs []string, logger *slog.Logger) error {
 		err = onThread(func() error { return joinFirst(needs) })
 		return &mountRefusal{err.Error(), resource}
 	case own == first && pids != hostPIDs:
-		return onThread(func() error { return leaveMounts(needs) })
+		if err := onThread(func() error { return leaveMounts(needs) }); err != nil {
+			logger.Warn("in a container, and it gets no mount namespace of its own: if the container is killed while the device is mounted in it, the end of this daemon waits for its own disk",
+				"resource", resource, "err", err)
+		}
+		return nil
 	}
 	if moved {
 		logger.Info("the daemon has moved to another mount namespace", "resource", resource, "namespace", own)
@@ -97,7 +101,7 @@ func joinFirst(needs []string) error {
 		here[i] = identify(path)
 	}
 	if err := unix.Setns(ns, unix.CLONE_NEWNS); err != nil {
-		return err
+		return fmt.Errorf("setns: %w", err)
 	}
 	_ = unix.Chdir(dir) // if it is not there, paths that begin there are not the same below
 	for i, path := range needs {
@@ -111,7 +115,7 @@ func joinFirst(needs []string) error {
 // leaveMounts makes this thread the program's, in a copy of the mount namespace without file systems on disks.
 func leaveMounts(needs []string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("in a container whose end may wait for its own disk, and it gets no mount namespace of its own: %w", err)
+		return fmt.Errorf("unshare: %w", err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)

@@ -58,6 +58,20 @@ func TestTheDaemonRefusesAMountNamespaceWithOtherPaths(t *testing.T) {
 	}
 }
 
+// What a service manager has forbidden it is said: in a container it serves all the same, elsewhere it does not.
+func TestTheDaemonMayNotLeave(t *testing.T) {
+	b := newBench(t)
+	const without = "setpriv --bounding-set -sys_admin "
+	_, log := b.namespaced(without + "$URBD run r0 || true")
+	if want := `level=WARN msg="in a container, and it gets no mount namespace of its own`; !strings.Contains(log, want) || strings.Contains(log, hasMoved) {
+		t.Errorf("%q is not in: %s", want, log)
+	}
+	_, log = b.namespaced("unshare -m --propagation private " + without + "$URBD run r0 || true")
+	if want := "setns: operation not permitted; start it there: nsenter"; !strings.Contains(log, want) || strings.Contains(log, hasMoved) {
+		t.Errorf("%q is not in: %s", want, log)
+	}
+}
+
 func TestNeedlessMounts(t *testing.T) {
 	const mountinfo = `20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
 21 20 0:5 / /dev rw - devtmpfs udev rw
