@@ -32,6 +32,7 @@ func openBacking(v *config.Volume) (*backing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("disk of volume %d: %w", v.Number, err)
 	}
+	data.discards = findDiscards(data, v.Options.DiscardZeroesIfAligned)
 	if v.MetaDisk.Internal {
 		return &backing{data, data}, nil
 	}
@@ -83,6 +84,8 @@ type store struct {
 	device bool  // block device
 	flush  bool  // has a volatile cache: what was written needs a flush to be durable
 	direct bool  // bypasses the page cache
+
+	discards discards
 }
 
 // openStore opens path for direct I/O and takes p of it. The exclusive claim of a block device

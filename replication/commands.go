@@ -108,6 +108,9 @@ func (r *Resource) attachOpened(ctx context.Context, v *config.Volume, b *backin
 	if !b.data.direct || !b.meta.direct {
 		r.log.Warn("the file system of the backing store has no direct I/O: data goes through the page cache", "device", b.data.path)
 	}
+	if w := b.data.discards.warning; w != "" {
+		r.log.Warn(w, "device", b.data.path)
+	}
 	cmd := engine.Attach{
 		Vol: v.Number, BackingSize: b.data.size, MetaSize: b.meta.size,
 		BlockSize: int64(b.data.block), Flush: b.data.flush, MetaFlush: b.meta.flush, DeviceUUID: random(),

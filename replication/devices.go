@@ -18,13 +18,14 @@ type Devices interface {
 
 // DeviceConfig names a device to add.
 type DeviceConfig struct {
-	Resource  string
-	Volume    int
-	Minor     int   // it appears as /dev/ublkb<Minor>
-	Size      int64 // bytes; 0 when it is not known yet
-	BlockSize int   // logical block size in bytes, 512 to 4096, until Start says more
-	Depth     int   // requests in flight; 0 = what the implementation likes
-	Recover   bool  // adopt the device that a dead predecessor left behind, if there is one
+	Resource    string
+	Volume      int
+	Minor       int   // it appears as /dev/ublkb<Minor>
+	Size        int64 // bytes; 0 when it is not known yet
+	BlockSize   int   // logical block size in bytes, 512 to 4096, until Start says more
+	DiscardUnit int   // granularity of discards in bytes, a multiple of 4096; 0: none are offered
+	Depth       int   // requests in flight; 0 = what the implementation likes
+	Recover     bool  // adopt the device that a dead predecessor left behind, if there is one
 }
 
 // A Device is one block device. Serve and Complete belong to the loop's

@@ -7,9 +7,6 @@ import (
 	"github.com/urbd/urbd/ublk/uring"
 )
 
-// zeroPiece bounds one write of zeroes, for devices that cannot zero by themselves.
-const zeroPiece = 1 << 20
-
 // disks starts the I/O of the engine on the ring and reports its end. Operations in flight
 // live in a slab; in steady state nothing is allocated.
 type disks struct {
@@ -34,26 +31,19 @@ type attached struct {
 // ioFile is a store as the ring sees it, with what it was found unable to do.
 type ioFile struct {
 	file              uring.File
+	chunk             int64 // bytes, of discards.chunk
 	noPunch, noZeroes bool
 }
 
 // diskOp is one I/O in flight.
 type diskOp struct {
-	io   engine.DiskIO
-	to   *ioFile
-	done int64   // bytes
-	how  zeroing // of DiskZero
-	stop bool    // its disk was given up: what is left of it is not to be done
+	io    engine.DiskIO
+	to    *ioFile
+	done  int64   // bytes
+	how   zeroing // of DiskZero
+	whole int64   // bytes that are being zeroed in one operation, which says only whether it did; else its result counts
+	stop  bool    // its disk was given up: what is left of it is not to be done
 }
-
-// zeroing is a way to make a range read zeroes, the best one first.
-type zeroing uint8
-
-const (
-	punch  zeroing = iota // free the space
-	ranged                // keep it
-	write                 // write zeroes
-)
 
 func newDisks(l *loop, release func(*backing)) (disks, error) {
 	zeroes, err := uring.MapMemory(zeroPiece)
@@ -62,7 +52,7 @@ func newDisks(l *loop, release func(*backing)) (disks, error) {
 
 // add puts an opened backing store into use.
 func (d *disks) add(vol int, b *backing) error {
-	a := &attached{backing: b}
+	a := &attached{backing: b, data: ioFile{chunk: b.data.discards.chunk}}
 	var err error
 	if a.data.file, err = d.l.ring.AddFile(b.data.fd); err != nil {
 		return err
@@ -149,17 +139,6 @@ func (d *disks) submit() {
 	d.staged = d.staged[:0]
 }
 
-// first is the best way to zero that is not known to be impossible.
-func (f *ioFile) first(unmap bool) zeroing {
-	switch {
-	case unmap && !f.noPunch:
-		return punch
-	case !f.noZeroes:
-		return ranged
-	}
-	return write
-}
-
 // prep submits what is left of an operation.
 func (d *disks) prep(i uint64, op *diskOp) { d.l.ring.Prep(d.next(op), d, i) }
 
@@ -197,17 +176,6 @@ func (d *disks) write(f uring.File, p []byte, off int64) uring.Op {
 	return uring.Write(f, p, off)
 }
 
-func (d *disks) zero(op *diskOp) uring.Op {
-	io := &op.io
-	switch op.how {
-	case punch:
-		return uring.Fallocate(op.to.file, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, io.Off, io.Len)
-	case ranged:
-		return uring.Fallocate(op.to.file, unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, io.Off, io.Len)
-	}
-	return uring.Write(op.to.file, d.zeroes[:min(io.Len-op.done, zeroPiece)], io.Off+op.done)
-}
-
 // Complete gets the end of an operation. What was done in part goes on.
 func (d *disks) Complete(i uint64, res int32, _ uint32) {
 	op := &d.slab[i]
@@ -215,14 +183,18 @@ func (d *disks) Complete(i uint64, res int32, _ uint32) {
 		d.failed(i, op, unix.Errno(-res))
 		return
 	}
+	did := int64(res)
+	if op.whole > 0 {
+		did = op.whole
+	}
 	switch {
-	case op.io.Op == engine.DiskFlush, op.io.Op == engine.DiskZero && op.how != write:
+	case op.io.Op == engine.DiskFlush:
 	case op.stop:
-	case res == 0 && op.io.Len > 0:
+	case did == 0 && op.io.Len > 0:
 		d.finish(i, op, engine.EIO) // the end of the device, where the engine was told there is more
 		return
 	default:
-		if op.done += int64(res); op.done < op.io.Len {
+		if op.done += did; op.done < op.io.Len {
 			d.prep(i, op)
 			return
 		}
@@ -236,26 +208,12 @@ func (d *disks) failed(i uint64, op *diskOp, errno unix.Errno) {
 		d.finish(i, op, engine.Errno(errno))
 	case errno == unix.EINTR || errno == unix.EAGAIN:
 		d.prep(i, op)
-	case op.io.Op == engine.DiskZero && op.how != write:
+	case op.whole > 0:
 		op.how = op.instead(errno)
 		d.prep(i, op)
 	default:
 		d.finish(i, op, engine.Errno(errno))
 	}
-}
-
-// instead is the way to zero after one has failed: the next best if the device can never
-// do it so; and to write zeroes if it did not want to this time.
-func (op *diskOp) instead(errno unix.Errno) zeroing {
-	switch {
-	case errno != unix.EOPNOTSUPP && errno != unix.EINVAL && errno != unix.ENOSYS:
-		return write
-	case op.how == punch:
-		op.to.noPunch = true
-	default:
-		op.to.noZeroes = true
-	}
-	return op.to.first(op.io.Unmap)
 }
 
 func (d *disks) finish(i uint64, op *diskOp, err engine.Errno) {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DeviceMemory is what the requests of one block device take, in bytes.
-const DeviceMemory = 32 << 20
+// DeviceMemory is what the requests of one block device come to take, in bytes.
+const DeviceMemory = 64 << 20
 
 // What a daemon needs, whatever it serves.
 const (
@@ -48,18 +48,24 @@ func (m machine) fit(volumes int) error {
 
 // recent wants the oldest kernel that urbd is for.
 func (m machine) recent() error {
+	if release, old := m.olderThan(oldestMajor, oldestMinor); old {
+		return fmt.Errorf("the kernel is Linux %s, and urbd needs %d.%d or newer (ublk of before does not keep a device whose daemon has died as it must)", release, oldestMajor, oldestMinor)
+	}
+	return nil
+}
+
+// olderThan reports whether the kernel is older than a version. One whose release is no number is not: whoever calls his
+// kernel something else knows what it is.
+func (m machine) olderThan(major, minor int) (release string, old bool) {
 	release, err := m.read("proc/sys/kernel/osrelease")
 	if err != nil {
-		return nil
+		return "", false
 	}
-	var major, minor int
-	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n < 2 {
-		return nil // whoever calls his kernel something else knows what it is
+	var a, b int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &a, &b); n < 2 {
+		return release, false
 	}
-	if major > oldestMajor || major == oldestMajor && minor >= oldestMinor {
-		return nil
-	}
-	return fmt.Errorf("the kernel is Linux %s, and urbd needs %d.%d or newer (ublk of before does not keep a device whose daemon has died as it must)", release, oldestMajor, oldestMinor)
+	return release, a < major || a == major && b < minor
 }
 
 // enoughFiles raises the limit of open files where that is allowed.

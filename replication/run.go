@@ -42,7 +42,7 @@ func (r *Resource) Run(ctx context.Context) error {
 		return err
 	}
 	r.lastUse = opened.lastUse(r.cfg.Local)
-	if err := r.addDevices(ctx, opened.blockSizes()); err != nil {
+	if err := r.addDevices(ctx, opened); err != nil {
 		opened.close()
 		return err
 	}
@@ -94,14 +94,6 @@ func (o openedStores) close() {
 	for _, s := range o {
 		s.b.close()
 	}
-}
-
-func (o openedStores) blockSizes() map[int]int {
-	sizes := make(map[int]int)
-	for _, s := range o {
-		sizes[s.vol] = s.b.data.block
-	}
-	return sizes
 }
 
 // startLoop makes ring and engine on a thread of their own. The channel gives the loop's error when it has ended.

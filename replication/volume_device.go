@@ -138,14 +138,14 @@ func (d *volumeDevice) path() string {
 }
 
 // addDevices reserves the devices of all volumes. On an error none is left.
-func (r *Resource) addDevices(ctx context.Context, blockSizes map[int]int) error {
+func (r *Resource) addDevices(ctx context.Context, opened openedStores) error {
 	if r.cfg.Devices == nil {
 		return nil
 	}
-	for i := range r.cfg.Local.Volumes {
+	for i, o := range opened {
 		v := &r.cfg.Local.Volumes[i]
 		dev, err := r.cfg.Devices.Add(ctx, DeviceConfig{
-			Resource: r.name(), Volume: v.Number, Minor: v.Minor, BlockSize: blockSizes[v.Number], Recover: r.cfg.Recover,
+			Resource: r.name(), Volume: v.Number, Minor: v.Minor, BlockSize: o.b.data.block, DiscardUnit: o.b.data.discards.unit, Recover: r.cfg.Recover,
 		})
 		if err != nil {
 			return errors.Join(fmt.Errorf("block device of volume %d: %w", v.Number, err), r.deleteDevices(ctx))

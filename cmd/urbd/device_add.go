@@ -17,7 +17,6 @@ const (
 	deviceDepth = 64
 	deviceMaxIO = 512 << 10
 	maxDiscard  = 128 << 20
-	discardUnit = 4096
 )
 
 // ublkDevices makes the devices of volumes with package ublk. It implements replication.Devices.
@@ -56,14 +55,18 @@ func deviceConfig(cfg replication.DeviceConfig, owner uint64, logger *slog.Logge
 	if depth == 0 {
 		depth = deviceDepth
 	}
-	return ublk.Config{
+	out := ublk.Config{
 		ID: cfg.Minor, Depth: depth, Spare: depth, MaxIO: deviceMaxIO, Mode: ublk.ModeCopy, Recovery: ublk.RecoverReissue, Owner: owner,
 		NoPartitionScan: true, Logger: logger,
 		Geometry: ublk.Geometry{
 			Size: cfg.Size, LogicalBlock: cfg.BlockSize, PhysicalBlock: max(cfg.BlockSize, 4096), Volatile: true, FUA: true,
-			DiscardUnit: discardUnit, MaxDiscard: maxDiscard, MaxWriteZeroes: maxDiscard,
+			MaxWriteZeroes: maxDiscard,
 		},
 	}
+	if cfg.DiscardUnit > 0 {
+		out.DiscardUnit, out.MaxDiscard = cfg.DiscardUnit, maxDiscard/int64(cfg.DiscardUnit)*int64(cfg.DiscardUnit)
+	}
+	return out
 }
 
 // ownerTag marks the devices of a volume, so that they are found again after a crash, also with another minor.

@@ -70,7 +70,7 @@ func TestOwnerTagsDiffer(t *testing.T) {
 }
 
 func TestMemoryOfADevice(t *testing.T) {
-	if got := deviceDepth * deviceMaxIO; got != replication.DeviceMemory {
+	if got := 2 * deviceDepth * deviceMaxIO; got != replication.DeviceMemory {
 		t.Errorf("a device takes %d bytes, and %d are reckoned with", got, replication.DeviceMemory)
 	}
 }

@@ -11,7 +11,6 @@ const (
 	noBVecs     = "urbd sizes its disk requests by what the disk can take"
 	noBarrier   = "urbd orders by flushes, see disk-flushes"
 	noDrain     = "urbd never drains: a write waits for an earlier one of its range, and only a FLUSH orders the others"
-	noChoice    = "urbd frees space only where the disk answers zeroes afterwards, and writes zeroes elsewhere"
 	noControl   = "there is no controller: a resync goes at c-max-rate and yields to the application; the peer is only told"
 )
 
@@ -36,7 +35,7 @@ var diskOptions = []Option{
 	text("resync-after", maxText, refuse(noOrder), func(s *settings) any { return &s.Disk.ResyncAfter }),
 	clamped(number("al-extents", extents, 67, 65534, 1237, served, func(s *settings) any { return &s.Disk.ALExtents })),
 	flag("al-updates", true, refuse(noALUpdates), func(s *settings) any { return &s.Disk.ALUpdates }),
-	flag("discard-zeroes-if-aligned", true, warn(noChoice, "yes"), func(s *settings) any { return &s.Disk.DiscardZeroesIfAligned }),
+	flag("discard-zeroes-if-aligned", true, served, func(s *settings) any { return &s.Disk.DiscardZeroesIfAligned }),
 	flag("disable-write-same", false, warn(noSame, "no"), func(s *settings) any { return &s.Disk.DisableWriteSame }),
 	number("c-plan-ahead", tenths, 0, 300, 20, warn(noControl, "0"), func(s *settings) any { return &s.Disk.CPlanAhead }),
 	number("c-delay-target", tenths, 1, 100, 10, warn(noControl), func(s *settings) any { return &s.Disk.CDelayTarget }),

@@ -164,9 +164,9 @@ func (e *Engine) sendWrite(w *write) {
 		q.body(r.Data, w)
 		v.sent += w.n
 	default:
-		cmd := wire.CmdTrim
+		cmd := wire.CmdTrim // a peer that knows P_ZEROES frees the space of this one as it does for its own users
 		p.Flags |= wire.DPDiscard
-		if c.features&featureZeroes != 0 {
+		if w.op == OpWriteZeroes && c.features&featureZeroes != 0 {
 			cmd = wire.CmdZeroes
 			p.Flags |= wire.DPZeroes
 			if r.NoUnmap {

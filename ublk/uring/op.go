@@ -270,9 +270,11 @@ func Command(f File, cmdOp uint32) Op {
 }
 
 // Discard discards n bytes at off of a block device (Linux 6.12; before that the result is -EOPNOTSUPP or -EINVAL
-// and the BLKDISCARD ioctl remains). Both are multiples of the logical block size.
+// and the BLKDISCARD ioctl remains). Both are multiples of the logical block size. It goes to a worker at once: tried first
+// in a way that may not wait, it gets -EOPNOTSUPP from the device mapper, which can discard and cannot promise not to wait.
 func Discard(f File, off, n int64) Op {
 	op := Command(f, blockDiscard)
+	op.Flags |= Async
 	op.Addr, op.Cmd[0] = uint64(off), uint64(n)
 	return op
 }
