@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -64,16 +65,24 @@ func holderOf(path string) string {
 	return processOf(&st)
 }
 
-// mountOf reads lines like "36 35 98:0 / /mnt rw,noatime ...".
+// mountOf looks for a mount of a device or of one of its partitions. It reads lines like "36 35 98:0 / /mnt rw,noatime ...".
 func mountOf(dev uint64) string {
-	f, err := os.Open("/proc/self/mountinfo")
+	f, err := os.Open("/proc/1/mountinfo") // where users are; this process may be elsewhere
+	if err != nil {
+		f, err = os.Open("/proc/self/mountinfo")
+	}
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
-	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
+	want := []string{fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))}
+	parts, _ := filepath.Glob(filepath.Join(sysBlock(dev), "*/dev"))
+	for _, p := range parts {
+		b, _ := os.ReadFile(p)
+		want = append(want, strings.TrimSpace(string(b)))
+	}
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if fields := strings.Fields(lines.Text()); len(fields) > 4 && fields[2] == want {
+		if fields := strings.Fields(lines.Text()); len(fields) > 4 && slices.Contains(want, fields[2]) {
 			return "the mount at " + fields[4]
 		}
 	}
