@@ -20,7 +20,8 @@
 // QEMU runs with the libraries it was unpacked with.
 //
 // A guest lives in memory: its root is an archive of busybox, the real tools, the kernel
-// modules, the agent and Config.Files. What shall outlive a boot lies on a Disk.
+// modules, the agent and Config.Files. What shall outlive a boot lies on a Disk. With Config.Init Systemd it is a Debian that
+// systemd runs, on a root of its own that reboots keep; making that root, once a kernel, needs root.
 // It has no network but its wires to other guests, and no way to this machine's files.
 //
 // # Bounds
