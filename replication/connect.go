@@ -29,6 +29,7 @@ type connector struct {
 	knocks      *knocks
 	pace        *pace
 	listening   error // the last failure to listen, so that it is logged once
+	unreached   bool  // that the peer cannot be reached was logged, in this search
 }
 
 // connected is what a connector brings: two blocking descriptors, owned by the
@@ -66,6 +67,7 @@ func newConnector(local, peer netip.AddrPort, opt config.Net, log *slog.Logger) 
 // run tries until there is a connection, or the end of ctx.
 func (c *connector) run(ctx context.Context) (connected, error) {
 	pause, suspicious := c.pace.begin()
+	c.unreached = false
 	for {
 		if err := sleep(ctx, jitter(pause)); err != nil {
 			return connected{}, err

@@ -43,7 +43,6 @@ type pairer struct {
 	metaAt  time.Time // when to dial meta though the peer should
 	holdTo  time.Time // when to stop waiting for the peer to resolve a crossing
 	readyAt time.Time // when a doubtful pair is believed
-	silence bool      // an unreachable peer was logged
 }
 
 // pair makes connections until one data and one meta socket are alive.
@@ -297,8 +296,8 @@ func (p *pairer) failedDial(err error) error {
 	if p.way == outward {
 		return err
 	}
-	if !p.silence {
-		p.silence = true
+	if !p.unreached {
+		p.unreached = true
 		p.log.Info("the peer cannot be reached yet; waiting for it", "err", err)
 	}
 	p.nextAt = time.Now().Add(jitter(p.redial))

@@ -44,7 +44,10 @@ func (w *world) lifeCommands() []*cli.Command {
 		row("adjust", "make the running state equal to the configuration", []cli.Flag{noSystemd}, w.targets, w.adjust),
 		{
 			Name: "run", Usage: "be the daemon of a resource, in the foreground", ArgsUsage: "RES", Category: "LIFE",
-			Flags:  []cli.Flag{&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn, error", Value: "info"}},
+			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn, error", Value: "info"},
+				&cli.StringFlag{Name: "log-file", Usage: "log to `FILE`, which is rotated, instead of standard error"},
+			},
 			Action: w.serve,
 		},
 	}
@@ -95,8 +98,12 @@ func (w *world) start(ctx context.Context, c *cli.Context, t target) error {
 	if err != nil {
 		return err
 	}
+	logs, err := logsOf(c.String("log-dir"), t.resource)
+	if err != nil {
+		return err
+	}
 	return spawn(ctx, spawnConfig{
-		resource: t.resource, runDir: runDir(c), logDir: c.String("log-dir"), arguments: append(options, "run", t.resource),
+		runDir: runDir(c), logs: logs, arguments: append(options, "run", "--log-file", logs.log, t.resource),
 	})
 }
 

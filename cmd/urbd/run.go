@@ -28,6 +28,11 @@ import (
 func (w *world) serve(c *cli.Context) error {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	debug.SetTraceback("crash")
+	if file := c.String("log-file"); file != "" {
+		log := rotatingLog(file)
+		defer log.Close()
+		w.err = log
+	}
 	err := w.daemon(c)
 	if err != nil {
 		text := explain(c.Args().First(), "run", err)

@@ -15,10 +15,10 @@ import (
 
 // spawnConfig says which daemon to start.
 type spawnConfig struct {
-	resource       string
-	runDir, logDir string
-	arguments      []string // of the daemon, without the program
-	program        string   // empty: this one
+	runDir    string
+	logs      logFiles
+	arguments []string // of the daemon, without the program
+	program   string   // empty: this one
 }
 
 // A startError is a daemon that ended before it served, with the exit code that it had.
@@ -42,11 +42,11 @@ func spawn(ctx context.Context, cfg spawnConfig) error {
 			return fmt.Errorf("find the program of the daemon: %w", err)
 		}
 	}
-	logPath, log, err := openLog(cfg)
+	stderr, err := cfg.logs.openStderr()
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer stderr.Close()
 	notices, err := listenNotices(cfg.runDir)
 	if err != nil {
 		return err
@@ -55,17 +55,17 @@ func spawn(ctx context.Context, cfg spawnConfig) error {
 	defer notices.Close()
 	cmd := exec.Command(cfg.program, cfg.arguments...)
 	cmd.Dir = "/"
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr = stderr, stderr
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notices.LocalAddr().String(), runtimeSettings)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the daemon: %w", err)
 	}
-	return attend(ctx, cmd, notices, logPath)
+	return attend(ctx, cmd, notices, cfg.logs)
 }
 
 // attend waits for the first of: the daemon serves, it ends, the time is over.
-func attend(ctx context.Context, cmd *exec.Cmd, notices *net.UnixConn, logPath string) error {
+func attend(ctx context.Context, cmd *exec.Cmd, notices *net.UnixConn, logs logFiles) error {
 	ready, reason := make(chan struct{}), make(chan string, 1)
 	go readNotices(notices, ready, reason)
 	ended := make(chan error, 1)
@@ -75,35 +75,35 @@ func attend(ctx context.Context, cmd *exec.Cmd, notices *net.UnixConn, logPath s
 		return nil
 	case err := <-ended:
 		endNotices(notices)
-		return notStarted(err, <-reason, logPath)
+		return notStarted(err, <-reason, logs)
 	case <-ctx.Done():
-		return giveUp(ctx, cmd, ended, logPath)
+		return giveUp(ctx, cmd, ended, logs)
 	}
 }
 
 // giveUp ends a daemon that has not come to serve in time.
-func giveUp(ctx context.Context, cmd *exec.Cmd, ended <-chan error, logPath string) error {
+func giveUp(ctx context.Context, cmd *exec.Cmd, ended <-chan error, logs logFiles) error {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		if err := cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return fmt.Errorf("end the daemon that does not come up: %w", err)
 		}
 		select {
 		case <-ended:
-			return fmt.Errorf("the daemon has not come up, its log is %s: %w", logPath, ctx.Err())
+			return fmt.Errorf("the daemon has not come up, its logs are %s: %w", logs, ctx.Err())
 		case <-time.After(12 * time.Second):
 		}
 	}
-	return fmt.Errorf("process %d neither comes up nor ends, its log is %s: %w", cmd.Process.Pid, logPath, ctx.Err())
+	return fmt.Errorf("process %d neither comes up nor ends, its logs are %s: %w", cmd.Process.Pid, logs, ctx.Err())
 }
 
 // notStarted is the failure of a daemon: its own words, or where to look for them.
-func notStarted(err error, reason, logPath string) error {
+func notStarted(err error, reason string, logs logFiles) error {
 	code := exitSystem
 	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() > 0 {
 		code = exit.ExitCode()
 	}
 	if reason == "" {
-		reason = fmt.Sprintf("the daemon has ended without a word (%v), its log is %s", err, logPath)
+		reason = fmt.Sprintf("the daemon has ended without a word (%v), its logs are %s", err, logs)
 	}
 	return &startError{code, reason}
 }
@@ -165,17 +165,4 @@ func listenNotices(runDir string) (*net.UnixConn, error) {
 		return nil, err
 	}
 	return conn, nil
-}
-
-// openLog opens the daemon's log for appending.
-func openLog(cfg spawnConfig) (string, *os.File, error) {
-	if err := os.MkdirAll(cfg.logDir, 0o755); err != nil {
-		return "", nil, fmt.Errorf("log directory: %w; --log-dir names another one", err)
-	}
-	path := filepath.Join(cfg.logDir, cfg.resource+".log")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
-	if err != nil {
-		return "", nil, fmt.Errorf("log of the daemon: %w; --log-dir names another directory", err)
-	}
-	return path, f, nil
 }

@@ -39,8 +39,12 @@ func testSpawn(t *testing.T, ctx context.Context, how string) (string, error) {
 	t.Helper()
 	t.Setenv("URBD_TEST_AS", "daemon")
 	dir := t.TempDir()
-	err := spawn(ctx, spawnConfig{resource: "r0", runDir: filepath.Join(dir, "run"), logDir: filepath.Join(dir, "log"), arguments: []string{how}})
-	log, rerr := os.ReadFile(filepath.Join(dir, "log", "r0.log"))
+	logs, err := logsOf(filepath.Join(dir, "log"), "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = spawn(ctx, spawnConfig{runDir: filepath.Join(dir, "run"), logs: logs, arguments: []string{how}})
+	log, rerr := os.ReadFile(logs.stderr)
 	if rerr != nil {
 		t.Fatal(rerr)
 	}
