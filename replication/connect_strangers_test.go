@@ -380,6 +380,24 @@ func TestWrongSecretMended(t *testing.T) {
 	}
 }
 
+// A secret on one node only: each says what the other does, neither gives up, and when both have it they meet.
+func TestSecretOnOneNode(t *testing.T) {
+	nodes := nodesWith(t, true)
+	open := *nodes[1].cfg.Resource
+	open.Net.CRAMHMACAlg, open.Net.SharedSecret = "", ""
+	right := nodes[1].cfg.Resource
+	nodes[1].cfg.Resource = &open
+	nodes[0].up()
+	nodes[1].up()
+	nodes[0].knocks(nodes[0].cfg.Peer.Address.Addr(), "the peer sends P_PROTOCOL where it should authenticate")
+	nodes[0].stillConnecting()
+	nodes[1].knocks(nodes[1].cfg.Peer.Address.Addr(), "the peer asks this node to authenticate")
+	nodes[1].await("connecting again", func(s statemachine.State) bool { return s.Conn == statemachine.WFConnection })
+	nodes[1].down()
+	nodes[1].cfg.Resource = right
+	meet(t, nodes)
+}
+
 // A node that accepts nobody, because somebody at the peer's address spoils what it accepts, meets a peer that does, be it the driver.
 func TestConnectOutward(t *testing.T) {
 	for round := range 12 {

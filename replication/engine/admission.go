@@ -267,6 +267,8 @@ func (v *volume) can(cmd wire.Cmd) bool {
 // breach says what the peer should not have sent.
 func (s standing) breach(cmd wire.Cmd) error {
 	switch {
+	case cmd == wire.CmdAuthChallenge:
+		return protocolErrorf("the peer asks this node to authenticate, and it has no secret: set cram-hmac-alg and shared-secret on both nodes")
 	case s.conn == greetings:
 		return protocolErrorf("%v before P_PROTOCOL", cmd)
 	case s.what == nothing && admitted(cmd, s.answering()) != end:
