@@ -37,6 +37,7 @@ func (r *Resource) describe(st engine.Status, now engine.Instant, pid int) Resou
 			Established: st.Conn == statemachine.Connected,
 		}},
 		PeerDevices: []PeerDeviceStatus{},
+		Refused:     st.Refused,
 		Knocks:      []KnockStatus{},
 	}
 	for _, k := range r.connector.knocks.list() {

@@ -60,6 +60,7 @@ type ConnectionStatus struct {
 	RSInFlight      int64              `json:"rs-in-flight"`
 	Paths           []PathStatus       `json:"paths"`
 	PeerDevices     []PeerDeviceStatus `json:"peer_devices"`
+	Refused         string             `json:"refused,omitempty"` // why this node has given the connection up
 
 	Knocks []KnockStatus `json:"knocks"` // who connects and does not get in, the peer first; at most 8
 }

@@ -56,7 +56,7 @@ func newNodes(t testing.TB, change func(*config.Resource)) [2]*node {
 		n := &node{t: t, devices: &FakeDevices{}, log: newNotice()}
 		n.cfg = Config{
 			Resource: res, Local: &res.Hosts[i], Peer: &res.Hosts[1-i], Devices: n.devices,
-			Logger: slog.New(n.log), RunDir: t.TempDir(), ShutdownTimeout: 5 * time.Second, tame: true,
+			Logger: slog.New(n.log), RunDir: t.TempDir(), StateDir: t.TempDir(), ShutdownTimeout: 5 * time.Second, tame: true,
 		}
 		for j := range res.Hosts[i].Volumes {
 			if err := CreateMD(&res.Hosts[i].Volumes[j], CreateOptions{}); err != nil {

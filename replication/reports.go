@@ -2,6 +2,7 @@ package replication
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,15 +74,20 @@ func (q *reports) add(now time.Time, ev engine.Event) {
 			q.all = append(q.all, ev)
 		}
 	case engine.ResizeDevice:
-		for i := range q.all {
-			if old, ok := q.all[i].(engine.ResizeDevice); ok && old.Vol == ev.Vol {
-				q.all[i] = ev
-				return
-			}
-		}
-		q.all = append(q.all, ev)
+		q.replace(ev, func(old engine.Event) bool { o, ok := old.(engine.ResizeDevice); return ok && o.Vol == ev.Vol })
+	case engine.RememberBlockSize:
+		q.replace(ev, func(old engine.Event) bool { o, ok := old.(engine.RememberBlockSize); return ok && o.Vol == ev.Vol })
 	}
 	// StartDevice: the promotion that caused it starts all devices itself.
+}
+
+// replace puts an order in the place of an older one of its kind.
+func (q *reports) replace(ev engine.Event, same func(old engine.Event) bool) {
+	if i := slices.IndexFunc(q.all, same); i >= 0 {
+		q.all[i] = ev
+		return
+	}
+	q.all = append(q.all, ev)
 }
 
 // pays takes n tokens, if they are there.

@@ -29,6 +29,9 @@ type Config struct {
 	Logger  *slog.Logger // nil: nothing is logged
 	RunDir  string       // "": DefaultRunDir
 
+	// StateDir keeps what has no field in the metadata. "": DefaultStateDir.
+	StateDir string
+
 	// Ready is called once, when the resource serves: its control socket answers, its disks are attached
 	// and the peer is being looked for. May be nil.
 	Ready func()
@@ -53,6 +56,9 @@ func (c *Config) fill() {
 	}
 	if c.machine.root == "" {
 		c.machine.root = "/"
+	}
+	if c.StateDir == "" {
+		c.StateDir = DefaultStateDir
 	}
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = DefaultShutdownTimeout

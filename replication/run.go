@@ -331,6 +331,8 @@ func (r *Resource) handle(ctx context.Context, ev engine.Event) {
 			args = append(args, "device", r.label(ev.Vol))
 		}
 		r.log.Log(ctx, level(ev.Level), ev.Text, args...)
+	case engine.RememberBlockSize:
+		r.rememberBlock(ev)
 	case engine.ResizeDevice:
 		for _, d := range r.devices {
 			if d.vol.Number == ev.Vol {

@@ -155,6 +155,14 @@ func isUp(c *cli.Context, resource string) bool {
 
 func runDir(c *cli.Context) string { return c.String("run-dir") }
 
+// stateDir is where daemons keep what outlives them. Those with a run directory of their own keep everything there.
+func stateDir(c *cli.Context) string {
+	if dir := runDir(c); dir != replication.DefaultRunDir {
+		return dir
+	}
+	return replication.DefaultStateDir
+}
+
 func needTarget(c *cli.Context) error {
 	return usageError(fmt.Sprintf("%s needs a target: all, RES or RES/VOL; see: urbd help %s", c.Command.Name, c.Command.Name))
 }

@@ -80,7 +80,7 @@ func (w *world) daemon(c *cli.Context) error {
 		return err
 	}
 	r, err := replication.New(replication.Config{
-		Resource: t.conf, Local: t.local, Peer: t.peer, Logger: logger, RunDir: runDir(c), Recover: true,
+		Resource: t.conf, Local: t.local, Peer: t.peer, Logger: logger, RunDir: runDir(c), StateDir: stateDir(c), Recover: true,
 		Devices: &ublkDevices{
 			host: t.local.Name(), left: left(runDir(c)), logger: logger.With("resource", t.resource), failed: fail,
 		},

@@ -75,7 +75,7 @@ func (l layout) device(p *paragraph, d *replication.DeviceStatus, numbered bool)
 		p.add(l.paint(red, "users:"+d.Users))
 	}
 	if d.DiskWaits != "" {
-		p.wrap(6, l.paint(red, d.DiskWaits))
+		p.wrap(6, strings.Fields(d.DiskWaits)...)
 	}
 	if blocked := d.Blocked; !l.statistics && blocked != "" && (l.verbose || blocked != "no") {
 		p.add("blocked:" + blocked)
@@ -109,6 +109,9 @@ func (l layout) connection(p *paragraph, c *replication.ConnectionStatus, number
 	}
 	if l.verbose || c.Congested {
 		p.add("congested:" + yesNo(c.Congested))
+	}
+	if c.Refused != "" {
+		p.wrap(6, strings.Fields("refused: "+c.Refused)...)
 	}
 	if l.verbose {
 		for _, path := range c.Paths {

@@ -147,6 +147,14 @@ type (
 	// and nothing is in flight on it any more.
 	CloseBacking struct{ Vol int }
 
+	// RememberBlockSize says which logical block size the data of a disk is written in. Its metadata has no field for that; the owner
+	// tells it again when a disk of that volume is attached.
+	RememberBlockSize struct {
+		Vol        int
+		DeviceUUID uint64
+		Size       int64 // bytes
+	}
+
 	// AbandonDisk says that nobody waits any more for the I/Os in flight on the disk of a volume. They need not be started,
 	// nor repeated; those that the kernel has are answered by DiskDone as ever.
 	AbandonDisk struct{ Vol int }
@@ -180,16 +188,17 @@ type (
 	}
 )
 
-func (OpenConnection) event()  {}
-func (CloseConnection) event() {}
-func (StartDevice) event()     {}
-func (ResizeDevice) event()    {}
-func (CloseBacking) event()    {}
-func (AbandonDisk) event()     {}
-func (UsersWork) event()       {}
-func (Reply) event()           {}
-func (StateChange) event()     {}
-func (Notice) event()          {}
+func (OpenConnection) event()    {}
+func (CloseConnection) event()   {}
+func (StartDevice) event()       {}
+func (ResizeDevice) event()      {}
+func (CloseBacking) event()      {}
+func (AbandonDisk) event()       {}
+func (RememberBlockSize) event() {}
+func (UsersWork) event()         {}
+func (Reply) event()             {}
+func (StateChange) event()       {}
+func (Notice) event()            {}
 
 // Level says how much a StateChange or Notice matters.
 type Level uint8
@@ -213,6 +222,8 @@ type (
 		BlockSize             int64 // logical block size, a power of two; 0 is 512
 		Flush, MetaFlush      bool
 		DeviceUUID            uint64 // random; used when the metadata has none
+		DataBlock             int64  // what RememberBlockSize said last,
+		DataBlockOf           uint64 // for this device UUID
 	}
 	// Detach gives the backing store up. Force does not ask the peer, gives up an attach that is under
 	// way, and does not wait for what is in flight there: whoever waits for it is told that it has failed. The disk stays

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/urbd/urbd/bitmap"
@@ -65,6 +66,7 @@ func (v *volume) metaKind() metadata.Kind {
 // resetDisk forgets what belonged to an earlier backing store.
 func (v *volume) resetDisk() {
 	v.bm, v.al, v.logSuspended, v.block = nil, nil, false, smallestBlock
+	v.dataBlock = 0
 	v.cache, v.missedEnd = cacheState{}, 0
 	v.wrote(false)                        // whoever had the disk before may have left something in its cache
 	v.meta.plain, v.crashed = true, false // what is read may be in the cache of the metadata device only
@@ -112,11 +114,15 @@ func (a *attaching) superblock(e *Engine) {
 	if err == nil {
 		err = v.fitsInUse(v.layout.DataLimit, a.cmd.block())
 	}
+	remembered := a.rememberedBlock(sb.DeviceUUID, sb.Current)
+	if err == nil {
+		err = fitsData(a.cmd.block(), remembered)
+	}
 	if err != nil {
 		a.fail(e, err)
 		return
 	}
-	v.super, a.size = sb, size
+	v.super, a.size, v.dataBlock = sb, size, remembered
 	if v.super.DeviceUUID == 0 {
 		v.super.DeviceUUID = a.cmd.DeviceUUID
 	}
@@ -247,7 +253,7 @@ func (a *attaching) use(e *Engine) {
 		a.fail(e, v.staleError())
 		return
 	}
-	if err := v.fitsInUse(v.layout.DataLimit, a.cmd.block()); err != nil {
+	if err := cmp.Or(v.fitsInUse(v.layout.DataLimit, a.cmd.block()), v.fitsPeer(a.cmd.block())); err != nil {
 		a.fail(e, err)
 		return
 	}

@@ -45,6 +45,7 @@ type conn struct {
 	request       *request // for the whole connection, answer outstanding
 	leftAt        Instant  // when the data socket ended while that was so, 0: it has not
 	replies       due      // answers to requests for the whole connection
+	refused       string   // why this node has given the connection up, until it looks for the peer again
 	backoff       time.Duration
 	closed        bool // the owner has closed the sockets
 	cleaned       bool // lost has run
@@ -137,7 +138,7 @@ func (e *Engine) startReceiver() {
 			return // the last volume does it
 		}
 	}
-	c.phase = connSeeking
+	c.phase, c.refused = connSeeking, ""
 	c.generation++
 	e.emit(OpenConnection{After: c.backoff})
 	e.stepAll(sm.ReceiverStarted{}, "looking for the peer")
@@ -209,6 +210,7 @@ func (e *Engine) refuse(why error) {
 		return
 	}
 	e.notice(nil, Error, "connection refused: "+why.Error())
+	e.conn.refused = why.Error()
 	e.lose(sm.Refused{Why: why}, why.Error(), lingerTime)
 }
 

@@ -222,6 +222,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	}
 	if err := ev.Decision.Err; err != nil {
 		e.notice(v, Error, err.Error())
+		e.conn.refused = err.Error()
 	}
 	e.introduced()
 	return nil
@@ -244,7 +245,11 @@ func (e *Engine) decide(v *volume, ev sm.PeerState) sm.Decision {
 			in.PeerDisk = sm.Inconsistent
 		}
 	}
-	return sm.Handshake(in)
+	d := sm.Handshake(in)
+	if d.Err == nil {
+		d.Err = e.agreeBlocks(v, d, ev.Word.Role)
+	}
+	return d
 }
 
 func handshakeCause(d sm.Decision) string {

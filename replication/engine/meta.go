@@ -248,6 +248,7 @@ func (e *Engine) nextRecord(v *volume, j *metaJob) bool {
 		off = v.layout.ALBlockOffset(m.next)
 		m.next++
 	case metaSuper:
+		e.dataBegins(v)
 		v.fillSuper()
 		v.super.Encode(m.record)
 	case metaKept:

@@ -9,12 +9,6 @@ import (
 	sm "github.com/urbd/urbd/statemachine"
 )
 
-// Logical block sizes that a disk may have, in bytes: metadata is written in pages.
-const (
-	smallestBlock = 512
-	largestBlock  = PageSize
-)
-
 // sendSizes sends P_SIZES.
 func (e *Engine) sendSizes(v *volume) {
 	q := e.sending(DataSock)
@@ -27,7 +21,7 @@ func (e *Engine) sendSizes(v *volume) {
 	}
 	if v.hasDisk() {
 		p.DSize = wire.SectorOf(v.offers())
-		p.Queue.LogicalBlockSize = uint32(v.block)
+		p.Queue.LogicalBlockSize = uint32(max(v.block, v.dataBlock))
 	}
 	q.packet(wire.CmdSizes, v.number, wire.SizesLen(wire.FeatureFlags(e.conn.features)))
 	if e.conn.features&featureWSame != 0 {
@@ -47,7 +41,9 @@ func (e *Engine) peerSizesReceived(v *volume, p wire.Sizes) error {
 		if b > largestBlock {
 			return mismatchf("volume %d: the peer's disk has logical blocks of %d bytes, at most %d are supported", v.number, b, largestBlock)
 		}
-		v.peer.block = int64(b)
+		if v.peer.block < int64(b) || !v.state.Conn.Established() || v.uuids.Current != sm.JustCreated {
+			v.peer.block = int64(b) // otherwise both were fresh when they met, and agreed on more
+		}
 	}
 	switch {
 	case v.attach != nil:
@@ -82,19 +78,6 @@ func (v *volume) fitsInUse(room, block int64) error {
 			block, v.exported)
 	}
 	return nil
-}
-
-// blockSize is the logical block size that the device needs, in bytes: the larger one of both disks.
-func (v *volume) blockSize() int64 { return max(smallestBlock, v.block, v.peer.block) }
-
-// aligned refuses a request of the peer that the own disk has too large blocks for. The peer's users
-// began to write before it knew.
-func (v *volume) aligned(off, n int64) error {
-	if (off|n)&(v.block-1) == 0 {
-		return nil
-	}
-	return mismatchf("volume %d: the peer wrote or read %d bytes at %d, and this disk has logical blocks of %d: make the peer Secondary, connect, "+
-		"and make it Primary again, which gives its device the larger blocks", v.number, n, off, v.block)
 }
 
 // agreeSize fits the size of the device to both disks.

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -118,54 +117,6 @@ func TestGrownDisksKeepTheSize(t *testing.T) {
 		}
 	}
 	p.equal()
-}
-
-// TestBlockSizes: the device gets the larger blocks of both disks; what was begun with smaller ones is refused by
-// name when it cannot be written.
-func TestBlockSizes(t *testing.T) {
-	attach := func(p *pair, n *node, block int64) error {
-		size := int64(len(n.disk))
-		return p.do(n, Attach{BackingSize: size, MetaSize: size, BlockSize: block})
-	}
-	p := newPair(t, 8<<20, NetOptions{})
-	if err := errors.Join(attach(p, p.a, 512), attach(p, p.b, 4096)); err != nil {
-		t.Fatal(err)
-	}
-	p.must(p.a, Promote{Force: true}) // before the nodes have met
-	p.must(p.a, Connect{})
-	p.must(p.b, Connect{})
-	p.settle(5 * time.Second)
-	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
-	p.write(p.a, 4096, make([]byte, 8192))
-	p.settle(time.Second)
-	for _, n := range []*node{p.a, p.b} {
-		if got := n.e.Status().Volumes[0].BlockSize; got != 4096 {
-			t.Errorf("%s: blocks of %d bytes", n.name, got)
-		}
-	}
-	r := &Request{Op: OpWrite, Off: 512, Len: 512, Data: make([]byte, 512)}
-	p.a.e.Submit(p.now, r)
-	p.settle(time.Second)
-	if !p.a.done[r] || r.Err != OK {
-		t.Errorf("a write of 512 bytes: done %v, errno %d", p.a.done[r], r.Err)
-	}
-	p.want(p.b, "Secondary/Unknown StandAlone UpToDate/DUnknown")
-	if story := p.story(); !strings.Contains(story, "this disk has logical blocks of 4096") {
-		t.Errorf("the refusal says nothing of the blocks\n%s", story)
-	}
-	if v := p.a.e.vols[0]; v.outOfSync() != 4096 {
-		t.Errorf("%d bytes out of sync", v.outOfSync())
-	}
-	// A disk with larger blocks is not for the users that began without.
-	q := inSync(t, 8<<20, nil)
-	q.must(q.a, Detach{})
-	if err := attach(q, q.a, 4096); err == nil || !strings.Contains(err.Error(), "logical blocks of 4096") {
-		t.Errorf("attach of larger blocks: %v", err)
-	}
-	q.must(q.a, Demote{})
-	if err := attach(q, q.a, 4096); err != nil {
-		t.Error(err)
-	}
 }
 
 // TestOddSizeAndLargeBlocks: a size that ends within a block of one of the disks is refused, with what to write.

@@ -7,7 +7,7 @@ import (
 
 // Status is a snapshot of the resource.
 func (e *Engine) Status() Status {
-	st := Status{Conn: sm.StandAlone, Role: sm.Secondary, APInFlight: e.conn.apInFlight, Link: e.conn.link}
+	st := Status{Conn: sm.StandAlone, Role: sm.Secondary, APInFlight: e.conn.apInFlight, Link: e.conn.link, Refused: e.conn.refused}
 	for i, v := range e.vols {
 		if v.state.Role == sm.Primary {
 			st.Role = sm.Primary

@@ -11,6 +11,7 @@ type Status struct {
 	Role       statemachine.Role
 	Conn       statemachine.Conn // of the connection as a whole: StandAlone .. WFReportParams, or Connected when a handshake is done
 	PeerRole   statemachine.Role
+	Refused    string  // why this node has given the connection up; empty: it has not
 	Since      Instant // when Conn changed last
 	Link       Link
 	APInFlight int64 // bytes written by the application that the peer has not confirmed

@@ -35,6 +35,7 @@ type volume struct {
 
 	size      int64 // bytes exported, 0: not decided yet
 	block     int64 // logical block size of the disk in use, bytes; 512 without one
+	dataBlock int64 // logical block size that its data is written in, bytes; 0: there is none, or it is not known
 	exported  int64 // logical block size that the users of the device know, bytes; set by a promotion
 	bm        *bitmap.Bitmap
 	al        *bitmap.ActivityLog

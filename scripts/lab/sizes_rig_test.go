@@ -96,7 +96,43 @@ func TestBlockSizes(t *testing.T) {
 		b.equalNow(n)
 		b.urbd(n, "secondary", Resource)
 	}
-	b.equalDisks()
+	for _, n := range b.Nodes() {
+		b.urbd(n, "down", Resource)
+	}
+	b.urbd(b.Beta, "up", Resource)
+	b.urbd(b.Beta, "primary", Resource)
+	b.sh(b.Beta, "[ $(blockdev --getss %s) = 4096 ]", b.Device(b.Beta, 0)) // alone, on small blocks: it is remembered
+	b.urbd(b.Beta, "secondary", Resource)
+	b.urbd(b.Beta, "down", Resource)
+	b.largeJoinsSmall()
+}
+
+// largeJoinsSmall has a disk with larger blocks come to data, mounted and not. It is refused on both nodes, by name, and the
+// data can be mounted as before.
+func (b *bench) largeJoinsSmall() {
+	b.t.Log("larger blocks join data")
+	for _, n := range b.Nodes() {
+		b.urbd(n, "create-md", "--force", Resource)
+	}
+	b.urbd(b.Beta, "up", Resource)
+	b.urbd(b.Beta, "primary", "--force", Resource)
+	b.sh(b.Beta, "mkfs.ext4 -q -F -b 1024 %[1]s; mkdir -p /mnt; mount %[1]s /mnt; echo kept > /mnt/file", b.Device(b.Beta, 0))
+	b.urbd(b.Alpha, "up", Resource)
+	refused := func() {
+		for _, n := range b.Nodes() {
+			b.state(n, "cstate", "StandAlone")
+			b.sh(n, "urbd status r0 | tr -s ' \n' ' ' | grep -q 'logical blocks of 4096 bytes.*units of 512'")
+		}
+	}
+	refused()
+	b.sh(b.Beta, "umount /mnt")
+	b.urbd(b.Beta, "secondary", Resource)
+	for _, n := range b.Nodes() {
+		b.urbd(n, "connect", Resource)
+	}
+	refused()
+	b.urbd(b.Beta, "primary", Resource)
+	b.sh(b.Beta, "[ $(blockdev --getss %[1]s) = 512 ]; mount %[1]s /mnt; grep -q kept /mnt/file; umount /mnt", b.Device(b.Beta, 0))
 }
 
 // TestMetadataTool has DRBD's own tool read what urbd has written.
