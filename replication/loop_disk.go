@@ -26,6 +26,7 @@ type disks struct {
 type attached struct {
 	*backing
 	data, meta ioFile
+	failed     bool // an I/O has, and that was said
 }
 
 // ioFile is a store as the ring sees it, with what it was found unable to do.
@@ -191,7 +192,8 @@ func (d *disks) Complete(i uint64, res int32, _ uint32) {
 	case op.io.Op == engine.DiskFlush:
 	case op.stop:
 	case did == 0 && op.io.Len > 0:
-		d.finish(i, op, engine.EIO) // the end of the device, where the engine was told there is more
+		d.say(op, engine.EIO, "it ends there, and was longer when it was attached: give it back its size")
+		d.finish(i, op, engine.EIO)
 		return
 	default:
 		if op.done += did; op.done < op.io.Len {
@@ -212,6 +214,7 @@ func (d *disks) failed(i uint64, op *diskOp, errno unix.Errno) {
 		op.how = op.instead(errno)
 		d.prep(i, op)
 	default:
+		d.say(op, engine.Errno(errno), remedies[errno])
 		d.finish(i, op, engine.Errno(errno))
 	}
 }

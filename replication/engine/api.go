@@ -61,19 +61,6 @@ type Request struct {
 	alone bool   // answered with success because of the own disk, and of nothing else
 }
 
-// Errno is a Linux error number, 0 for success.
-type Errno int32
-
-const (
-	OK      Errno = 0
-	EIO     Errno = 5
-	EAGAIN  Errno = 11 // of a Request: it is no answer; to be submitted again, with other memory than what is Held
-	ENOSPC  Errno = 28
-	ENODEV  Errno = 19
-	EINVAL  Errno = 22
-	ENOTSUP Errno = 95
-)
-
 // DiskOp is what a disk of the resource is asked for.
 type DiskOp uint8
 

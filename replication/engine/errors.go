@@ -33,7 +33,7 @@ type DiskError struct {
 func (e *DiskError) Error() string {
 	s := fmt.Sprintf("volume %d: %s", e.Vol, e.What)
 	if e.Errno != OK {
-		s += fmt.Sprintf(" (errno %d)", e.Errno)
+		s += fmt.Sprintf(" (%v)", e.Errno)
 	}
 	if e.Err != nil {
 		s += ": " + e.Err.Error()

@@ -23,7 +23,7 @@ func (e *Engine) diskFailed(v *volume, what string, err Errno) {
 	if !v.attached || v.state.Disk.Gone() {
 		return
 	}
-	e.notice(v, Error, fmt.Sprintf("the disk has failed: %s ended with errno %d; it is detached, replace it and attach again", what, err))
+	e.notice(v, Error, fmt.Sprintf("the disk has failed: %s ended with %v; it is detached: attach again when the cause is gone, or replace it", what, err))
 	e.step(v, sm.DiskFailed{}, "I/O error")
 }
 
