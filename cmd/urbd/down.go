@@ -150,7 +150,7 @@ func (w *world) end(ctx context.Context, c *cli.Context, t target, pid int) erro
 }
 
 // exitPatience is how long down --force waits for a daemon that has said that it is down.
-const exitPatience = 15 * time.Second
+const exitPatience = 5 * time.Second
 
 // A process is a running process that may end at any time; its number does not become another's meanwhile.
 type process struct{ fd int }
