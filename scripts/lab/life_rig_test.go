@@ -56,6 +56,7 @@ func (b *bench) partitions() {
 [ -b /dev/ublkb0p2 ]; mkfs.ext4 -q -F /dev/ublkb0p2; mount /dev/ublkb0p2 /mnt; echo kept > /mnt/file; umount /mnt`)
 	b.urbd(b.Alpha, "secondary", Resource)
 	b.sh(b.Alpha, "[ ! -e /dev/ublkb0 ]; [ ! -e /dev/ublkb0p2 ]")
+	b.backingDiskIsTaken()
 	b.urbd(b.Beta, "primary", Resource)
 	b.sh(b.Beta, "[ -b /dev/ublkb0p1 ]; mount /dev/ublkb0p2 /mnt; grep -q kept /mnt/file")
 	b.refused(b.Beta, []string{"in use", "/mnt"}, "secondary", Resource)
@@ -64,6 +65,17 @@ func (b *bench) partitions() {
 	b.urbd(b.Beta, "secondary", Resource)
 	b.urbd(b.Alpha, "primary", Resource)
 	b.sh(b.Alpha, "[ ! -e /dev/ublkb0p1 ]")
+}
+
+// backingDiskIsTaken tries to use the disk of a Secondary, and what the kernel takes for its partitions.
+func (b *bench) backingDiskIsTaken() {
+	b.urbd(b.Alpha, "down", Resource)
+	b.sh(b.Alpha, "blockdev --rereadpt /dev/vda; mount -t ext4 -o ro,noload /dev/vda2 /mnt")
+	b.refused(b.Alpha, []string{"/dev/vda", "in use by the mount at /mnt"}, "up", Resource)
+	b.sh(b.Alpha, "umount /mnt")
+	b.urbd(b.Alpha, "up", Resource)
+	b.sh(b.Alpha, "for dev in /dev/vda /dev/vda2; do ! mount -t ext4 -o ro,noload $dev /mnt 2>/tmp/said; grep -qiE 'busy|already mounted' /tmp/said; done")
+	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
 }
 
 // pulledCable cuts the wire under a verifying writer: the Primary goes on at
