@@ -71,8 +71,8 @@ func (ev PeerState) apply(s State, r Rules) turn {
 		return ev.bad(s, r, "a disk appeared that cannot be compared")
 	case ev.usurps(s, r):
 		return ev.bad(s, r, "it has become Primary without this node's consent")
-	case ev.Word.Conn == Ahead && !(ev.MayBeAhead && s.Role == Secondary && ev.Word.Role == Primary && ev.Word.Disk == UpToDate):
-		return ev.bad(s, r, "only a Primary with an UpToDate disk can be ahead, and with protocol A")
+	case ev.Word.Conn == Ahead && !(ev.MayBeAhead && s.Disk != Negotiating && s.Role == Secondary && ev.Word.Role == Primary && ev.Word.Disk == UpToDate):
+		return ev.bad(s, r, "only a Primary with an UpToDate disk can be ahead, with protocol A, of a Secondary that knows its disk")
 	}
 	disk := ev.realDisk()
 	switch {

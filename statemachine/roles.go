@@ -129,8 +129,13 @@ func (s State) mayServe(next State) error {
 	if next.Conn == s.Conn {
 		return nil
 	}
-	if (next.Conn.StartingSync() || next.Conn.Verifying()) && s.Disk == Negotiating {
-		return InTransientState
+	if next.Conn.StartingSync() || next.Conn.Verifying() {
+		switch {
+		case s.Disk == Attaching || s.Disk == Negotiating:
+			return InTransientState // it is not known yet what is on the disk
+		case s.Disk.Gone():
+			return NoLocalDisk
+		}
 	}
 	switch next.Conn {
 	case StartingSyncS:

@@ -136,6 +136,8 @@ func Legal(old, next State) error {
 		return illegal("a field holds no value that exists")
 	case old.Disk == Diskless && next.Disk == Failed:
 		return illegal("a disk that is not there does not fail")
+	case (old.Disk == Diskless || old.Disk == Failed) && next.Disk.Usable():
+		return illegal("a disk that is gone comes back by being attached only")
 	case old.Conn == next.Conn:
 		return nil
 	case old.Conn == StandAlone && next.Conn != Unconnected:
