@@ -53,10 +53,11 @@ func TestFlood(t *testing.T) {
 
 // floodKind makes packets of a kind.
 type floodKind struct {
-	name  string
-	short bool // also when time is short
-	sock  engine.Socket
-	make  func(r *rand.Rand, b []byte) []byte // appends one
+	name   string
+	short  bool // also when time is short
+	writes bool // only a Primary says so
+	sock   engine.Socket
+	make   func(r *rand.Rand, b []byte) []byte // appends one
 }
 
 func packet(b []byte, cmd wire.Cmd, body []byte, payload int) []byte {
@@ -85,6 +86,11 @@ func dataKind(cmd wire.Cmd, short bool, body func(r *rand.Rand) []byte, payload 
 	return floodKind{name: cmd.String(), short: short, sock: engine.DataSock, make: func(r *rand.Rand, b []byte) []byte {
 		return packet(b, cmd, body(r), payload)
 	}}
+}
+
+func byPrimary(k floodKind) floodKind {
+	k.writes = true
+	return k
 }
 
 func stateKind(name string, short bool, word func(r *rand.Rand) sm.State) floodKind {
@@ -130,8 +136,8 @@ var floodKinds = []floodKind{
 	changeKind("P_STATE_CHG_REQ to invalidate", wire.CmdStateChgReq, false, func(*rand.Rand) sm.Change { return sm.StartingSyncSChange }),
 	changeKind("P_CONN_ST_CHG_REQ", wire.CmdConnStChgReq, true, func(r *rand.Rand) sm.Change { return sm.Change{Mask: r.Uint32() &^ 0x1f0} }),
 	changeKind("P_CONN_ST_CHG_REQ to disconnect", wire.CmdConnStChgReq, false, func(*rand.Rand) sm.Change { return sm.DisconnectChange }),
-	dataKind(wire.CmdData, true, func(r *rand.Rand) []byte { return blockOf(r).Append(nil) }, 512),
-	dataKind(wire.CmdTrim, true, trimOf, 0),
+	byPrimary(dataKind(wire.CmdData, true, func(r *rand.Rand) []byte { return blockOf(r).Append(nil) }, 512)),
+	byPrimary(dataKind(wire.CmdTrim, true, trimOf, 0)),
 	dataKind(wire.CmdZeroes, false, trimOf, 0),
 	dataKind(wire.CmdDataReply, false, func(r *rand.Rand) []byte { return blockOf(r).Append(nil) }, 512),
 	dataKind(wire.CmdRSDataReply, false, func(r *rand.Rand) []byte { return blockOf(r).Append(nil) }, 512),
@@ -142,7 +148,7 @@ var floodKinds = []floodKind{
 	dataKind(wire.CmdDataRequest, true, requestOf, 0),
 	dataKind(wire.CmdRSDataRequest, true, requestOf, 0),
 	dataKind(wire.CmdRSThinReq, false, requestOf, 0),
-	dataKind(wire.CmdOutOfSync, true, func(r *rand.Rand) []byte { return wire.BlockDesc{Sector: sector(r), Size: 4096}.Append(nil) }, 0),
+	byPrimary(dataKind(wire.CmdOutOfSync, true, func(r *rand.Rand) []byte { return wire.BlockDesc{Sector: sector(r), Size: 4096}.Append(nil) }, 0)),
 	dataKind(wire.CmdSyncUUID, false, func(r *rand.Rand) []byte { return wire.SyncUUID{UUID: r.Uint64()}.Append(nil) }, 0),
 	dataKind(wire.CmdUUIDs, true, func(r *rand.Rand) []byte {
 		return wire.UUIDs{Current: r.Uint64(), Flags: wire.UUIDFlags(r.Uint64() & 15)}.Append(nil)
@@ -170,9 +176,8 @@ var floodKinds = []floodKind{
 // floodMixtures are packets of all kinds of the data socket, and of those that a connection survives.
 var floodMixtures = []floodKind{
 	{name: "anything", sock: engine.DataSock, make: anyOf(func(floodKind) bool { return true })},
-	{name: "what goes on", short: true, sock: engine.DataSock, make: anyOf(func(k floodKind) bool {
-		return k.short && k.name != "P_SIZES"
-	})},
+	{name: "what a Secondary may say", short: true, sock: engine.DataSock, make: anyOf(func(k floodKind) bool { return k.short && !k.writes && k.name != "P_SIZES" })},
+	{name: "what a Primary may say", short: true, sock: engine.DataSock, make: anyOf(func(k floodKind) bool { return k.short && k.name != "P_SIZES" })},
 }
 
 func anyOf(which func(floodKind) bool) func(*rand.Rand, []byte) []byte {
@@ -497,7 +502,7 @@ func (f *floodRun) run(t *testing.T, k floodKind, many int) {
 		chunk = k.make(rng, chunk)
 	}
 	l := f.connect(t)
-	defer func() { l.close() }()
+	defer func() { l.close() }() // also a second time
 	f.slowest.Store(0)
 	memory, logged, writes := rss(t), f.logged.Load(), f.writes.Load()
 	sent, links, began, top := 0, 1, time.Now(), memory
@@ -514,11 +519,11 @@ func (f *floodRun) run(t *testing.T, k floodKind, many int) {
 			_, err = out.Write(chunk)
 		}
 		if err != nil {
-			if links == 2 {
+			l.close()
+			if links == 2 || f.standsAlone(t) {
 				break
 			}
 			links++
-			l.close()
 			if l = f.connect(t); k.sock == engine.MetaSock {
 				out = l.meta
 			} else {
@@ -551,6 +556,19 @@ func (f *floodRun) run(t *testing.T, k floodKind, many int) {
 	if slowest > floodWait {
 		t.Errorf("the control socket has answered after %v", slowest)
 	}
+}
+
+// standsAlone waits until the node has noticed the end of the connection, and reports whether it has given it up: the peer
+// has asked for what the configuration of both must agree on.
+func (f *floodRun) standsAlone(t *testing.T) bool {
+	f.n.await("without the peer", func(s sm.State) bool {
+		return s.Conn == sm.StandAlone || s.Conn == sm.WFConnection || s.Conn == sm.WFReportParams
+	})
+	st, err := f.n.res.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Conn == sm.StandAlone
 }
 
 // goesOn waits until the application has been answered twice as often as it asks at once.
