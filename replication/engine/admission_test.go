@@ -400,3 +400,35 @@ func (p *stage) obeys(cmd wire.Cmd, b []byte, want verdict) string {
 	}
 	return ""
 }
+
+// TestGoodDiskIsKept: whatever a peer says that is not a handshake, or a request that is granted, a Primary keeps its good disk, and a Secondary its
+// data; and nobody writes to a Primary's disk.
+func TestGoodDiskIsKept(t *testing.T) {
+	image := newPair(t, stageSize, NetOptions{}).a.disk
+	both := sm.State{Role: sm.Primary, Peer: sm.Secondary, Conn: sm.Connected, Disk: sm.UpToDate, PeerDisk: sm.UpToDate}
+	for _, role := range []sm.Role{sm.Primary, sm.Secondary} {
+		for _, conn := range sm.Conns() {
+			for _, peer := range []sm.Role{sm.Primary, sm.Secondary} {
+				for _, disk := range []sm.Disk{sm.Diskless, sm.Failed, sm.Negotiating, sm.Inconsistent, sm.Outdated, sm.Consistent, sm.UpToDate} {
+					st := both
+					st.Role = role
+					p := newStage(t, image, st, true)
+					p.v.peerKnown, p.v.peerUUIDs.UUIDs = true, p.v.uuids // the same data
+					w := sm.State{Role: peer, Peer: role, Conn: conn, Disk: disk, PeerDisk: sm.UpToDate}
+					p.n.e.Receive(p.now, DataSock, packets(1, wire.CmdState, wire.State{Word: w.Word()}.Append(nil)))
+					p.rest()
+					p.n.e.Receive(p.now, DataSock, packets(1, wire.CmdSyncUUID, wire.SyncUUID{UUID: 55 << 8}.Append(nil)))
+					p.n.e.Receive(p.now, DataSock, blockPacket(wire.CmdData, wire.BlockData{Sector: 8, BlockID: 1}, 4096))
+					for _, io := range p.n.e.Drain().Disk {
+						if io.Op == DiskWrite && !io.Meta {
+							t.Errorf("%v as %v, after %v: the disk is written", peer, role, w)
+						}
+					}
+					if p.v.state.Disk != sm.UpToDate {
+						t.Errorf("%v, after %v: the own disk is %v", role, w, p.v.state.Disk)
+					}
+				}
+			}
+		}
+	}
+}

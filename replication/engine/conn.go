@@ -28,15 +28,15 @@ type conn struct {
 	in         peerEpochs
 	apInFlight int64
 
-	remoteReads []*remoteRead
+	remoteReads []*remoteRead    // as many as the application asks for at once
 	readsSince  Instant          // no read has waited for the peer for longer, 0: none waits
 	wanted      fifo[wantedRead] // reads of the peer's application; blocks of a resync: see pace
-	wantedReads int              // of both kinds
+	wantedReads int              // of both kinds, at most maxReadQueue with the blocks that are not acknowledged
 	wantedOrder uint64           // of the last one
 	serveAt     Instant          // when a block that waits for its turn has it, 0: none waits for time
 	servedBytes int64            // read for the peer and not sent yet
-	peerBusy    int              // disk I/Os and buffers on behalf of the peer
-	zeroing     int              // of them zero-outs, which no buffer bounds
+	peerBusy    int              // disk I/Os and buffers on behalf of the peer: bounded by the buffers, and zeroing
+	zeroing     int              // of them zero-outs, which no buffer bounds: at most maxZeroing
 
 	protocolSeen  bool // P_PROTOCOL was received and fits
 	discardMyData bool // for the next handshake

@@ -73,7 +73,7 @@ const (
 
 // metaWriter runs the jobs of a volume one after the other.
 type metaWriter struct {
-	queue   fifo[*metaJob]
+	queue   fifo[*metaJob] // nothing is taken of a peer beyond maxMetaJobs
 	current *metaJob
 	plain   bool   // pages were written since the last flush
 	flush   bool   // the metadata device has a volatile cache

@@ -12,7 +12,7 @@ const ackDelay = 10 * time.Millisecond
 
 // peerEpochs are the epochs of the peer's writes that are not acknowledged yet.
 type peerEpochs struct {
-	open     fifo[peerEpoch] // the last one is current
+	open     fifo[peerEpoch] // the last one is current; at most maxPeerEpochs others
 	first    uint64          // serial of the front
 	flushing int             // disks being flushed
 	upTo     uint64          // epochs below it are covered by that flush

@@ -28,19 +28,19 @@ type resync struct {
 	stopped Instant // of the pause that runs
 	idle    time.Duration
 
-	cursor   int64 // bit to look from
-	inFlight int64 // bytes asked for
-	asks     map[int64]*ask
-	owed     int     // of them, not answered by the peer
-	owedFrom Instant // when the last one was, or the first of them was asked
+	cursor   int64          // bit to look from
+	inFlight int64          // bytes asked for
+	asks     map[int64]*ask // of at most the window's bytes
+	owed     int            // of them, not answered by the peer
+	owedFrom Instant        // when the last one was, or the first of them was asked
 	budget   bucket
 	saving   bool // Target: the bitmap is being written; Source: its disk is being flushed
 	peerDone bool // the Target has said that it has everything
 	fencing  bool // everything is written, the peer is being asked to have seen it
 	lazyAt   Instant
 
-	serving int // blocks being read for the Target
-	served  []servedBlock
+	serving int           // blocks being read for the Target
+	served  []servedBlock // at most maxReadQueue with what waits to be read
 
 	abandoned int // blocks that were asked for by a resync that has ended since: the peer may still answer
 

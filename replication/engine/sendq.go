@@ -24,7 +24,7 @@ type sendOwner interface{ sentOut(e *Engine) }
 // sendQueue is what waits to be sent on one socket, and the one send in flight.
 // Heads are encoded one after the other into one buffer; only payloads make pieces.
 type sendQueue struct {
-	heads  []byte
+	heads  []byte // at most maxQueued at the end of a turn; nothing is taken of a peer beyond maxAnswers on meta
 	bodies []queuedBody
 	bytes  int64 // payload queued
 
