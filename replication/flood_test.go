@@ -217,6 +217,14 @@ func newFlood(t *testing.T, role sm.Role) *floodRun {
 	if role == sm.Secondary {
 		f.n.must(engine.Demote{})
 	}
+	// The buffers for the peer are a fixed piece of memory, which a daemon outside of a test has locked from the start.
+	if err := f.n.res.on(t.Context(), func(l *loop) {
+		for i := 0; i < len(l.memory); i += engine.PageSize {
+			l.memory[i] |= 0
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
 	f.other = newConnector(nodes[1].cfg.Local.Address, nodes[0].cfg.Local.Address, nodes[1].cfg.Resource.Net, slog.New(slog.DiscardHandler))
 	var err error
 	if f.client, err = Dial(f.n.cfg.RunDir, "r0"); err != nil {
