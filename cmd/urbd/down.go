@@ -57,7 +57,7 @@ func (w *world) downUnused(ctx context.Context, c *cli.Context, t target) error 
 		abandoned, busy := new(usedError), new(ublk.BusyError)
 		switch {
 		case errors.As(err, &abandoned):
-			if err := w.start(ctx, c, t); err != nil {
+			if err := w.startForUsers(ctx, c, t); err != nil {
 				return err
 			}
 		case !errors.As(err, &busy) && !errors.Is(err, statemachine.DeviceInUse):
@@ -75,6 +75,14 @@ func (w *world) downUnused(ctx context.Context, c *cli.Context, t target) error 
 			return err
 		}
 	}
+}
+
+// startForUsers is start, also when the machine shuts down.
+func (w *world) startForUsers(ctx context.Context, c *cli.Context, t target) error {
+	if ordinary(c) && systemdServes() {
+		return systemdStart(ctx, t.resource, atShutdown)
+	}
+	return w.start(ctx, c, t)
 }
 
 // unused is a *ublk.BusyError while somebody uses a device that is served.

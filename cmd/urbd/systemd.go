@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -29,9 +30,9 @@ func systemdServes() bool {
 
 // systemdStart starts the unit of a resource, whose name needs no escaping; it returns when the daemon has said that it
 // serves.
-func systemdStart(ctx context.Context, resource string) error {
+func systemdStart(ctx context.Context, resource string, options ...string) error {
 	unit := "urbd@" + resource + ".service"
-	out, err := exec.CommandContext(ctx, "systemctl", "start", unit).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "systemctl", slices.Concat([]string{"start"}, options, []string{unit})...).CombinedOutput()
 	if err == nil {
 		return nil
 	}
@@ -47,6 +48,9 @@ func systemdStart(ctx context.Context, resource string) error {
 	}
 	return &startError{code, status}
 }
+
+// atShutdown has systemd start a unit though a shutdown stops what that unit wants and follows.
+const atShutdown = "--job-mode=ignore-dependencies"
 
 // systemdCalm ends the start of a daemon that is waiting because its predecessors have died at once: see startRecord. The
 // unit of a daemon that serves, or ends, is left alone.

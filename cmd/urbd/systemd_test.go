@@ -36,6 +36,15 @@ func TestSystemdStartNamesTheJournalOfAUnitThatSaidNothing(t *testing.T) {
 	}
 }
 
+// At a shutdown a plain start is refused, since it would have to start what the shutdown stops.
+func TestSystemdStartAtShutdownIgnoresWhatStops(t *testing.T) {
+	fakeSystemctl(t, `StatusText=\n`)
+	err := systemdStart(t.Context(), "my-res", atShutdown)
+	if err == nil || !strings.Contains(err.Error(), "Job for --job-mode=ignore-dependencies failed") {
+		t.Errorf("systemctl got other words: %v", err)
+	}
+}
+
 func TestOnlyOurJobsOfAShutdown(t *testing.T) {
 	const shutdown = "7 urbd-shutdown@r0.service stop running\n8 shutdown.target start waiting\n9 rig-network.service stop waiting\n"
 	for jobs, want := range map[string]bool{
