@@ -199,10 +199,22 @@ func (a *admin) dies(n *node, power bool) {
 	}
 	if a.promoting == n {
 		a.promoting = nil
+		a.halfway(n)
 	}
 	a.busy[n.index] = false
 	for i := range a.paused[n.index] {
 		a.paused[n.index][i] = false
+	}
+}
+
+// halfway keeps account of a promotion that was carried out and not answered. With protocols A and B its data counts from then on,
+// although it may lack what the former Primary answered last; unless not even the new generation was durable.
+func (a *admin) halfway(n *node) {
+	if !n.primary() || !a.behind[n.index] {
+		return
+	}
+	for _, v := range a.s.vols {
+		v.model.void = true
 	}
 }
 
