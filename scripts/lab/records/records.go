@@ -105,7 +105,7 @@ func (p Plan) read(s []byte, block int64, index int) (write uint64, err error) {
 	h := head{le.Uint32(s[0:]), le.Uint32(s[4:]), le.Uint64(s[8:]), le.Uint64(s[16:]), le.Uint64(s[24:]), le.Uint32(s[32:])}
 	switch {
 	case h.magic != magic || le.Uint32(s[36:]) != checksum(s):
-		return 0, fmt.Errorf("holds no record: % x...", s[:16])
+		return 0, fmt.Errorf("holds no record, but % x", s[:16])
 	case h.seed != p.Seed:
 		return 0, fmt.Errorf("holds a record of another run, seed %d", h.seed)
 	case h.block != uint64(block) || h.index != uint32(index):
