@@ -198,7 +198,7 @@ func machineArgs(img *Image, c Config, dir *runDir) []string {
 	args := []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-machine", "q35", "-accel", accel, "-cpu", "max", "-smp", strconv.Itoa(c.CPUs), "-m", fmt.Sprintf("%dM", c.Memory>>20),
-		"-kernel", img.vmlinuz, "-initrd", dir.path("initrd"), "-append", commandLine(c, !kvmUsable()),
+		"-kernel", img.vmlinuz, "-initrd", dir.path("initrd"), "-append", commandLine(c, !kvmUsable(), tscKHz()),
 		"-device", "virtio-serial-pci", "-device", "virtio-rng-pci",
 	}
 	for i, d := range c.Disks {
@@ -221,13 +221,16 @@ func machineArgs(img *Image, c Config, dir *runDir) []string {
 // hangs, or QEMU ends in an assertion (msix_table_mmio_write); it took one boot
 // in thirty. Its time stamp counters agree, whatever a watchdog that was kept
 // waiting believes: without them every look at the clock is a trap.
-func commandLine(c Config, emulated bool) string {
+func commandLine(c Config, emulated bool, tsc int) string {
 	words := []string{"console=ttyS0", "quiet", "mitigations=off", "panic=-1", "rig.name=" + c.Name}
 	if c.Init == Systemd {
 		words = append(words, "net.ifnames=0")
 	}
 	if emulated {
 		words = append(words, "maxcpus=1", "tsc=reliable")
+		if tsc != 0 {
+			words = append(words, fmt.Sprintf("tsc_early_khz=%d", tsc))
+		}
 	}
 	var addresses []string
 	for i, n := range c.NICs {

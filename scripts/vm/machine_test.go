@@ -7,8 +7,8 @@ import (
 )
 
 func TestCommandLine(t *testing.T) {
-	got := commandLine(Config{Name: "alpha", NICs: []NIC{{Address: "10.77.0.1/24"}, {}, {Address: "10.78.0.1/24"}}, KernelArgs: []string{"loglevel=7"}}, true)
-	want := "console=ttyS0 quiet mitigations=off panic=-1 rig.name=alpha maxcpus=1 tsc=reliable rig.net=eth0:10.77.0.1/24,eth2:10.78.0.1/24 loglevel=7"
+	got := commandLine(Config{Name: "alpha", NICs: []NIC{{Address: "10.77.0.1/24"}, {}, {Address: "10.78.0.1/24"}}, KernelArgs: []string{"loglevel=7"}}, true, 2600000)
+	want := "console=ttyS0 quiet mitigations=off panic=-1 rig.name=alpha maxcpus=1 tsc=reliable tsc_early_khz=2600000 rig.net=eth0:10.77.0.1/24,eth2:10.78.0.1/24 loglevel=7"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -31,6 +31,19 @@ func TestProcessorFlags(t *testing.T) {
 	} {
 		if hasVirtualisation(text) != want {
 			t.Errorf("%q: want %v", text, want)
+		}
+	}
+}
+
+func TestTimeStampCounter(t *testing.T) {
+	for text, want := range map[string]int{
+		"flags\t\t: fpu tsc tsc_known_freq sse\ncpu MHz\t\t: 2600.125\n": 2600125,
+		"flags\t\t: fpu tsc constant_tsc sse\ncpu MHz\t\t: 800.000\n":    0, // what it runs at now
+		"flags\t\t: fpu tsc_known_freq\n":                                0,
+		"":                                                               0,
+	} {
+		if got := parseTSC(text); got != want {
+			t.Errorf("%q: %d kHz, want %d", text, got, want)
 		}
 	}
 }
