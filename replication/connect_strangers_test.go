@@ -318,17 +318,20 @@ func TestStrangersThatSayNothing(t *testing.T) {
 
 // A flood of pairs from the peer's address keeps the peer out for seconds, not for good.
 func TestStrangersFlood(t *testing.T) {
-	nodes := nodesWith(t, true)
-	nodes[0].up()
-	ctx, cancel := context.WithCancel(t.Context())
-	peer := nodes[0].cfg.Peer.Address.Addr()
-	done := make(chan int)
-	go func() { done <- flood(ctx, peer, nodes[0].cfg.Local.Address) }()
-	for nodes[0].knocks(peer, "no DRBD peer").Count < 3 {
-	}
-	meet(t, nodes)
-	cancel()
-	t.Logf("%d pairs", <-done)
+	secretAndNot(t, func(t *testing.T, secret bool) {
+		nodes := nodesWith(t, secret)
+		nodes[0].up()
+		ctx, cancel := context.WithCancel(t.Context())
+		peer := nodes[0].cfg.Peer.Address.Addr()
+		done := make(chan int)
+		go func() { done <- flood(ctx, peer, nodes[0].cfg.Local.Address) }()
+		for nodes[0].knocks(peer, "no DRBD peer").Count < 3 {
+		}
+		nodes[0].stillConnecting()
+		meet(t, nodes)
+		cancel()
+		t.Logf("%d pairs", <-done)
+	})
 }
 
 // flood opens pair after pair, says nothing on them and leaves them open for a while.
