@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -40,7 +41,7 @@ type greetError struct{ err error }
 func (e *greetError) Error() string {
 	var op *net.OpError
 	switch {
-	case isTimeout(e.err):
+	case errors.Is(e.err, os.ErrDeadlineExceeded):
 		return "the peer connects and then says nothing"
 	case errors.Is(e.err, io.EOF), errors.Is(e.err, io.ErrUnexpectedEOF), errors.Is(e.err, syscall.ECONNRESET), errors.Is(e.err, syscall.EPIPE):
 		return "the peer connects and then closes the connection: if it goes on, its log says what it does not like about this node"

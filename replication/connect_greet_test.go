@@ -180,10 +180,11 @@ func TestNothingBeforeProof(t *testing.T) {
 		name   string
 		answer func(theirs []byte) []byte // nil: silence
 		then   []byte
+		said   string // in the status
 	}{
-		{name: "silence"},
-		{name: "a wrong answer", answer: func(theirs []byte) []byte { return mac("x", theirs) }},
-		{name: "a wrong answer and the whole of a handshake", answer: func(theirs []byte) []byte { return mac("x", theirs) },
+		{name: "silence", said: "the peer connects and then says nothing"},
+		{name: "a wrong answer", answer: func(theirs []byte) []byte { return mac("x", theirs) }, said: "the shared-secret differs"},
+		{name: "a wrong answer and the whole of a handshake", answer: func(theirs []byte) []byte { return mac("x", theirs) }, said: "the shared-secret differs",
 			then: append(wire.AppendHeader100(nil, wire.Header{Cmd: wire.CmdProtocol, Length: 24}), wire.Protocol{Protocol: 3}.Append(nil)...)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -206,6 +207,7 @@ func TestNothingBeforeProof(t *testing.T) {
 					t.Errorf("% x was sent before the proof, %v", more, err)
 				}
 			}
+			nodes[0].knocks(nodes[0].cfg.Peer.Address.Addr(), tt.said)
 		})
 	}
 }
