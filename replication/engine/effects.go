@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
@@ -218,6 +219,7 @@ func (e *Engine) commit(v *volume) {
 	e.writeSuper(v, pages, func(e *Engine, err Errno) {
 		v.committing--
 		e.runEffects(v)
+		e.runAllEffects()
 		release()
 		e.unpark(v)
 	})
@@ -235,7 +237,7 @@ func (e *Engine) runEffects(v *volume) {
 	v.running = true
 	for v.effects.len() > 0 {
 		q := *v.effects.front()
-		if v.attached && q.ticket > v.meta.durable {
+		if v.attached && q.ticket > v.meta.durable || e.waitsForOthers(v, q.effect) {
 			break
 		}
 		v.effects.pop()
@@ -248,6 +250,26 @@ func (e *Engine) runEffects(v *volume) {
 		e.finishFullSync(v)
 		e.resyncProgress(v)
 		e.lateSyncUUID(v)
+	}
+}
+
+// waitsForOthers reports whether an effect is for the whole connection, which the peer leaves, and not every volume has made
+// that durable: one answer speaks for all of them.
+func (e *Engine) waitsForOthers(v *volume, eff sm.Effect) bool {
+	reply, is := eff.(sm.SendReply)
+	_, closes := eff.(sm.CloseConn)
+	if v.state.Conn != sm.TearDown || !closes && !(is && reply.Connection) {
+		return false
+	}
+	return slices.ContainsFunc(e.vols, func(o *volume) bool { return o != v && (!o.state.Conn.Ending() || o.committing > 0) })
+}
+
+// runAllEffects goes on with effects that have waited for another volume.
+func (e *Engine) runAllEffects() {
+	for _, v := range e.vols {
+		if v.effects.len() > 0 {
+			e.runEffects(v)
+		}
 	}
 }
 

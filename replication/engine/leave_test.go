@@ -163,3 +163,33 @@ func TestLeavingWithVolumesOfDifferentWorth(t *testing.T) {
 		t.Errorf("the peer takes them for %v and %v\n%s", a, b, p.story())
 	}
 }
+
+// One answer to a leave speaks for all volumes: it comes when the last of them has made durable that its disk is old, also
+// where another one has no disk and could answer at once.
+func TestLeaveIsAnsweredWhenEveryVolumeIsDurable(t *testing.T) {
+	for slow := range 2 {
+		p := newPairOfTwo(t)
+		if slow == 1 {
+			p.must(p.b, Detach{Vol: 0})
+		}
+		p.b.hold = func(io DiskIO) bool { return io.Vol == slow && io.Meta && io.Op == DiskWrite }
+		p.a.e.Command(p.now, 100, Disconnect{})
+		p.settle(100 * time.Millisecond)
+		p.unanswered(p.a, 100)
+		held := p.b.held
+		p.b.hold, p.b.held = nil, nil
+		disk := p.b.disk
+		if slow == 1 {
+			disk = p.b.second
+		}
+		for _, io := range held {
+			copy(disk[io.Off:], io.Data[:io.Len])
+			p.b.e.DiskDone(p.now, io.Token, OK)
+		}
+		p.settle(100 * time.Millisecond)
+		p.succeeded(p.a, 100)
+		if d := p.b.e.State(slow).Disk; d != sm.Outdated {
+			t.Errorf("the disk of volume %d is %v\n%s", slow, d, p.story())
+		}
+	}
+}

@@ -133,12 +133,19 @@ func (e *Engine) answered(r *request, err error) {
 	e.commandsAdvance()
 }
 
+// leftUnheard is said of a leave that the peer has not answered: it may have agreed and gone on, or it may have died, or lost its disk,
+// and then this disk is the last good one.
+const leftUnheard = "the connection ended before the peer has agreed that this node leaves: its disk is not marked Outdated, although the peer may go on without it"
+
 // retryRequests applies again, without a peer, what the peer was asked for
 // when the connection ended.
 func (e *Engine) retryRequests() {
 	e.refusePromotions()
 	if r := e.conn.request; r != nil {
 		e.conn.request = nil
+		if r.change == sm.DisconnectSelfChange {
+			e.notice(nil, Warn, leftUnheard)
+		}
 		var err error
 		for _, v := range e.vols {
 			if v.state.Conn != sm.Disconnecting && v.state.Conn != sm.StandAlone {
@@ -227,6 +234,7 @@ func (e *Engine) peerAsksAll(c sm.Change) {
 	}
 	e.conn.replied = false
 	e.stepAll(ev, "the peer disconnects")
+	e.runAllEffects()
 }
 
 // sendReply answers a request of the peer, on meta.

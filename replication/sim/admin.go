@@ -103,6 +103,7 @@ func (a *admin) onePrimary(i int, v *volume, p *node) {
 		v.model.void = true // what the lost disk had may never have reached the peer's
 	}
 	replicates := st.ReplicatesData() && st.PeerDisk == sm.UpToDate
+	p.users.worksOn(i, st.Disk == sm.UpToDate, replicates)
 	if none := !replicates && st.Disk != sm.UpToDate; none != a.none[i] {
 		a.none[i] = none
 		if none && a.s.profile.net.Protocol != engine.ProtocolC {

@@ -20,6 +20,7 @@ const (
 	Cut             // connection lost at once
 	BytesLost       // with bytes on their way
 	Stall           // link carries nothing for a while
+	OneWay          // nothing gets to one of the nodes for a while
 	LateNotice      // the nodes noticed a cut at different times
 	PingTimeout     // a dead peer was found out by a ping
 	DiskErrorRead   //
@@ -32,6 +33,8 @@ const (
 	Promoted        //
 	Demoted         //
 	Refused         // a command was refused
+	Forbidden       // one that has to be
+	LeftOutdated    // a node left in order, and the disk that a Primary writes without says that it is old
 	FailedOver      // promotion without the former Primary
 	Disconnected    //
 	Reconnected     //
@@ -67,9 +70,9 @@ const (
 
 var faultNames = [faults]string{
 	"power loss", "daemon crash", "power loss of both", "cached data lost", "flight torn", "flight outlived its daemon",
-	"cut", "bytes lost", "stall", "late notice", "ping timeout", "read error", "write error", "flush error", "metadata error",
+	"cut", "bytes lost", "stall", "one-way partition", "late notice", "ping timeout", "read error", "write error", "flush error", "metadata error",
 	"disk hung", "disk abandoned", "read moved",
-	"promoted", "demoted", "refused", "failed over", "disconnected", "reconnected", "detached", "attached again",
+	"promoted", "demoted", "refused", "forbidden and refused", "left as Outdated", "failed over", "disconnected", "reconnected", "detached", "attached again",
 	"invalidated", "invalidated the peer", "paused", "restarted", "split brain", "split brain ended", "resync done",
 	"full resync", "resync cut", "log turnover", "log replayed", "read remotely", "sectors read and checked", "flush answered",
 	"FUA answered", "zeroes answered", "request lost", "users outlived their daemon", "users served again", "users refused", "request issued again", "request failed", "received in place", "receive stalled", "ended identical",

@@ -71,7 +71,7 @@ func (s *Sim) heal() {
 	s.run(10*patience, func() bool { return !s.admin.parted })
 	s.tell("the faults cease")
 	s.healing = true
-	s.link.stalled = s.now
+	s.link.stalled, s.link.deaf = s.now, [2]engine.Instant{}
 	for _, n := range s.nodes {
 		s.app.on[n.index] = false
 		for _, d := range n.disks {

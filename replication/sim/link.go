@@ -11,9 +11,10 @@ import (
 // sockets, each a stream in both directions.
 type link struct {
 	s       *Sim
-	stalled engine.Instant // nothing gets through before
-	meeting bool           // an attempt to connect is under way
-	number  int            // of the last connection
+	stalled engine.Instant    // nothing gets through before
+	deaf    [2]engine.Instant // to the node, as long: a partition in one direction
+	meeting bool              // an attempt to connect is under way
+	number  int               // of the last connection
 }
 
 // end is a node's side of a connection.
@@ -55,11 +56,14 @@ func (l *link) look() {
 	}
 	l.meeting = true
 	wait := max(s.nodes[0].blocked, s.nodes[1].blocked) - s.now
-	if l.stalled > s.now {
-		wait = max(wait, min(l.stalled-s.now, 200*time.Millisecond)) // it may end early
+	if blind := l.blind(); blind > s.now {
+		wait = max(wait, min(blind-s.now, 200*time.Millisecond)) // it may end early
 	}
 	s.after(max(wait, 0)+between(s.rng, 2*s.profile.netDelay), l.meet)
 }
+
+// blind is until when the nodes cannot find each other: that takes both directions.
+func (l *link) blind() engine.Instant { return max(l.stalled, l.deaf[0], l.deaf[1]) }
 
 func (l *link) meet() {
 	l.meeting = false
@@ -67,7 +71,7 @@ func (l *link) meet() {
 	if !s.nodes[0].seeking || !s.nodes[1].seeking {
 		return
 	}
-	if l.stalled > s.now {
+	if l.blind() > s.now {
 		l.look()
 		return
 	}
@@ -179,7 +183,7 @@ func (st *stream) send(b []byte) {
 	if s.profile.netJitter > 0 {
 		delay += time.Duration(s.rng.Int64N(int64(s.profile.netJitter)))
 	}
-	st.last = max(st.last, s.now+delay, s.link.stalled)
+	st.last = max(st.last, s.now+delay, s.link.stalled, s.link.deaf[e.other.n.index])
 	st.pieces = append(st.pieces, piece{b, st.last})
 	st.onWire += int64(len(b))
 	s.agenda.plan(st.last, st.deliver)
@@ -191,7 +195,7 @@ func (st *stream) deliver() {
 	to, s := st.from.other, st.from.n.s
 	for len(st.pieces) > 0 && to.up && !to.closed {
 		p := &st.pieces[0]
-		if at := max(p.at, s.link.stalled); at > s.now {
+		if at := max(p.at, s.link.stalled, s.link.deaf[to.n.index]); at > s.now {
 			s.agenda.plan(at, st.deliver)
 			return
 		}

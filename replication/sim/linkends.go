@@ -111,6 +111,13 @@ func (l *link) stall(d time.Duration) {
 	l.stalled = max(l.stalled, l.s.now+d)
 }
 
+// partition lets nothing through to one node for d, while the other hears all.
+func (l *link) partition(n *node, d time.Duration) {
+	l.s.counts[OneWay]++
+	l.s.tell("nothing gets to %s for %v", n.name, d)
+	l.deaf[n.index] = max(l.deaf[n.index], l.s.now+d)
+}
+
 // died is what the network makes of a dead daemon: its host closes the
 // sockets; without power there is silence, or a reset once the host is back.
 func (l *link) died(n *node, power bool) {

@@ -36,7 +36,8 @@ type node struct {
 		data uint64
 	}
 	users   users
-	refuses bool // the disk that it was given last, while it was mended
+	unheard engine.Instant // when this node left last without an answer of its peer, and said so
+	refuses bool           // the disk that it was given last, while it was mended
 }
 
 func (n *node) peer() *node { return n.s.nodes[1-n.index] }
@@ -233,6 +234,8 @@ func (n *node) notice(ev engine.Notice) {
 		s.counts[SplitBrain]++
 	case strings.Contains(ev.Text, "unrelated data"):
 		s.fail("%s: %s", n.name, ev.Text)
+	case strings.HasPrefix(ev.Text, "the connection ended before the peer has agreed that this node leaves"):
+		n.unheard = s.now
 	case strings.Contains(ev.Text, "activity log replayed"):
 		s.counts[LogReplayed]++
 	}

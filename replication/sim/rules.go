@@ -83,6 +83,7 @@ func (v *volume) follows(n *node, from, to sm.State) {
 		return
 	}
 	if from.Role != sm.Primary && to.Role == sm.Primary {
+		n.peer().users.doom()
 		switch {
 		case to.Disk == sm.UpToDate:
 			v.stale(n, n.name+" is promoted, and lacks what was answered")

@@ -59,7 +59,7 @@ func (a *admin) meet() {
 	}
 	s.after(between(s.rng, 100*time.Millisecond), func() {
 		s.tell("the parted nodes meet")
-		s.link.stalled, a.metAt = s.now, s.now
+		s.link.stalled, s.link.deaf, a.metAt = s.now, [2]engine.Instant{}, s.now
 		s.link.look()
 		a.watch(s.now+60*time.Second, a.bothAlone, a.resolve)
 	})

@@ -92,6 +92,9 @@ func (a *admin) trouble() {
 	}
 	add(3, func() { s.link.stall(between(s.rng, 100*time.Millisecond)) })
 	add(1, func() { s.link.stall(between(s.rng, 5*time.Second)) })
+	for _, n := range s.nodes {
+		add(1, func() { s.link.partition(n, between(s.rng, pick(s.rng, 100*time.Millisecond, 2*time.Second))) })
+	}
 	if s.nodes[0].alive() && s.nodes[1].alive() && s.rng.IntN(2) == 0 {
 		add(1, func() {
 			s.counts[BothPowerLoss]++
@@ -149,6 +152,9 @@ func (a *admin) orders(n *node, add func(int, func())) {
 	if v.inSync() {
 		a.resyncs(n, v, add)
 	}
+	if st.Conn == sm.StandAlone {
+		add(6, func() { a.askForbidden(n, i) })
+	}
 	if !a.paused[n.index][i] {
 		add(2, func() { a.pause(n, i, true) })
 	}
@@ -188,9 +194,15 @@ func (a *admin) hang(n *node, i int) {
 }
 
 func (a *admin) disconnect(n *node) {
-	n.order(engine.Disconnect{Force: a.s.rng.IntN(3) == 0}, func(err error) {
-		if err == nil {
-			a.s.counts[Disconnected]++
+	force := a.s.rng.IntN(3) == 0
+	together := n.joined() && n.state(0).Conn.Established() && n.peer().state(0).Conn.Established()
+	n.order(engine.Disconnect{Force: force}, func(err error) {
+		if err != nil {
+			return
+		}
+		a.s.counts[Disconnected]++
+		if !force && together {
+			a.left(n)
 		}
 	})
 }

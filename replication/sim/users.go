@@ -16,6 +16,7 @@ type users struct {
 	away    engine.Instant // the next daemon does not come before
 	since   engine.Instant // when the daemon came that they wait for now
 	records map[int]engine.Users
+	onPeer  [3]bool // by volume: since the own disk was good last, the peer's has served them
 }
 
 // alone is how long they wait for the peer before their node goes on without it.
@@ -48,7 +49,7 @@ func (u *users) outlive(power bool) {
 		u.wait, u.doomed = true, ""
 		s.counts[UsersOutlived]++
 		for i := range s.vols {
-			if st := n.state(i); !st.ReadsLocally() {
+			if u.onPeer[i] {
 				u.doomed = "their data was on the peer's disk"
 			}
 		}
@@ -76,12 +77,18 @@ func (u *users) failover() {
 }
 
 // end is for users that are no more.
-func (u *users) end() { u.wait, u.doomed, u.records = false, "", nil }
+func (u *users) end() { u.wait, u.doomed, u.records, u.onPeer = false, "", nil, [3]bool{} }
+
+// worksOn keeps account of where the data is that a Primary's users work on.
+func (u *users) worksOn(i int, own, peers bool) { u.onPeer[i] = !own && (peers || u.onPeer[i]) }
 
 // doom takes note that the peer is Primary: it will have other data.
 func (u *users) doom() {
 	if u.wait && u.doomed == "" {
 		u.doomed = "the peer was Primary"
+		for _, v := range u.n.s.vols {
+			v.model.forgetSeen() // what they saw of what was not answered is theirs
+		}
 		for _, c := range u.n.s.app.callsOf(u.n) {
 			if c.w != nil && c.w.over == 0 {
 				c.w.over = u.n.s.turn // what was not carried out by now may never be
