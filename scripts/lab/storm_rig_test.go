@@ -32,7 +32,7 @@ func TestStorms(t *testing.T) {
 			{"promotions", []vm.Kernel{vm.Linux6_12}, (*bench).promotions},
 			{"split-brain", []vm.Kernel{vm.Linux6_12}, (*bench).splits}, // on 7: TestOverviewIsWalked
 			{"disks-fail", []vm.Kernel{vm.Linux6_12}, (*bench).disksFail},
-			{"disks-lie", nil, (*bench).disksLie},
+			{"disks-lie", []vm.Kernel{vm.Linux7}, (*bench).disksLie},
 		} {
 			if !long() && !slices.Contains(storm.short, k) {
 				continue
