@@ -92,6 +92,9 @@ func (v *volume) follows(n *node, from, to sm.State) {
 		default:
 			s.fail("%s: volume %d: promoted without an UpToDate disk: %v", n.name, v.number, to)
 		}
+		if s.admin.behind[n.index] && to.Disk == sm.UpToDate && !v.inSync() {
+			s.admin.adopts(v, n) // from now on it is the newer one, also when its daemon dies before it says so
+		}
 	}
 	if from.Disk != sm.UpToDate && to.Disk == sm.UpToDate && together.has(to.Conn) && !resyncing.has(to.Conn) {
 		v.stale(n, "the disk of "+n.name+" becomes UpToDate beside its peer, and lacks what was answered")
