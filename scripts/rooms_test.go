@@ -49,7 +49,6 @@ var rooms = []room{
 	{dir: "ublk/ublktest", imports: []string{"ublk", "ublk/uring"}},
 	{dir: "cmd/urbd", imports: append([]string{"ublk"}, shell...)},
 	{dir: "scripts/...", imports: []string{"scripts/...", "replication/metadata", "statemachine"}},
-	{dir: "internal/fuzztest"},
 }
 
 // pureImports are the packages of Go that a pure room may import: they compute. Of sync only what computes a value

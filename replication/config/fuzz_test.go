@@ -6,7 +6,7 @@ import (
 	"reflect"
 	"testing"
 
-	"github.com/urbd/urbd/internal/fuzztest"
+	"github.com/urbd/urbd/scripts/fuzztest"
 )
 
 // FuzzParse: no text makes the parser panic or report without bound; every error has a place in the text; what is

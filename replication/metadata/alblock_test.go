@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/urbd/urbd/bitmap"
-	"github.com/urbd/urbd/internal/fuzztest"
+	"github.com/urbd/urbd/scripts/fuzztest"
 )
 
 // free is a table of n slots without extents.

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/urbd/urbd/bitmap"
-	"github.com/urbd/urbd/internal/fuzztest"
+	"github.com/urbd/urbd/scripts/fuzztest"
 )
 
 // inSectors is a layout in the units of the documents.

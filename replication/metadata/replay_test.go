@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/urbd/urbd/bitmap"
-	"github.com/urbd/urbd/internal/fuzztest"
+	"github.com/urbd/urbd/scripts/fuzztest"
 	"pgregory.net/rapid"
 )
 

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/urbd/urbd/bitmap"
-	"github.com/urbd/urbd/internal/fuzztest"
+	"github.com/urbd/urbd/scripts/fuzztest"
 )
 
 const mib = 1 << 20

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/urbd/urbd/internal/fuzztest"
+	"github.com/urbd/urbd/scripts/fuzztest"
 )
 
 // Bytes that decode encode to the same bytes, but for pads, which come back as

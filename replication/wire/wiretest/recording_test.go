@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/urbd/urbd/internal/fuzztest"
 	"github.com/urbd/urbd/replication/wire"
+	"github.com/urbd/urbd/scripts/fuzztest"
 )
 
 // tape writes a recording.

@@ -6,7 +6,7 @@ import (
 	"io"
 	"testing"
 
-	"github.com/urbd/urbd/internal/fuzztest"
+	"github.com/urbd/urbd/scripts/fuzztest"
 )
 
 func TestFrameLayout(t *testing.T) {
