@@ -345,7 +345,7 @@ func TestABusyRingSharesItsProcessor(t *testing.T) {
 				shared++
 			}
 		}
-		if shared < waits/2 {
+		if shared < waits/10 { // none, if the ring kept its processor; on a busy machine it may take longer than a wait
 			t.Errorf("another goroutine could run in %d of %d waits", shared, waits)
 		}
 	})
