@@ -72,8 +72,11 @@ func (d *Device) Failed() <-chan error {
 // RingConfig is what serving the device on one ring needs of it, at least. The owner adds what else it does there.
 func (d *Device) RingConfig() uring.Config {
 	tags := d.cfg.Queues * d.cfg.Depth
-	c := uring.Config{Entries: tags, Completions: 4 * tags, Files: d.cfg.Queues, Buffers: d.cfg.Queues}
-	if d.Mode() == ModeZeroCopy {
+	c := uring.Config{Entries: tags, Completions: 4 * tags, Files: d.cfg.Queues}
+	switch d.Mode() {
+	case ModeCopy:
+		c.Buffers = d.cfg.Queues * (1 + d.cfg.Spare)
+	case ModeZeroCopy:
 		c.Buffers = tags
 	}
 	return c
