@@ -218,6 +218,66 @@ func TestForcedOnHungDisk(t *testing.T) {
 		p.forced(p.a, Detach{Force: true}, 0, "Failed", "")
 		p.ends(p.a, w, OK)
 	})
+	t.Run("detach of a Primary whose superblock is being written", func(t *testing.T) {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.a.hold = hangs
+		w := p.give(p.a, &Request{Op: OpWrite, Off: 4096, Len: 4096, Data: filled(1, 4096)})
+		p.b.conn = "away"
+		p.a.e.ConnDown(p.now, NetworkFailure, nil) // a generation begins
+		p.settle(10 * time.Second)
+		p.forced(p.a, Detach{Force: true}, 0, "Failed", "")
+		p.ends(p.a, w, EIO)
+	})
+}
+
+// A disk that is given up keeps all buffers of the peer's blocks: the one that waits for a buffer needs none any more.
+func TestGivenUpDiskLetsTheConnectionGoOn(t *testing.T) {
+	p := newPair(t, 64<<20, NetOptions{})
+	p.inSync()
+	p.b.hold = hangs
+	var all []*Request
+	for i := int64(0); p.b.e.ReceiveReady(DataSock); i++ {
+		if i == 60 {
+			t.Fatal("the buffers are never used up")
+		}
+		all = append(all, p.give(p.a, &Request{Op: OpWrite, Off: i << 20, Len: 1 << 20, Data: filled(1, 1<<20)}))
+	}
+	p.b.id++
+	p.b.e.Command(p.now, p.b.id, Detach{Vol: 0, Force: true})
+	if !p.b.e.ReceiveReady(DataSock) {
+		t.Fatal("the owner does not offer the bytes that are to be dropped")
+	}
+	p.settle(time.Second)
+	for _, w := range all {
+		p.ends(p.a, w, OK)
+	}
+}
+
+// The consent to be outdated is not given by a disk that does not know of it.
+func TestNoConsentOfAFailedDisk(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.b.hold = p.b.isSuper
+	p.a.id++
+	p.a.e.Command(p.now, p.a.id, Disconnect{})
+	p.settle(0)
+	if len(p.b.held) == 0 {
+		t.Fatal("nothing is to be durable before the answer")
+	}
+	p.comesBack(p.b, EIO)
+	p.settle(5 * time.Second)
+	p.want(p.a, "Primary/Unknown StandAlone UpToDate/DUnknown") // not Outdated, which the disk does not know of
+}
+
+// A forced down asks nobody: it does not wait for a peer that does not confirm what it was sent.
+func TestForcedDownWaitsForNoConfirmation(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.b.hold = func(io DiskIO) bool { return !io.Meta }
+	w := p.give(p.a, &Request{Op: OpWrite, Off: 4096, Len: 4096, Data: filled(1, 4096)})
+	p.forced(p.a, Down{Force: true}, 2*time.Second, "Diskless", "")
+	p.ends(p.a, w, OK)
 }
 
 // forced gives an order, which has to be answered within a time.

@@ -87,9 +87,8 @@ func (e *Engine) detach(id uint64, c Detach) {
 		v.request = nil
 		e.answered(r, sm.InTransientState)
 	}
-	if e.orderVolume(id, "detach", sm.Detach{Force: true}, c.Vol, (*volume).gone); v.leaving != staying {
-		e.abandon(v)
-	}
+	e.orderVolume(id, "detach", sm.Detach{Force: true}, c.Vol, (*volume).gone)
+	e.abandon(v) // also if it would not be let go before a superblock is durable: that may be what hangs
 }
 
 // orderVolume queues a command for one volume.

@@ -27,10 +27,12 @@ func (d *downing) advance(e *Engine) bool {
 			e.settleEpochs()
 			d.stage++
 		case 1:
-			if !e.quiet() {
+			switch quiet := e.quiet(); {
+			case quiet:
+				d.demote(e)
+			case !d.force: // by force it is done after the disconnect, which marks what is not confirmed
 				return false
 			}
-			d.demote(e)
 			d.stage++
 		case 2:
 			if !settledAll(e.vols) {

@@ -64,10 +64,11 @@ func (e *Engine) PayloadFilled(now Instant, sock Socket, n int) {
 	e.check(sock, e.blockProgress(r))
 }
 
-// ReceiveReady reports whether Receive can take bytes. Those that nobody hears it drops.
+// ReceiveReady reports whether Receive can take bytes. Those that nobody hears it drops, and those of a block that waited for a
+// buffer of a disk that is gone.
 func (e *Engine) ReceiveReady(sock Socket) bool {
 	r := &e.conn.recv[sock]
-	return !e.hears() || !e.behind(r) && (!r.stalled || e.pool.fits(r.block.left))
+	return !e.hears() || !e.behind(r) && (!r.stalled || e.pool.fits(r.block.left) || !e.volume(int(r.h.Volume)).usable())
 }
 
 // behind tells whether the peer sends faster than this node's disks can follow,

@@ -262,9 +262,11 @@ func (e *Engine) sendReply(v *volume, r sm.SendReply) {
 	}
 }
 
-// lostDisk reports whether the disk of a Primary is no longer good.
+// lostDisk reports whether the disk of a Primary is no longer good, or one has failed, so that what it is to be does not stand on it.
 func (e *Engine) lostDisk() bool {
-	return slices.ContainsFunc(e.vols, func(v *volume) bool { return v.state.Role == sm.Primary && !v.state.ReadsLocally() })
+	return slices.ContainsFunc(e.vols, func(v *volume) bool {
+		return v.state.Role == sm.Primary && !v.state.ReadsLocally() || v.state.Disk == sm.Failed
+	})
 }
 
 func statesAll(vols []*volume, c sm.Conn) bool {
