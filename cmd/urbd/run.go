@@ -98,11 +98,11 @@ func (w *world) daemon(c *cli.Context) error {
 	if err := r.Run(ctx); err != nil {
 		return err
 	}
-	starts.forget()
 	notify(daemon.SdNotifyStopping)
-	if c.Context.Err() == nil {
-		return context.Cause(ctx) // a device has failed: a fresh daemon takes over what this one could not end
+	if cause := context.Cause(ctx); cause != nil && c.Context.Err() == nil {
+		return cause // a device has failed: a fresh daemon takes over what this one could not end, after a pause if it fails again and again
 	}
+	starts.forget()
 	return nil
 }
 
