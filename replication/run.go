@@ -276,7 +276,8 @@ func (r *Resource) shutdown(ctx context.Context) {
 		return
 	}
 	r.log.Warn("the block device stays for the next start: it is in use", "err", err)
-	// By force: its users come back with the next start, and nothing is written until then. The peer's disk is not old.
+	// By force: its users wait for the next start, so the peer's disk is not made Outdated. What is still answered until the loop
+	// ends is marked and begins a generation.
 	if err := r.order(ctx, engine.Disconnect{Force: true}); err != nil {
 		r.log.Warn("the peer could not be told", "err", err)
 	}
