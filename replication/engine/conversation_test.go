@@ -30,11 +30,9 @@ type conversation struct {
 	in     [2][]byte // what the peer has sent and the engine not taken
 
 	seeking, up bool
-	requests    []*Request
 	open        int // requests of the application that are not answered
 	orders      map[uint64]string
 	last        uint64
-	seen        int // answers
 }
 
 // conversationImage is a disk with fresh metadata.
