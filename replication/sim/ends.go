@@ -92,7 +92,7 @@ func (s *Sim) heal() {
 	s.finish()
 }
 
-// disksIdle tells whether nothing is in flight on any disk: one that has hung ends late what it had.
+// disksIdle reports whether nothing is in flight on any disk: one that has hung ends late what it had.
 func (s *Sim) disksIdle() bool {
 	for _, n := range s.nodes {
 		for _, d := range n.disks {

@@ -101,7 +101,7 @@ func (v *volume) follows(n *node, from, to sm.State) {
 	}
 }
 
-// forces tells whether a node has been ordered to be Primary whatever its disk is worth.
+// forces reports whether a node has been ordered to be Primary whatever its disk is worth.
 func (n *node) forces() bool {
 	for _, o := range n.orders {
 		if cmd, ok := o.cmd.(engine.Promote); ok && cmd.Force {
