@@ -187,20 +187,9 @@ func (b *baseBuilder) libraries() error {
 
 // modules copies the closure of guestModules and the index files of depmod.
 func (b *baseBuilder) modules(dir, release string) error {
-	index, err := readModuleIndex(dir)
+	paths, err := moduleFiles(dir, guestModules)
 	if err != nil {
 		return err
-	}
-	paths, err := index.closure(guestModules, optionalModules)
-	if err != nil {
-		return err
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "modules.*"))
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		paths = append(paths, filepath.Base(file))
 	}
 	for _, path := range paths {
 		if err := b.cpio.copyFile("usr/lib/modules/"+release+"/"+path, filepath.Join(dir, path)); err != nil {

@@ -27,19 +27,11 @@ var (
 
 // Databases fetches SQLite and PostgreSQL (once) and returns what Config.Files needs for them: guest path -> file of this machine.
 func Databases(ctx context.Context, log func(format string, args ...any)) (map[string]string, error) {
-	if log == nil {
-		log = func(string, ...any) {}
-	}
-	cache, err := OpenCache()
-	if err != nil {
-		return nil, err
-	}
-	unlock, err := cache.lock(ctx)
+	f, unlock, err := openFetcher(ctx, log)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	f := &fetcher{cache: cache, log: log}
 	root, err := f.set(ctx, "databases", "bookworm", databasePackages)
 	if err != nil {
 		return nil, err
@@ -69,7 +61,7 @@ func Databases(ctx context.Context, log func(format string, args ...any)) (map[s
 	for guest, host := range libs.found {
 		files["/"+merged(guest)] = host
 	}
-	return files, cache.touch(root)
+	return files, f.cache.touch(root)
 }
 
 // unneeded is the compiler, by far the largest part of PostgreSQL, and what it says in other languages.

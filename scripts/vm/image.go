@@ -27,40 +27,47 @@ type Image struct {
 	vmlinuz string
 	base    string // the archive that all guests of this kernel share
 	root    string // of a system: the file system that each guest gets a copy of
+	modules string // directory of its modules
 	fetched *Fetched
 }
 
 // Prepare fetches (once) and assembles (once) what guests of a kernel boot.
 // The first call downloads some 200 MB; later ones take milliseconds. Log may be nil.
 func Prepare(ctx context.Context, k Kernel, log func(format string, args ...any)) (*Image, error) {
-	fetched, err := Fetch(ctx, k, log)
+	img, err := fetchImage(ctx, k, log)
 	if err != nil {
 		return nil, err
 	}
-	release, modules, err := kernelTree(fetched.kernel)
-	if err != nil {
-		return nil, err
-	}
-	img := &Image{Kernel: k, Release: release, fetched: fetched}
-	if img.vmlinuz, err = kernelImage(fetched.kernel, release); err != nil {
-		return nil, err
-	}
-	unlock, err := fetched.cache.lock(ctx)
+	unlock, err := img.fetched.cache.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
 	name := "images/" + string(k) + "-" + img.hash() + ".cpio"
-	img.base, err = fetched.cache.complete(name, func(tmp string) error {
-		if err := fetched.cache.dropOld("images/" + string(k) + "-*"); err != nil {
+	img.base, err = img.fetched.cache.complete(name, func(tmp string) error {
+		if err := img.fetched.cache.dropOld("images/" + string(k) + "-*"); err != nil {
 			return err
 		}
-		return writeBase(ctx, tmp, fetched.tools, modules, release)
+		return writeBase(ctx, tmp, img.fetched.tools, img.modules, img.Release)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("guest image of %s: %w", k, err)
 	}
-	return img, fetched.cache.touch(img.base)
+	return img, img.fetched.cache.touch(img.base)
+}
+
+// fetchImage is an image without archive and root.
+func fetchImage(ctx context.Context, k Kernel, log func(format string, args ...any)) (*Image, error) {
+	fetched, err := Fetch(ctx, k, log)
+	if err != nil {
+		return nil, err
+	}
+	img := &Image{Kernel: k, fetched: fetched}
+	if img.Release, img.modules, err = kernelTree(fetched.kernel); err != nil {
+		return nil, err
+	}
+	img.vmlinuz, err = kernelImage(fetched.kernel, img.Release)
+	return img, err
 }
 
 // hash names everything that decides the content of the base archive.

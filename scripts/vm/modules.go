@@ -100,6 +100,23 @@ func (m *moduleIndex) closure(names, optional []string) ([]string, error) {
 	return paths, nil
 }
 
+// moduleFiles are the paths, below a module directory, of the named modules, of all they depend on, and of depmod's index.
+func moduleFiles(dir string, names []string) ([]string, error) {
+	index, err := readModuleIndex(dir)
+	if err != nil {
+		return nil, err
+	}
+	paths, err := index.closure(names, optionalModules)
+	if err != nil {
+		return nil, err
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "modules.*"))
+	for _, file := range files {
+		paths = append(paths, filepath.Base(file))
+	}
+	return paths, err
+}
+
 // loadOrder is closure in an order in which the modules can be loaded one after the other.
 func (m *moduleIndex) loadOrder(names, optional []string) ([]string, error) {
 	paths, err := m.closure(names, optional)

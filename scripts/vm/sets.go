@@ -32,20 +32,12 @@ type Fetched struct {
 // find it in the cache and touch no network. Nothing is installed on the
 // machine. Log gets a line for each step that takes time; it may be nil.
 func Fetch(ctx context.Context, k Kernel, log func(format string, args ...any)) (*Fetched, error) {
-	if log == nil {
-		log = func(string, ...any) {}
-	}
-	cache, err := OpenCache()
-	if err != nil {
-		return nil, err
-	}
-	unlock, err := cache.lock(ctx)
+	f, unlock, err := openFetcher(ctx, log)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	f := &fetcher{cache: cache, log: log}
-	out := &Fetched{cache: cache}
+	out := &Fetched{cache: f.cache}
 	if out.qemu, err = f.set(ctx, "qemu", "bookworm-backports", qemuPackages); err != nil {
 		return nil, err
 	}
@@ -55,7 +47,7 @@ func Fetch(ctx context.Context, k Kernel, log func(format string, args ...any)) 
 	if out.kernel, err = f.kernelSet(ctx, k, out.tools); err != nil {
 		return nil, err
 	}
-	return out, cache.touch(out.qemu, out.tools, out.kernel)
+	return out, f.cache.touch(out.qemu, out.tools, out.kernel)
 }
 
 // A fetcher makes sets; the apt state is set up only when one is missing.
@@ -63,6 +55,19 @@ type fetcher struct {
 	cache *Cache
 	apt   *apt
 	log   func(format string, args ...any)
+}
+
+// openFetcher locks the cache and returns what fills it, and what unlocks it. Log may be nil.
+func openFetcher(ctx context.Context, log func(format string, args ...any)) (*fetcher, func(), error) {
+	if log == nil {
+		log = func(string, ...any) {}
+	}
+	cache, err := OpenCache()
+	if err != nil {
+		return nil, nil, err
+	}
+	unlock, err := cache.lock(ctx)
+	return &fetcher{cache: cache, log: log}, unlock, err
 }
 
 func (f *fetcher) prepare(ctx context.Context) error {

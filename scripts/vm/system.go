@@ -47,46 +47,35 @@ var earlyModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "virtio_co
 
 // PrepareSystem is Prepare for guests whose first process is systemd: a small archive that mounts a root, and the root.
 func PrepareSystem(ctx context.Context, k Kernel, log func(format string, args ...any)) (*Image, error) {
-	fetched, err := Fetch(ctx, k, log)
+	img, err := fetchImage(ctx, k, log)
 	if err != nil {
 		return nil, err
 	}
-	release, modules, err := kernelTree(fetched.kernel)
-	if err != nil {
-		return nil, err
-	}
-	img := &Image{Kernel: k, Release: release, fetched: fetched}
-	if img.vmlinuz, err = kernelImage(fetched.kernel, release); err != nil {
-		return nil, err
-	}
-	unlock, err := fetched.cache.lock(ctx)
+	f, unlock, err := openFetcher(ctx, log)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if log == nil {
-		log = func(string, ...any) {}
-	}
-	packages, err := (&fetcher{cache: fetched.cache, log: log}).set(ctx, "system-"+k.systemSuite(), k.systemSuite(), systemPackages)
+	packages, err := f.set(ctx, "system-"+k.systemSuite(), k.systemSuite(), systemPackages)
 	if err != nil {
 		return nil, err
 	}
 	name := "images/system-" + string(k) + "-" + img.systemHash(packages)
-	drop := func() error { return fetched.cache.dropOld("images/system-" + string(k) + "-*") }
-	img.base, err = fetched.cache.complete(name+".cpio", func(tmp string) error {
-		return errors.Join(drop(), writeEarly(tmp, fetched.tools, modules, release))
+	drop := func() error { return f.cache.dropOld("images/system-" + string(k) + "-*") }
+	img.base, err = f.cache.complete(name+".cpio", func(tmp string) error {
+		return errors.Join(drop(), writeEarly(tmp, img.fetched.tools, img.modules, img.Release))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("first archive of a system on %s: %w", k, err)
 	}
-	img.root, err = fetched.cache.complete(name+".ext4", func(tmp string) error {
-		log("making the root of a Debian %s for Linux %s", k.systemSuite(), release)
-		return writeSystemRoot(ctx, tmp, fetched.tools, packages, modules, release)
+	img.root, err = f.cache.complete(name+".ext4", func(tmp string) error {
+		f.log("making the root of a Debian %s for Linux %s", k.systemSuite(), img.Release)
+		return writeSystemRoot(ctx, tmp, img.fetched.tools, packages, img.modules, img.Release)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("root of a system on %s: %w", k, err)
 	}
-	return img, fetched.cache.touch(packages, img.base, img.root)
+	return img, f.cache.touch(packages, img.base, img.root)
 }
 
 // systemHash names everything that decides the content of a system's archive and root.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -232,20 +233,9 @@ func (r systemRoot) files() error {
 
 // modules copies what guests load, and the index of depmod.
 func (r systemRoot) modules(dir, release string) error {
-	index, err := readModuleIndex(dir)
+	paths, err := moduleFiles(dir, slices.Concat(guestModules, systemModules))
 	if err != nil {
 		return err
-	}
-	paths, err := index.closure(append(append([]string{}, guestModules...), systemModules...), optionalModules)
-	if err != nil {
-		return err
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "modules.*"))
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		paths = append(paths, filepath.Base(file))
 	}
 	for _, path := range paths {
 		to := r.path("usr/lib/modules/" + release + "/" + path)
