@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/urbd/urbd/replication/engine"
+	"github.com/urbd/urbd/replication/metadata"
 	"github.com/urbd/urbd/statemachine"
 )
 
@@ -151,6 +152,82 @@ func TestUsersAreServedTheirOwnDataOnly(t *testing.T) {
 			sameDisks(t, nodes)
 		})
 	}
+}
+
+// SIGTERM under a device in use ends the daemon as a crash does: what was answered until then is on both disks, no generation was begun,
+// and after a failover, which is no split brain, the users get errors.
+func TestTermUnderUsersLeavesNothingBehind(t *testing.T) {
+	nodes := connectedPair(t)
+	a, b := nodes[0], nodes[1]
+	a.cfg.Recover = true
+	a.devices.Volume(0).Hold("the mount at /mnt")
+	a.io(engine.Request{Op: engine.OpWrite, Off: 4096, Len: 4096, Data: filled(t, 0)})
+	before, err := ReadSuperblock(&a.cfg.Local.Volumes[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	answered, begun := make(chan byte, 1), make(chan struct{})
+	p := filled(t, 0)
+	go func() {
+		for n := byte(1); ; n++ {
+			for i := range p {
+				p[i] = n
+			}
+			if errno, err := a.devices.Volume(0).Do(ctx, engine.Request{Op: engine.OpWrite, Off: 4096, Len: 4096, Data: p}); err != nil || errno != engine.OK {
+				answered <- n - 1
+				return
+			}
+			if n == 1 {
+				close(begun)
+			}
+		}
+	}()
+	<-begun
+	a.down()
+	end()
+	last := <-answered
+	b.await("alone", func(s statemachine.State) bool { return s.Conn == statemachine.WFConnection })
+	theirs, err := os.ReadFile(b.cfg.Local.Volumes[0].Disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := theirs[4096]; got != last && got != last+1 { // the next one may have come that far
+		t.Errorf("the peer has write %d, and %d was answered", got, last)
+	}
+	if after, err := ReadSuperblock(&a.cfg.Local.Volumes[0]); err != nil || after.Current != before.Current {
+		t.Errorf("generation %016X has become %016X, %v", before.Current, after.Current, err)
+	}
+	b.must(engine.Promote{})
+	b.io(engine.Request{Op: engine.OpWrite, Off: 8192, Len: 4096, Data: filled(t, 2)})
+	b.must(engine.Demote{})
+	a.up()
+	a.users("refused")
+	a.await("in sync", redundant)
+	a.devices.Volume(0).Hold("")
+	a.users("")
+	sameDisks(t, nodes)
+}
+
+// A Secondary whose device is in use serves nobody: SIGTERM has it leave in order, and below a Primary its disk is old.
+func TestTermOfASecondaryWithUsersLeaves(t *testing.T) {
+	nodes := connectedPair(t)
+	a, b := nodes[0], nodes[1]
+	a.cfg.Recover = true
+	a.devices.Volume(0).Hold("the mount at /mnt")
+	a.down()
+	b.await("alone", func(s statemachine.State) bool { return s.Conn == statemachine.WFConnection })
+	b.must(engine.Promote{})
+	a.up()
+	a.users("refused")
+	a.await("in sync", redundant)
+	a.down()
+	b.log.wait(t, "the peer disconnects")
+	sb, err := ReadSuperblock(&a.cfg.Local.Volumes[0])
+	if err != nil || sb.Flags.AtAttach(metadata.Attach{}).Disk != metadata.DiskOutdated {
+		t.Errorf("metadata of a Secondary that has left its Primary: %+v, %v", sb, err)
+	}
+	a.devices.Volume(0).Hold("")
 }
 
 // Users whose Primary had lost its disk worked on the peer's; that it has not been written since cannot be known. They get errors, also

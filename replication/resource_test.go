@@ -77,7 +77,7 @@ func TestInitialSyncByForce(t *testing.T) {
 	sameDisks(t, nodes)
 }
 
-// TestHeldDeviceSurvivesRestart stops a daemon whose device is mounted. The peer is told; the
+// TestHeldDeviceSurvivesRestart stops a daemon whose device is mounted. The connection breaks; the
 // next daemon adopts the device and is Primary again without being asked.
 func TestHeldDeviceSurvivesRestart(t *testing.T) {
 	nodes := connectedPair(t)
@@ -87,7 +87,7 @@ func TestHeldDeviceSurvivesRestart(t *testing.T) {
 	a.io(engine.Request{Op: engine.OpWrite, Off: 4096, Len: 4096, Data: want})
 	a.devices.Volume(0).Hold("the mount at /mnt")
 	a.down()
-	b.log.wait(t, "the peer disconnects")
+	b.await("alone", func(s statemachine.State) bool { return s.Conn == statemachine.WFConnection })
 	if a.devices.Volume(0).Size() == 0 {
 		t.Fatal("the device went away under its mount")
 	}

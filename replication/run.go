@@ -11,13 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/urbd/urbd/replication/engine"
+	"github.com/urbd/urbd/statemachine"
 	"github.com/urbd/urbd/ublk/uring"
 )
 
 // Run is the daemon: it takes the lock of the resource, opens and attaches the backing stores, adds the
 // block devices, looks for the peer, and serves until it is told Down (then it
-// returns nil), the context ends (then it shuts down cleanly within
-// Config.ShutdownTimeout, telling the peer, and returns nil), or something it cannot live without fails.
+// returns nil), the context ends (then it shuts down cleanly within Config.ShutdownTimeout, below users of
+// a block device as a crash would, and returns nil), or something it cannot live without fails.
 func (r *Resource) Run(ctx context.Context) error {
 	if err := r.cfg.machine.fit(len(r.cfg.Local.Volumes)); err != nil {
 		return err
@@ -265,22 +266,36 @@ func (r *Resource) start(ctx context.Context, opened openedStores) error {
 	return r.order(ctx, engine.Connect{})
 }
 
-// shutdown ends cleanly within the bound. A device that is held stays for a
-// successor, which finds it quiesced and goes on (Config.Recover); the peer is told in any case.
+// shutdown ends cleanly within the bound. A device that is held stays for a successor, which finds it quiesced and goes on
+// (Config.Recover). Below its users nothing is ended in order: the loop stops between two turns and the connection breaks, as in a
+// crash, so no write is answered that only this disk has, no generation begins, and the peer may be promoted.
 func (r *Resource) shutdown(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.ShutdownTimeout)
 	defer cancel()
 	r.log.Info("shutting down")
-	err := r.alone(ctx, func() error { return r.downWithin(ctx) })
-	if err == nil || errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
-		return
+	if err := r.alone(ctx, func() error { return r.downOrLeave(ctx) }); err != nil {
+		r.log.Warn("not down in order", "err", err)
 	}
-	r.log.Warn("the block device stays for the next start: it is in use", "err", err)
-	// By force: its users wait for the next start, so the peer's disk is not made Outdated. What is still answered until the loop
-	// ends is marked and begins a generation.
-	if err := r.order(ctx, engine.Disconnect{Force: true}); err != nil {
-		r.log.Warn("the peer could not be told", "err", err)
+}
+
+// downOrLeave goes down, or where that is refused, has a Secondary, which serves nobody, leave the peer.
+func (r *Resource) downOrLeave(ctx context.Context) error {
+	err := r.downWithin(ctx)
+	if err == nil || ctx.Err() != nil {
+		return err
 	}
+	if DeviceBusy(err) {
+		r.log.Warn("the block device stays for the next start: it is in use", "err", err)
+		err = nil
+	}
+	st, failed := r.Status(ctx)
+	if failed != nil || st.Role == statemachine.Primary || st.Conn == statemachine.StandAlone {
+		return errors.Join(err, failed)
+	}
+	if refused := r.order(ctx, engine.Disconnect{}); refused != nil {
+		return errors.Join(err, refused, r.order(ctx, engine.Disconnect{Force: true}))
+	}
+	return err
 }
 
 // downWithin goes down in order, and in the second half of its time by force: a disk may not answer.
