@@ -50,8 +50,9 @@ const magicOldAL = magicBase
 //
 // A torn newest block is simply absent, since no write had waited for it. A
 // block that is missing elsewhere is made up for by later blocks, which repeat
-// the table; if they do not, the verdict is Incomplete. That is stricter than
-// drbdmeta, which passes over the gap.
+// the table; if they do not, the verdict is Incomplete. So it is if the two
+// blocks after the newest are invalid: one write tears one of them, and the
+// other was the newest. That is stricter than drbdmeta, which passes over all gaps.
 func Replay(ring []byte, s Stripes) (hot []uint32, next uint32, verdict Verdict) {
 	n := s.Blocks()
 	if s.check() != nil || uint64(len(ring)) < uint64(n)*BlockSize {
@@ -63,7 +64,7 @@ func Replay(ring []byte, s Stripes) (hot []uint32, next uint32, verdict Verdict)
 		return nil, 0, state
 	}
 	hot, complete := r.walk(oldest, newest)
-	if !complete {
+	if !complete || r.damagedAfter(newest) {
 		state = Incomplete
 	}
 	return hot, r.block(newest).Number + 1, state
@@ -130,6 +131,11 @@ func (r *reader) survey() (oldest, newest uint32, state Verdict) {
 		return 0, 0, OldFormat
 	}
 	return 0, 0, Unreadable
+}
+
+// damagedAfter reports whether more is missing after the newest block than a torn write leaves.
+func (r *reader) damagedAfter(newest uint32) bool {
+	return r.block((newest+1)%r.n) == nil && r.block((newest+2)%r.n) == nil
 }
 
 // oldFormat reports whether a sector of the ring has the magic of 8.3.

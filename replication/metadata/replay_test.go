@@ -92,6 +92,8 @@ func TestReplayVerdicts(t *testing.T) {
 		{"newest torn", damage(goldenRing(), 5), Replayed, []uint32{5, 31}, true},
 		{"oldest gone, repeated later", damage(goldenRing(), 4), Replayed, []uint32{7, 31, 63}, true},
 		{"behind the newest bad", damage(goldenRing(), 6), Replayed, []uint32{7, 31, 63}, true},
+		{"newest damaged, and the one behind it", damage(goldenRing(), 5, 6), Incomplete, []uint32{5, 31}, false},
+		{"others behind the newest bad", damage(goldenRing(), 7, 0), Replayed, []uint32{7, 31, 63}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			hot, _, verdict := Replay(c.ring, Stripes{})
