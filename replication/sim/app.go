@@ -41,7 +41,7 @@ func (a *app) tick(n *node) {
 	if s.healing {
 		return
 	}
-	if a.on[n.index] && n.alive() && !n.users.wait && a.underWay(n) < s.profile.depth {
+	if a.on[n.index] && n.alive() && !n.users.wait && n.asleep <= s.now && a.underWay(n) < s.profile.depth {
 		a.submit(n, s.vols[s.rng.IntN(len(s.vols))])
 	}
 	think := s.profile.think
@@ -110,7 +110,7 @@ func (a *app) submit(n *node, v *volume) {
 	}
 	a.calls[r.Handle] = c
 	n.tell("%v vol %d off %d len %d fua %v: request %d%s", r.Op, r.Vol, r.Off, r.Len, r.FUA, r.Handle, c.content())
-	n.eng.Submit(s.now, r)
+	n.eng.Submit(n.now(), r)
 	n.touched()
 }
 
@@ -152,7 +152,7 @@ func (a *app) answered(n *node, r *engine.Request) {
 		}
 		a.s.counts[ReadMoved]++
 		r.Data = make([]byte, r.Len)
-		n.eng.Submit(a.s.now, r)
+		n.eng.Submit(n.now(), r)
 		n.touched()
 		return
 	}

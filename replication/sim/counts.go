@@ -65,6 +65,15 @@ const (
 	ReceivedInPlace // PayloadSpace
 	ReceiveStalled  // no buffer for a block
 	EndedIdentical  // disks equal at the end
+	ProcessStalled  // a daemon got no processor for a while
+	ClocksApart     // a connection between clocks that do not go alike
+	OptionsApart    // a connection between nodes that are configured differently
+	HalfOpen        // a connection ended for one side only
+	HeldOn          // a node looked for its peer, which held an earlier connection
+	SlowResyncCut   // a resync with a low c-max-rate lost the connection
+	SlowResyncError // or had a disk error
+	PingDeaf        // a partition in one direction was found out by a ping
+	HeardOneWay     // and let through what came the other way
 	faults
 )
 
@@ -76,6 +85,7 @@ var faultNames = [faults]string{
 	"invalidated", "invalidated the peer", "paused", "restarted", "split brain", "split brain ended", "resync done",
 	"full resync", "resync cut", "log turnover", "log replayed", "read remotely", "sectors read and checked", "flush answered",
 	"FUA answered", "zeroes answered", "request lost", "users outlived their daemon", "users served again", "users refused", "request issued again", "request failed", "received in place", "receive stalled", "ended identical",
+	"daemon stalled", "clocks apart", "options apart", "half open", "old connection held on", "slow resync cut", "disk error in a slow resync", "partition found by a ping", "heard the other way",
 }
 
 func (f Fault) String() string { return faultNames[f] }

@@ -26,7 +26,10 @@ type end struct {
 	closed  bool // here: nothing more is sent or received
 	cut     bool // what is sent gets nowhere
 	closing bool // the engine wants it closed, what is queued may still go out
-	out     [2]*stream
+	knocked bool // the peer looks for this node again, and has been counted
+	// resetFrom is when what is sent begins to be answered by a reset; 0: it is not a matter of that.
+	resetFrom engine.Instant
+	out       [2]*stream
 }
 
 // stream is one direction of one socket, owned by the sending end.
@@ -51,6 +54,7 @@ type piece struct {
 // look lets the nodes find each other when both look.
 func (l *link) look() {
 	s := l.s
+	l.knock()
 	if l.meeting || !s.nodes[0].seeking || !s.nodes[1].seeking {
 		return
 	}
@@ -92,12 +96,13 @@ func (l *link) meet() {
 
 // begin tells the engine that its sockets are up.
 func (e *end) begin(info engine.Link) {
-	if e.closed || e.n.end != e {
+	if e.closed || e.n.end != e || e.n.sleeps(func() { e.begin(info) }) {
 		return
 	}
 	e.up = true
-	e.n.eng.ConnUp(e.n.s.now, info)
+	e.n.eng.ConnUp(e.n.now(), info)
 	e.n.s.counts[Reconnected]++
+	e.n.s.cond.count(&e.n.s.counts)
 	e.n.touched()
 	for _, st := range e.other.out {
 		st.deliver()
@@ -148,12 +153,19 @@ func (st *stream) push() {
 		return // goes on when something has arrived
 	}
 	s.after(time.Duration(s.rng.Int64N(int64(100*time.Microsecond))), func() {
-		if !e.closed {
-			st.sending = false
-			e.n.eng.Sent(s.now, st.sock)
-			e.n.touched()
-		}
+		st.sent()
 	})
+}
+
+// sent tells the engine that a send went out whole.
+func (st *stream) sent() {
+	e := st.from
+	if e.closed || e.n.sleeps(st.sent) {
+		return
+	}
+	st.sending = false
+	e.n.eng.Sent(e.n.now(), st.sock)
+	e.n.touched()
 }
 
 // take appends up to n bytes of the flight to b.
@@ -177,6 +189,7 @@ func (st *stream) take(b []byte, n int) []byte {
 func (st *stream) send(b []byte) {
 	e, s := st.from, st.from.n.s
 	if e.cut {
+		e.reset()
 		return
 	}
 	delay := between(s.rng, s.profile.netDelay)
@@ -195,7 +208,7 @@ func (st *stream) deliver() {
 	to, s := st.from.other, st.from.n.s
 	for len(st.pieces) > 0 && to.up && !to.closed {
 		p := &st.pieces[0]
-		if at := max(p.at, s.link.stalled, s.link.deaf[to.n.index]); at > s.now {
+		if at := max(p.at, s.link.stalled, s.link.deaf[to.n.index], to.n.asleep); at > s.now {
 			s.agenda.plan(at, st.deliver)
 			return
 		}
@@ -204,6 +217,9 @@ func (st *stream) deliver() {
 			to.n.tell("end of the %v stream", st.sock)
 			to.notice(engine.BrokenPipe)
 			return
+		}
+		if s.link.deaf[st.from.n.index] > s.now {
+			s.counts[HeardOneWay]++
 		}
 		used, ok := to.receive(st.sock, p.b)
 		st.onWire -= int64(used)
@@ -235,12 +251,12 @@ func (e *end) receive(sock engine.Socket, b []byte) (used int, ok bool) {
 		}
 		if space := eng.PayloadSpace(sock); space != nil && s.rng.IntN(2) == 0 {
 			n = copy(space, b[used:used+n])
-			eng.PayloadFilled(s.now, sock, n)
+			eng.PayloadFilled(e.n.now(), sock, n)
 			s.counts[ReceivedInPlace]++
 			used += n
 			continue
 		}
-		n = eng.Receive(s.now, sock, b[used:used+n])
+		n = eng.Receive(e.n.now(), sock, b[used:used+n])
 		used += n
 		if n == 0 && eng.ReceiveReady(sock) {
 			s.fail("%s: Receive takes nothing, and says that it could", e.n.name)
@@ -251,9 +267,9 @@ func (e *end) receive(sock engine.Socket, b []byte) (used int, ok bool) {
 
 // notice tells the engine that its connection is gone.
 func (e *end) notice(t engine.Trouble) {
-	if e.closed || e.n.end != e || !e.up {
+	if e.closed || e.n.end != e || !e.up || e.n.sleeps(func() { e.notice(t) }) {
 		return
 	}
-	e.n.eng.ConnDown(e.n.s.now, t, fmt.Errorf("connection %d is gone", e.number))
+	e.n.eng.ConnDown(e.n.now(), t, fmt.Errorf("connection %d is gone", e.number))
 	e.n.touched()
 }

@@ -21,10 +21,10 @@ func (l *link) close(n *node, linger time.Duration) {
 		return
 	}
 	e.closing = true
-	until := l.s.now + linger
+	until := l.s.now + n.lasts(linger)
 	var poll func()
 	poll = func() {
-		if n.life != life {
+		if n.life != life || n.sleeps(poll) {
 			return
 		}
 		n.react()
@@ -39,11 +39,11 @@ func (l *link) close(n *node, linger time.Duration) {
 }
 
 func (n *node) closedAll(life int) {
-	if n.life != life {
+	if n.life != life || n.sleeps(func() { n.closedAll(life) }) {
 		return
 	}
 	n.end = nil
-	n.eng.ConnClosed(n.s.now)
+	n.eng.ConnClosed(n.now())
 	n.touched()
 }
 

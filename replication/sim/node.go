@@ -19,10 +19,11 @@ type node struct {
 	eng      *engine.Engine // nil: the daemon is dead
 	life     int            // of the daemon; what belongs to an earlier one is ignored
 	buffers  []byte
-	deadline engine.Instant
-	reacting bool // what the engine wants is being done
-	again    bool // and more was asked of it meanwhile
-	planned  bool // it will react later, together with what comes until then
+	deadline engine.Instant // of the engine, by the simulation's clock
+	asleep   engine.Instant // the daemon gets no processor before
+	reacting bool           // what the engine wants is being done
+	again    bool           // and more was asked of it meanwhile
+	planned  bool           // it will react later, together with what comes until then
 	disks    []*disks
 	orders   map[uint64]*order
 	orderID  uint64
@@ -53,7 +54,7 @@ func (n *node) tell(format string, args ...any) {
 // boot starts the daemon: nothing attached, nothing connected.
 func (n *node) boot() {
 	p := n.s.profile
-	cfg := engine.Config{Resource: "r0", Net: p.net, Random: n.s.rng.Uint64}
+	cfg := engine.Config{Resource: "r0", Net: n.s.cond.net[n.index], Random: n.s.rng.Uint64}
 	for i := range p.volumes {
 		v := &p.volumes[i]
 		cfg.Volumes = append(cfg.Volumes, engine.VolumeConfig{Number: v.number, Disk: v.disk, Meta: v.meta, Users: n.users.adopted(i)})
@@ -106,15 +107,18 @@ func (n *node) react() {
 	if n.reacting {
 		return
 	}
+	if n.planned = n.sleeps(n.react); n.planned {
+		return
+	}
 	n.reacting = true
 	defer func() { n.reacting = false }()
 	for round := 0; n.eng != nil; round++ {
 		if round > 1000 {
 			n.s.fail("%s: the engine does not come to rest: deadline %v", n.name, n.eng.Deadline())
 		}
-		due := n.eng.Deadline() <= n.s.now
+		due := n.eng.Deadline() <= n.now()
 		if due {
-			n.eng.Tick(n.s.now)
+			n.eng.Tick(n.now())
 		}
 		busy := n.drain()
 		for _, sock := range []engine.Socket{engine.DataSock, engine.MetaSock} {
@@ -126,7 +130,7 @@ func (n *node) react() {
 		n.again = false
 	}
 	if n.eng != nil {
-		n.deadline = n.eng.Deadline()
+		n.deadline = n.s.cond.clocks[n.index].shows(n.eng.Deadline())
 	}
 }
 
@@ -158,7 +162,7 @@ func (n *node) event(ev engine.Event) {
 	switch ev := ev.(type) {
 	case engine.OpenConnection:
 		n.tell("looks for the peer, after %v", ev.After)
-		n.seeking, n.blocked = true, s.now+ev.After
+		n.seeking, n.blocked = true, s.now+n.lasts(ev.After)
 		s.link.look()
 	case engine.CloseConnection:
 		n.tell("closes the connection, linger %v", ev.Linger)
@@ -197,6 +201,12 @@ func (n *node) transition(i int, ev engine.StateChange) {
 	from, to := ev.From.Conn.String(), ev.To.Conn.String()
 	if strings.Contains(ev.Cause, "ping") {
 		s.counts[PingTimeout]++
+		if max(s.link.deaf[0], s.link.deaf[1]) > s.now && s.link.stalled <= s.now {
+			s.counts[PingDeaf]++
+		}
+	}
+	if s.cond.slow && !targets.has(ev.From.Conn) && targets.has(ev.To.Conn) {
+		n.disturb(i)
 	}
 	if strings.HasPrefix(from, "Sync") || strings.HasPrefix(from, "PausedSync") {
 		switch {
@@ -208,6 +218,9 @@ func (n *node) transition(i int, ev engine.StateChange) {
 			}
 		case to != "Connected" && !strings.Contains(to, "Sync"):
 			s.counts[ResyncCut]++
+			if s.cond.slow {
+				s.counts[SlowResyncCut]++
+			}
 		}
 	}
 }
@@ -286,6 +299,6 @@ func (n *node) die(power bool) {
 	for _, d := range n.disks {
 		d.died(power)
 	}
-	n.eng, n.orders, n.deadline, n.seeking = nil, nil, engine.Never, false
+	n.eng, n.orders, n.deadline, n.asleep, n.seeking = nil, nil, engine.Never, 0, false
 	n.life++
 }

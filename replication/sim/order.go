@@ -24,9 +24,16 @@ func (n *node) order(cmd engine.Command, done func(err error)) *order {
 	o := &order{cmd: cmd, at: n.s.now, done: done}
 	n.orders[n.orderID] = o
 	n.tell("command %T %+v", cmd, cmd)
-	n.eng.Command(n.s.now, n.orderID, cmd)
-	n.touched()
+	n.hears(n.orderID, cmd)
 	return o
+}
+
+func (n *node) hears(id uint64, cmd engine.Command) {
+	if n.sleeps(func() { n.hears(id, cmd) }) {
+		return
+	}
+	n.eng.Command(n.now(), id, cmd)
+	n.touched()
 }
 
 func (n *node) replied(ev engine.Reply) {

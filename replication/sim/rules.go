@@ -96,7 +96,8 @@ func (v *volume) follows(n *node, from, to sm.State) {
 			s.admin.adopts(v, n) // from now on it is the newer one, also when its daemon dies before it says so
 		}
 	}
-	if from.Disk != sm.UpToDate && to.Disk == sm.UpToDate && together.has(to.Conn) && !resyncing.has(to.Conn) {
+	// A peer without a disk, or with one that is still being attached, is nobody to compare with: then it is as if this node were alone.
+	if from.Disk != sm.UpToDate && to.Disk == sm.UpToDate && together.has(to.Conn) && !resyncing.has(to.Conn) && !to.PeerDisk.Gone() {
 		v.stale(n, "the disk of "+n.name+" becomes UpToDate beside its peer, and lacks what was answered")
 	}
 }

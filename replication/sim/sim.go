@@ -16,6 +16,7 @@ type Options struct {
 	Events  int       // before the faults cease
 	Story   io.Writer // what happens, line by line; nil: nobody listens
 	Packets bool      // with every packet
+	Plain   bool      // without conditions, which seeds that were found earlier did not have
 }
 
 // Result is what came of a run.
@@ -31,6 +32,7 @@ type Sim struct {
 	opt     Options
 	rng     *rand.Rand
 	profile profile
+	cond    conditions
 	now     engine.Instant
 	turn    uint64 // number of the event
 	agenda  agenda
@@ -55,8 +57,7 @@ func (s *Sim) fail(format string, args ...any) {
 
 // Run makes one run. A panic of the code under test is a violation too.
 func Run(opt Options) (res Result) {
-	rng := rand.New(rand.NewPCG(opt.Seed, 0x5eed))
-	s := &Sim{opt: opt, rng: rng, profile: newProfile(rng)}
+	s := newSim(opt)
 	defer func() {
 		res.Events, res.Time, res.Counts = int(s.turn), s.now, s.counts
 		switch r := recover().(type) {
@@ -78,6 +79,13 @@ func Run(opt Options) (res Result) {
 	s.chaos()
 	s.heal()
 	return res
+}
+
+func newSim(opt Options) *Sim {
+	rng := rand.New(rand.NewPCG(opt.Seed, 0x5eed))
+	s := &Sim{opt: opt, rng: rng, profile: newProfile(rng)}
+	s.cond = newConditions(opt.Seed, opt.Plain, &s.profile)
+	return s
 }
 
 func (s *Sim) build() {
@@ -107,8 +115,8 @@ func (s *Sim) after(d time.Duration, do func()) { s.agenda.plan(s.now+d, do) }
 func (s *Sim) step(until engine.Instant) bool {
 	at, who := s.agenda.next(), (*node)(nil)
 	for _, n := range s.nodes {
-		if n.eng != nil && n.deadline < at {
-			at, who = n.deadline, n
+		if due := max(n.deadline, n.asleep); n.eng != nil && n.deadline != engine.Never && due < at {
+			at, who = due, n
 		}
 	}
 	if at > until {
@@ -142,6 +150,7 @@ func (s *Sim) chaos() {
 	end := s.turn + uint64(s.opt.Events)
 	s.admin.start()
 	s.app.start()
+	s.mischief()
 	for s.turn < end {
 		s.step(engine.Never)
 	}

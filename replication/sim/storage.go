@@ -123,7 +123,7 @@ func (d *disks) finished(fl *ioFlight, io engine.DiskIO, life int) {
 		return
 	}
 	n := d.n
-	if wait := d.mute - n.s.now; wait > 0 {
+	if wait := max(d.mute, n.asleep) - n.s.now; wait > 0 {
 		n.s.after(wait, func() { d.finished(fl, io, life) })
 		return
 	}
@@ -140,13 +140,16 @@ func (d *disks) finished(fl *ioFlight, io engine.DiskIO, life int) {
 		d.countError(io)
 	}
 	d.flights--
-	n.eng.DiskDone(n.s.now, io.Token, err)
+	n.eng.DiskDone(n.now(), io.Token, err)
 	n.touched()
 }
 
 func (d *disks) countError(io engine.DiskIO) {
 	c := &d.n.s.counts
 	d.broken = true
+	if d.n.s.cond.slow && resyncing.has(d.n.state(d.vol.index).Conn) {
+		c[SlowResyncError]++
+	}
 	switch {
 	case io.Meta:
 		c[MetaError]++

@@ -152,7 +152,7 @@ func (a *admin) orders(n *node, add func(int, func())) {
 	if v.inSync() {
 		a.resyncs(n, v, add)
 	}
-	if st.Conn == sm.StandAlone {
+	if st.Conn == sm.StandAlone && n.asleep <= s.now {
 		add(6, func() { a.askForbidden(n, i) })
 	}
 	if !a.paused[n.index][i] {

@@ -171,7 +171,7 @@ func (u *users) served() {
 			Vol: again.Vol, Op: again.Op, Off: again.Off, Len: again.Len, FUA: again.FUA, NoUnmap: again.NoUnmap, Data: again.Data, Handle: again.Handle,
 		}, s.now
 		n.tell("request %d is issued again", c.req.Handle)
-		n.eng.Submit(s.now, c.req)
+		n.eng.Submit(n.now(), c.req)
 	}
 	n.touched()
 }
