@@ -16,6 +16,7 @@ type conditions struct {
 	stalls bool // a daemon gets no processor for a while
 	rests  bool // connections half open
 	oneWay bool // partitions in one direction, long enough to be noticed
+	asks   bool // for what is forbidden
 	slow   bool // c-max-rate is low: a resync takes long
 }
 
@@ -33,7 +34,7 @@ func newConditions(seed uint64, plain bool, p *profile) conditions {
 			c.differ(&c.net[i])
 		}
 	}
-	c.stalls, c.rests, c.oneWay = rng.IntN(3) == 0, rng.IntN(2) == 0, rng.IntN(3) == 0
+	c.stalls, c.rests, c.oneWay, c.asks = rng.IntN(3) == 0, rng.IntN(2) == 0, rng.IntN(3) == 0, rng.IntN(2) == 0
 	if rng.IntN(2) == 0 {
 		p.calm *= 4 // connections live longer
 	}

@@ -26,6 +26,12 @@ func (s *Sim) befall() {
 		if c.oneWay && n.end != nil && n.end.up && !s.admin.parted {
 			can = append(can, func() { s.link.partition(n, between(c.rng, pick(c.rng, 200*time.Millisecond, 2*time.Second))) })
 		}
+		if c.asks && n.alive() && len(n.orders) == 0 {
+			can = append(can, func() {
+				all := s.admin.forbid(n, c.rng.IntN(len(s.vols)))
+				s.admin.askForbidden(n, all[c.rng.IntN(len(all))])
+			})
+		}
 	}
 	if len(can) > 0 {
 		can[c.rng.IntN(len(can))]()

@@ -20,12 +20,18 @@ type order struct {
 
 // order gives a command; done gets the answer.
 func (n *node) order(cmd engine.Command, done func(err error)) *order {
-	n.orderID++
-	o := &order{cmd: cmd, at: n.s.now, done: done}
-	n.orders[n.orderID] = o
-	n.tell("command %T %+v", cmd, cmd)
-	n.hears(n.orderID, cmd)
+	id := n.note(cmd, done)
+	o := n.orders[id]
+	n.hears(id, cmd)
 	return o
+}
+
+// note keeps what a command is answered to.
+func (n *node) note(cmd engine.Command, done func(err error)) (id uint64) {
+	n.orderID++
+	n.orders[n.orderID] = &order{cmd: cmd, at: n.s.now, done: done}
+	n.tell("command %T %+v", cmd, cmd)
+	return n.orderID
 }
 
 func (n *node) hears(id uint64, cmd engine.Command) {

@@ -152,8 +152,11 @@ func (a *admin) orders(n *node, add func(int, func())) {
 	if v.inSync() {
 		a.resyncs(n, v, add)
 	}
-	if st.Conn == sm.StandAlone && n.asleep <= s.now {
-		add(6, func() { a.askForbidden(n, i) })
+	if st.Conn == sm.StandAlone {
+		add(6, func() {
+			all := a.forbidAlone(n, i)
+			a.askForbidden(n, all[s.rng.IntN(len(all))])
+		})
 	}
 	if !a.paused[n.index][i] {
 		add(2, func() { a.pause(n, i, true) })

@@ -1,0 +1,40 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/urbd/urbd/replication/metadata"
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// left checks what an end of the connection in order leaves behind: the disk that a Primary writes without says
+// itself that it is old, when the order is answered.
+func (a *admin) left(n *node) {
+	for _, p := range a.s.nodes {
+		q := p.peer()
+		for i := range a.s.vols {
+			st := p.state(i)
+			if !p.alive() || st.Role != sm.Primary || st.Disk != sm.UpToDate || st.Conn.Established() || st.PeerDisk != sm.Outdated {
+				continue
+			}
+			if q == n && n.unheard > 0 && n.unheard >= a.s.now-time.Second {
+				continue
+			}
+			if q.disks[i].saysUpToDate() {
+				a.s.fail("%s has left in order, %s writes on, and the disk of %s says that it is UpToDate", n.name, p.name, q.name)
+			}
+			a.s.counts[LeftOutdated]++
+		}
+	}
+}
+
+// saysUpToDate reports whether an attach, alone, would find the disk good.
+func (d *disks) saysUpToDate() bool {
+	b := make([]byte, 4096)
+	d.meta.ReadAt(b, d.layout.Superblock)
+	sb, err := metadata.DecodeSuperblock(b)
+	if err != nil {
+		d.n.s.fail("%s: metadata: %v", d.n.name, err)
+	}
+	return sb.Flags.AtAttach(metadata.Attach{}).Disk == metadata.DiskUpToDate
+}
