@@ -8,11 +8,7 @@ import (
 	"github.com/urbd/urbd/replication/engine"
 )
 
-// Memory of the engine for payloads of the peer, in bytes.
-const (
-	buffersPerVolume = 1 << 20 // metadata pages
-	pageSize         = 4096
-)
+const pageSize = 4096
 
 // engineConfig translates a resource of the configuration for the engine. The
 // configuration has no zero values that mean "default", the engine has.
@@ -30,10 +26,10 @@ func engineConfig(r *config.Resource, local *config.Host) engine.Config {
 }
 
 // bufferSize is what the engine gets for payloads: max-buffers pages, in both
-// directions, and what its metadata needs.
+// directions, and what each volume has for itself.
 func bufferSize(c *engine.Config) int64 {
 	peer := max(int64(c.Net.MaxBuffers)*pageSize*2, engine.MinBuffers)
-	return peer + int64(len(c.Volumes))*buffersPerVolume
+	return peer + int64(len(c.Volumes))*engine.VolumeBuffers
 }
 
 func netOptions(n *config.Net) engine.NetOptions {

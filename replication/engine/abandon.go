@@ -31,7 +31,7 @@ const (
 type lateIO struct {
 	vol   *volume
 	token Token
-	buf   []byte   // of the pool
+	buf   []byte   // of the peer's block
 	req   *Request // of the application; it may have been given back
 }
 
@@ -41,7 +41,7 @@ func (l *lateIO) ioDone(e *Engine, _ Errno) {
 		l.req.Held = 0
 	}
 	if l.buf != nil {
-		e.pool.put(l.buf)
+		e.giveBuffer(l.vol, l.buf)
 		e.poolFreed()
 	}
 	e.commandsAdvance()

@@ -126,7 +126,7 @@ func walkedStates() (all []sm.State) {
 
 // Every stage has the same memory.
 var (
-	stageMemory = make([]byte, MinBuffers+1<<20)
+	stageMemory = make([]byte, MinBuffers+VolumeBuffers)
 	stageDisk   = make([]byte, stageSize)
 )
 

@@ -85,7 +85,7 @@ func pairOfTwoAndOne(t *testing.T) *pair {
 	p := newPair(t, 8<<20, NetOptions{})
 	e, err := New(Config{
 		Resource: "r0", Volumes: []VolumeConfig{{}, {Number: 1}}, Net: NetOptions{KOCount: -1},
-		Buffers: make([]byte, MinBuffers+1<<20), Random: p.a.e.cfg.Random,
+		Buffers: make([]byte, MinBuffers+2*VolumeBuffers), Random: p.a.e.cfg.Random,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,8 @@ type Config struct {
 	Net      NetOptions
 
 	// Buffers is page-aligned memory for the payloads of the peer: received
-	// blocks, blocks read for it, metadata pages. At least MinBuffers bytes.
+	// blocks, blocks read for it, metadata pages. At least MinBuffers bytes and
+	// VolumeBuffers for each volume.
 	Buffers []byte
 
 	// Random returns 64 random bits: new generation identifiers. The
@@ -18,8 +19,11 @@ type Config struct {
 	Random func() uint64
 }
 
-// MinBuffers is the least size of Config.Buffers in bytes.
-const MinBuffers = 8 << 20
+// Least sizes of Config.Buffers in bytes: what the volumes share, and what belongs to each.
+const (
+	MinBuffers    = 8 << 20
+	VolumeBuffers = metaMemory + 2*reserveSize
+)
 
 // Protocol is DRBD's replication protocol, with its wire value.
 type Protocol uint8

@@ -49,7 +49,7 @@ func (n *node) flags(block []byte) metadata.Flags {
 // crash starts a node anew on the disk as it is now, and attaches it.
 func (p *pair) crash(n *node) {
 	p.t.Helper()
-	e, err := New(Config{Resource: "r0", Volumes: []VolumeConfig{n.e.vols[0].cfg}, Net: n.e.cfg.Net, Buffers: make([]byte, MinBuffers+1<<20), Random: n.e.cfg.Random})
+	e, err := New(Config{Resource: "r0", Volumes: []VolumeConfig{n.e.vols[0].cfg}, Net: n.e.cfg.Net, Buffers: make([]byte, MinBuffers+VolumeBuffers), Random: n.e.cfg.Random})
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -61,8 +61,7 @@ func New(cfg Config) (*Engine, error) {
 	case cfg.Net.Protocol < ProtocolA || cfg.Net.Protocol > ProtocolC:
 		return nil, fmt.Errorf("engine: protocol %d does not exist", cfg.Net.Protocol)
 	}
-	perVolume := (metaChunk + 1) * PageSize
-	if need := MinBuffers + perVolume*len(cfg.Volumes); len(cfg.Buffers) < need {
+	if need := MinBuffers + VolumeBuffers*len(cfg.Volumes); len(cfg.Buffers) < need {
 		return nil, fmt.Errorf("engine: %d bytes of buffers, at least %d are needed", len(cfg.Buffers), need)
 	}
 	e := &Engine{cfg: cfg}
@@ -73,8 +72,10 @@ func New(cfg Config) (*Engine, error) {
 			return nil, fmt.Errorf("engine: volume numbers must be ascending and below 65535")
 		}
 		v := &volume{number: vc.Number, cfg: vc, state: statemachine.Initial, block: smallestBlock, users: vc.Users}
-		v.meta.record, v.meta.chunk = mem[:PageSize:PageSize], mem[PageSize:perVolume:perVolume]
-		mem = mem[perVolume:]
+		own := mem[:VolumeBuffers:VolumeBuffers]
+		v.meta.record, v.meta.chunk, own = own[:PageSize:PageSize], own[PageSize:metaMemory:metaMemory], own[metaMemory:]
+		v.reserve = reserve{newPool(own[:reserveSize]), newPool(own[reserveSize:])}
+		mem = mem[VolumeBuffers:]
 		e.vols = append(e.vols, v)
 	}
 	e.pool = newPool(mem)

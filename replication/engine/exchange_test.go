@@ -37,7 +37,7 @@ func TestExchangeOneAfterTheOther(t *testing.T) {
 	n := p.a
 	e, err := New(Config{
 		Resource: "r0", Volumes: []VolumeConfig{{}, {Number: 1}}, Net: NetOptions{Timeout: 2 * time.Second, KOCount: 1},
-		Buffers: make([]byte, MinBuffers+1<<20), Random: n.e.cfg.Random,
+		Buffers: make([]byte, MinBuffers+2*VolumeBuffers), Random: n.e.cfg.Random,
 	})
 	if err != nil {
 		t.Fatal(err)

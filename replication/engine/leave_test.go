@@ -77,7 +77,7 @@ func (p *pair) newDaemon(n *node) {
 	if n.conn == "up" {
 		p.hangup(n.peer)
 	}
-	e, err := New(Config{Resource: "r0", Volumes: []VolumeConfig{{}}, Buffers: make([]byte, MinBuffers+1<<20), Random: n.e.cfg.Random})
+	e, err := New(Config{Resource: "r0", Volumes: []VolumeConfig{{}}, Buffers: make([]byte, MinBuffers+VolumeBuffers), Random: n.e.cfg.Random})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestNoConsentToLeaveFromAFailingDisk(t *testing.T) {
 
 // One request speaks for all volumes; one whose disk is worth less than Outdated keeps what it is.
 func TestLeavingWithVolumesOfDifferentWorth(t *testing.T) {
-	p := newPairOfTwo(t)
+	p := newPairOfTwo(t, 8<<20)
 	p.must(p.b, PauseSync{On: true})
 	p.must(p.b, Invalidate{})
 	p.must(p.b, Disconnect{})
@@ -168,7 +168,7 @@ func TestLeavingWithVolumesOfDifferentWorth(t *testing.T) {
 // where another one has no disk and could answer at once.
 func TestLeaveIsAnsweredWhenEveryVolumeIsDurable(t *testing.T) {
 	for slow := range 2 {
-		p := newPairOfTwo(t)
+		p := newPairOfTwo(t, 8<<20)
 		if slow == 1 {
 			p.must(p.b, Detach{Vol: 0})
 		}

@@ -10,6 +10,9 @@ import (
 // metaChunk is how much of the bitmap one I/O carries, in pages.
 const metaChunk = 16
 
+// metaMemory is what a volume has for its metadata, in bytes: a record and a chunk.
+const metaMemory = (1 + metaChunk) * PageSize
+
 // metaKind says what a metaJob ends with, after its bitmap pages are durable.
 type metaKind uint8
 

@@ -43,7 +43,7 @@ func newPair(t testing.TB, size int64, net NetOptions) *pair {
 	mk := func(name string) *node {
 		e, err := New(Config{
 			Resource: "r0", Volumes: []VolumeConfig{{}}, Net: net,
-			Buffers: make([]byte, MinBuffers+1<<20), Random: rng.Uint64,
+			Buffers: make([]byte, MinBuffers+VolumeBuffers), Random: rng.Uint64,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -70,7 +70,7 @@ func (e *Engine) serveReads() {
 			e.refuseRead(w.vol, w.kind, w.off, w.n, w.id)
 			continue
 		}
-		buf := e.pool.get(int(w.n))
+		buf := e.buffer(w.vol, served, int(w.n))
 		if buf == nil {
 			return
 		}

@@ -53,7 +53,7 @@ func (p *peerReq) end(e *Engine) {
 		e.retryLog(p.vol)
 	}
 	if p.buf != nil {
-		e.pool.put(p.buf)
+		e.giveBuffer(p.vol, p.buf)
 		p.buf = nil
 	}
 	if p.alone {

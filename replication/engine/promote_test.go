@@ -69,7 +69,7 @@ func TestPromotionWaitsForPeerWrites(t *testing.T) {
 func (p *pair) restart(n *node) {
 	p.t.Helper()
 	p.must(n, Down{})
-	e, err := New(Config{Resource: "r0", Volumes: []VolumeConfig{{}}, Buffers: make([]byte, MinBuffers+1<<20), Random: n.e.cfg.Random})
+	e, err := New(Config{Resource: "r0", Volumes: []VolumeConfig{{}}, Buffers: make([]byte, MinBuffers+VolumeBuffers), Random: n.e.cfg.Random})
 	if err != nil {
 		p.t.Fatal(err)
 	}

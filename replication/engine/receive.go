@@ -68,7 +68,16 @@ func (e *Engine) PayloadFilled(now Instant, sock Socket, n int) {
 // buffer of a disk that is gone.
 func (e *Engine) ReceiveReady(sock Socket) bool {
 	r := &e.conn.recv[sock]
-	return !e.hears() || !e.behind(r) && (!r.stalled || e.pool.fits(r.block.left) || !e.volume(int(r.h.Volume)).usable())
+	switch {
+	case !e.hears():
+		return true
+	case e.behind(r):
+		return false
+	case r.stalled:
+		v := e.volume(int(r.h.Volume))
+		return !v.usable() || e.pool.fits(r.block.left) || v.reserve[received].fits(r.block.left)
+	}
+	return true
 }
 
 // behind tells whether the peer sends faster than this node's disks can follow,
@@ -250,7 +259,7 @@ func (e *Engine) startBlock(r *receiver) bool {
 	v := e.volume(int(r.h.Volume))
 	n := r.block.left
 	if n > 0 && v.usable() && !r.block.unwanted {
-		r.block.dst = e.pool.get(n)
+		r.block.dst = e.buffer(v, received, n)
 		if r.stalled = r.block.dst == nil; r.stalled {
 			return false
 		}
@@ -286,7 +295,7 @@ func (v *volume) inside(off, n int64) bool {
 // reset forgets what was received, and gives back the buffer of a block that never became whole.
 func (r *receiver) reset(e *Engine) {
 	if r.inBlock && r.block.dst != nil && r.block.read == nil {
-		e.pool.put(r.block.dst)
+		e.giveBuffer(e.volume(int(r.h.Volume)), r.block.dst)
 	}
 	r.have, r.headed, r.inBlock, r.stalled, r.block = 0, false, false, false, block{}
 }

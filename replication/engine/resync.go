@@ -207,7 +207,7 @@ func (e *Engine) resyncData(v *volume, b block) error {
 	a := v.resync.asked(off, n)
 	if a == nil {
 		if b.dst != nil {
-			e.pool.put(b.dst)
+			e.giveBuffer(v, b.dst)
 		}
 		v.resync.abandoned--
 		return nil

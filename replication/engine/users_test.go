@@ -26,7 +26,7 @@ func (p *pair) newDaemonUnderUsers(n *node) {
 		p.hangup(n.peer)
 	}
 	e, err := New(Config{
-		Resource: "r0", Volumes: []VolumeConfig{{Users: n.kept().Adopted()}}, Buffers: make([]byte, MinBuffers+1<<20), Random: n.e.cfg.Random,
+		Resource: "r0", Volumes: []VolumeConfig{{Users: n.kept().Adopted()}}, Buffers: make([]byte, MinBuffers+VolumeBuffers), Random: n.e.cfg.Random,
 	})
 	if err != nil {
 		p.t.Fatal(err)

@@ -47,7 +47,8 @@ type volume struct {
 	late      int     // I/Os in flight of a disk that was given up: see abandon
 	lateSince Instant // when the oldest of them was started
 	meta      metaWriter
-	flush     bool // the backing store has a volatile cache
+	reserve   reserve // buffers that no other volume can use up
+	flush     bool    // the backing store has a volatile cache
 	cache     cacheState
 	attached  bool // backing store and metadata are in use
 

@@ -10,12 +10,11 @@ import (
 
 // newPairOfTwo is a pair with two volumes, each with a disk of its own, in sync and a
 // Primary.
-func newPairOfTwo(t *testing.T) *pair {
-	const size = 8 << 20
+func newPairOfTwo(t *testing.T, size int64) *pair {
 	p := newPair(t, size, NetOptions{})
 	for _, n := range []*node{p.a, p.b} {
 		e, err := New(Config{
-			Resource: "r0", Volumes: []VolumeConfig{{}, {Number: 1}}, Buffers: make([]byte, MinBuffers+1<<20), Random: n.e.cfg.Random,
+			Resource: "r0", Volumes: []VolumeConfig{{}, {Number: 1}}, Buffers: make([]byte, MinBuffers+2*VolumeBuffers), Random: n.e.cfg.Random,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -51,7 +50,7 @@ func (p *pair) together(n *node) sm.Conn {
 
 // A connection that one volume cannot do without stays for all of them.
 func TestDisconnectAsksEveryVolume(t *testing.T) {
-	p := newPairOfTwo(t)
+	p := newPairOfTwo(t, 8<<20)
 	p.must(p.a, Detach{Vol: 1})
 	if err := p.do(p.a, Disconnect{}); !errors.Is(err, sm.NoUpToDateDisk) {
 		t.Fatalf("disconnect: %v", err)
@@ -64,7 +63,7 @@ func TestDisconnectAsksEveryVolume(t *testing.T) {
 // One volume loses its disk while the peer is asked for the end of the connection: the
 // volumes stay together, and come back to the peer.
 func TestDiskLostWhileDisconnecting(t *testing.T) {
-	p := newPairOfTwo(t)
+	p := newPairOfTwo(t, 8<<20)
 	p.b.mute[DataSock] = true // the question is on its way
 	p.a.e.Command(p.now, 100, Disconnect{})
 	p.settle(0)
@@ -93,7 +92,7 @@ func TestDiskLostWhileDisconnecting(t *testing.T) {
 // A promotion that the peer has not answered when the connection breaks is carried out
 // on every volume, or on none: not one begins a generation for nothing.
 func TestPromotionAloneOfAll(t *testing.T) {
-	p := newPairOfTwo(t)
+	p := newPairOfTwo(t, 8<<20)
 	p.must(p.a, Demote{})
 	p.must(p.b, Detach{Vol: 0})
 	p.a.mute[DataSock] = true
@@ -109,4 +108,35 @@ func TestPromotionAloneOfAll(t *testing.T) {
 		t.Errorf("generations %v, before %v", got, before)
 	}
 	p.together(p.b)
+}
+
+// A disk that was given up keeps the buffers of what it has not ended, all there were. The other volumes go on with those of their own, in
+// both directions.
+func TestGivenUpDiskLetsTheOtherVolumesGoOn(t *testing.T) {
+	p := newPairOfTwo(t, 64<<20)
+	p.b.hold = func(io DiskIO) bool { return io.Vol == 0 }
+	for i := int64(0); p.b.e.ReceiveReady(DataSock); i++ {
+		if i == 60 {
+			t.Fatal("the buffers are never used up")
+		}
+		p.give(p.a, &Request{Op: OpWrite, Off: i << 20, Len: 1 << 20, Data: filled(1, 1<<20)})
+	}
+	p.b.id++
+	p.b.e.Command(p.now, p.b.id, Detach{Vol: 0, Force: true})
+	p.settle(time.Second)
+	if p.b.e.Abandoned() == 0 {
+		t.Fatal("the disk has kept nothing")
+	}
+	for i := range int64(20) {
+		p.ends(p.a, p.give(p.a, &Request{Vol: 1, Op: OpWrite, Off: i << 20, Len: 1 << 20, Data: filled(byte(i), 1<<20)}), OK)
+	}
+	p.must(p.a, Detach{Vol: 1})
+	r := p.give(p.a, &Request{Vol: 1, Op: OpRead, Off: 5 << 20, Len: 1 << 20, Data: make([]byte, 1<<20)})
+	if p.ends(p.a, r, OK); r.Data[0] != 5 || r.Data[1<<20-1] != 5 {
+		t.Fatalf("%d is read", r.Data[0])
+	}
+	p.comesBack(p.b, OK)
+	if n := p.b.e.pool.used; n != 0 {
+		t.Fatalf("%d bytes are still kept", n)
+	}
 }

@@ -118,7 +118,7 @@ func TestVolumeThatPeerLacks(t *testing.T) {
 	p := newPair(t, 8<<20, NetOptions{})
 	v := &volume{number: 1, state: sm.Initial}
 	v.cfg.Disk.defaults()
-	mem := make([]byte, (metaChunk+1)*PageSize)
+	mem := make([]byte, metaMemory)
 	v.meta.record, v.meta.chunk = mem[:PageSize:PageSize], mem[PageSize:]
 	p.a.e.vols = append(p.a.e.vols, v)
 	p.up()

@@ -60,7 +60,7 @@ func (n *node) boot() {
 		cfg.Volumes = append(cfg.Volumes, engine.VolumeConfig{Number: v.number, Disk: v.disk, Meta: v.meta, Users: n.users.adopted(i)})
 	}
 	if n.buffers == nil {
-		n.buffers = make([]byte, engine.MinBuffers+1<<20)
+		n.buffers = make([]byte, engine.MinBuffers+len(cfg.Volumes)*engine.VolumeBuffers)
 	}
 	cfg.Buffers = n.buffers
 	e, err := engine.New(cfg)
