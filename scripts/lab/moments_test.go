@@ -55,6 +55,10 @@ func TestMomentsCovered(t *testing.T) {
 	sb.Encode(block)
 	transaction := make([]byte, metadata.BlockSize)
 	metadata.EncodeTransaction(transaction, 0, bitmap.Transaction{Updates: []bitmap.Update{{Slot: 0, Extent: 2}}, Slots: 1})
+	ring := make([]byte, int64(layout.ALBlocks())*metadata.BlockSize)
+	for at := 0; at < len(ring); at += metadata.BlockSize {
+		metadata.EncodeInit(ring[at:][:metadata.BlockSize])
+	}
 	data := make([]byte, 8192)
 	for _, c := range []struct {
 		name string
@@ -69,6 +73,7 @@ func TestMomentsCovered(t *testing.T) {
 	} {
 		l := &logOf{}
 		l.add(layout.Superblock, block, writelog.FUA)
+		l.add(layout.AL, ring, writelog.FUA)
 		l.add(layout.ALBlockOffset(0), transaction, c.when)
 		l.add(c.off, data, 0)
 		m, err := NewMoments(l.read(t), size)
