@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,8 @@ type Options struct {
 	Disk     []string // of the section disk
 	External bool     // metadata on disks of their own
 	Mapper   bool     // backing disks are devices of the device mapper, as [Mapped] names them
+	Backing  []string // what urbd has instead of each volume's disk: "" is the disk
+	NoZeroes []int    // volumes whose disks can be discarded, and do not write zeroes by themselves
 	Driver   string   // "alpha" or "beta" runs the kernel's DRBD; "": none
 	Cache    vm.CacheMode
 	Memory   int64
@@ -106,7 +109,7 @@ func (l *Lab) boot(ctx context.Context) error {
 	node := func(name string, size int64, block int) vm.Config {
 		c := vm.Config{Kernel: l.Options.Kernel, Init: l.Options.Init, Memory: l.Options.Memory, Files: files, Log: l.Options.Log}
 		for i := range l.Options.Volumes {
-			c.Disks = append(c.Disks, vm.Disk{Path: l.diskPath(name, i), Size: size, Cache: l.Options.Cache, Block: block})
+			c.Disks = append(c.Disks, vm.Disk{Path: l.diskPath(name, i), Size: size, Cache: l.Options.Cache, Block: block, NoWriteZeroes: slices.Contains(l.Options.NoZeroes, i)})
 		}
 		if l.Options.External {
 			c.Disks = append(c.Disks, vm.Disk{Path: filepath.Join(l.dir, name+"-meta"), Size: metaSize(size) * int64(l.Options.Volumes)})

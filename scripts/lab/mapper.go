@@ -13,8 +13,11 @@ func Mapped(vol int) string { return fmt.Sprintf("/dev/mapper/backing%d", vol) }
 
 // backing is the disk below a volume, as the configuration names it.
 func (l *Lab) backing(vol int) string {
-	if l.Options.Mapper {
+	switch {
+	case l.Options.Mapper:
 		return Mapped(vol)
+	case vol < len(l.Options.Backing) && l.Options.Backing[vol] != "":
+		return l.Options.Backing[vol]
 	}
 	return fmt.Sprintf("/dev/vd%c", 'a'+vol)
 }

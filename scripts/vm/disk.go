@@ -35,6 +35,8 @@ type Disk struct {
 	Size  int64     // bytes; 0 keeps the size of an existing file
 	Cache CacheMode // "" is Writeback
 	Block int       // logical block size in bytes; 0 is 512
+
+	NoWriteZeroes bool // it discards, and cannot write zeroes by itself
 }
 
 // served is a volatile disk and its server. It outlives the boots of its node.
@@ -90,6 +92,9 @@ func (d Disk) args(i int, socket string) []string {
 	device := fmt.Sprintf("virtio-blk-pci,drive=disk%d,serial=rig%d", i, i)
 	if d.Block != 0 {
 		device += fmt.Sprintf(",logical_block_size=%[1]d,physical_block_size=%[1]d", d.Block)
+	}
+	if d.NoWriteZeroes {
+		device += ",write-zeroes=off"
 	}
 	return []string{"-drive", fmt.Sprintf("if=none,id=disk%d,format=raw,discard=unmap,%s", i, backend), "-device", device}
 }

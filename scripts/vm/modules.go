@@ -16,7 +16,7 @@ var guestModules = []string{
 	// what is replicated, and by what
 	"ublk_drv", "drbd", "raid1", "nbd",
 	// disks that are fast, or that fail
-	"brd", "null_blk", "loop", "dm-flakey", "dm-delay", "dm-log-writes", "dm-thin-pool", "dm-mod",
+	"brd", "null_blk", "loop", "scsi_debug", "sd_mod", "dm-flakey", "dm-delay", "dm-log-writes", "dm-thin-pool", "dm-mod",
 	// wires that are slow or lossy
 	"sch_netem", "sch_tbf", "veth", "dummy",
 	// what users put on top
