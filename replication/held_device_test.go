@@ -154,6 +154,32 @@ func TestUsersAreServedTheirOwnDataOnly(t *testing.T) {
 	}
 }
 
+// The peer was Primary meanwhile, and connects before its disk is attached: nothing tells of its data yet. Users who are served in that
+// moment would go on with old data, and begin a split brain.
+func TestUsersWaitForTheDiskOfThePeer(t *testing.T) {
+	nodes := connectedPair(t)
+	a, b := nodes[0], nodes[1]
+	a.cfg.Recover = true
+	a.io(engine.Request{Op: engine.OpWrite, Off: 4096, Len: 4096, Data: filled(t, 1)})
+	a.devices.Volume(0).Hold("the mount at /mnt")
+	a.kill()
+	b.await("alone", func(s statemachine.State) bool { return s.Conn == statemachine.WFConnection })
+	b.must(engine.Promote{})
+	b.io(engine.Request{Op: engine.OpWrite, Off: 4096, Len: 4096, Data: filled(t, 2)})
+	b.must(engine.Demote{})
+	b.must(engine.Detach{})
+	a.up()
+	a.await("connected to a peer without a disk", func(s statemachine.State) bool {
+		return s.Conn == statemachine.Connected && s.PeerDisk == statemachine.Diskless
+	})
+	b.must(engine.Attach{})
+	a.users("refused")
+	a.await("in sync", redundant)
+	a.devices.Volume(0).Hold("")
+	a.users("")
+	sameDisks(t, nodes)
+}
+
 // SIGTERM under a device in use ends the daemon as a crash does: what was answered until then is on both disks, no generation was begun,
 // and after a failover, which is no split brain, the users get errors.
 func TestTermUnderUsersLeavesNothingBehind(t *testing.T) {

@@ -191,6 +191,12 @@ func (d *volumeDevice) leftWord() string {
 	return "waiting"
 }
 
+// metPeer reports whether the peer is there and has said what data it has. One whose disk is still being attached cannot yet, and says
+// the same as one that has lost its disk.
+func metPeer(st engine.Status) bool {
+	return st.Conn == statemachine.Connected && !slices.ContainsFunc(st.Volumes, func(v engine.VolumeStatus) bool { return !v.State.PeerDisk.Usable() })
+}
+
 // waitPeer returns when the peers have been introduced, or after meetPeer or meetNobody; or when this node cannot be Primary in any case.
 func (r *Resource) waitPeer(ctx context.Context) {
 	limit := meetPeer
@@ -202,7 +208,7 @@ func (r *Resource) waitPeer(ctx context.Context) {
 	for {
 		changed := r.changes.wait()
 		st, err := r.Status(ctx)
-		if err != nil || st.Conn == statemachine.Connected || slices.ContainsFunc(st.Volumes, usersLost) {
+		if err != nil || metPeer(st) || slices.ContainsFunc(st.Volumes, usersLost) {
 			return
 		}
 		select {
