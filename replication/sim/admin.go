@@ -258,6 +258,7 @@ func (a *admin) promoted(n *node) {
 	a.last = n.index
 	n.users.served()
 	n.peer().users.doom()
+	n.peer().users.firm = n.peer().users.doomed != ""
 	for i, v := range s.vols {
 		a.inherits(i, v, n)
 	}

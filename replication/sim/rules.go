@@ -96,8 +96,9 @@ func (v *volume) follows(n *node, from, to sm.State) {
 			s.admin.adopts(v, n) // from now on it is the newer one, also when its daemon dies before it says so
 		}
 	}
-	// A peer without a disk, or with one that is still being attached, is nobody to compare with: then it is as if this node were alone.
-	if from.Disk != sm.UpToDate && to.Disk == sm.UpToDate && together.has(to.Conn) && !resyncing.has(to.Conn) && !to.PeerDisk.Gone() {
+	// A peer without a disk, or with one that is still being attached, is nobody to compare with: then it is as if this node were alone, as it
+	// is when the peer has left already and what it sent is still being read.
+	if from.Disk != sm.UpToDate && to.Disk == sm.UpToDate && together.has(to.Conn) && !resyncing.has(to.Conn) && !to.PeerDisk.Gone() && n.meets() {
 		v.stale(n, "the disk of "+n.name+" becomes UpToDate beside its peer, and lacks what was answered")
 	}
 }
@@ -141,6 +142,9 @@ func (v *volume) stale(n *node, why string) {
 		}
 	}
 }
+
+// meets reports whether both nodes hold the two ends of one connection.
+func (n *node) meets() bool { return n.end != nil && n.peer().end == n.end.other }
 
 // oneWay checks that the two nodes of a connection do not both give, nor both take (invariant I2).
 func (v *volume) oneWay() {

@@ -13,6 +13,7 @@ type users struct {
 	n       *node
 	wait    bool           // their daemon has died
 	doomed  string         // why their data is not what the node will serve; empty: it is
+	firm    bool           // nobody can take that back: a promotion that was not answered may never have been durable
 	away    engine.Instant // the next daemon does not come before
 	since   engine.Instant // when the daemon came that they wait for now
 	records map[int]engine.Users
@@ -50,7 +51,7 @@ func (u *users) outlive(power bool) {
 		s.counts[UsersOutlived]++
 		for i := range s.vols {
 			if u.onPeer[i] {
-				u.doomed = "their data was on the peer's disk"
+				u.doomed, u.firm = "their data was on the peer's disk", true
 			}
 		}
 		if s.rng.IntN(2) == 0 {
@@ -77,7 +78,9 @@ func (u *users) failover() {
 }
 
 // end is for users that are no more.
-func (u *users) end() { u.wait, u.doomed, u.records, u.onPeer = false, "", nil, [3]bool{} }
+func (u *users) end() {
+	u.wait, u.doomed, u.firm, u.records, u.onPeer = false, "", false, nil, [3]bool{}
+}
 
 // worksOn keeps account of where the data is that a Primary's users work on.
 func (u *users) worksOn(i int, own, peers bool) { u.onPeer[i] = !own && (peers || u.onPeer[i]) }
@@ -122,7 +125,8 @@ func (u *users) look() {
 			u.refused()
 			return
 		}
-		met = met && n.state(i).Conn.Established()
+		st := n.state(i)
+		met = met && st.Conn.Established() && st.PeerDisk.Usable()
 	}
 	if n.primary() || a.promoting != nil || a.busy[0] || a.busy[1] || a.parted || n.peer().primary() && !met {
 		return
@@ -154,7 +158,7 @@ func (u *users) served() {
 	if !u.wait {
 		return
 	}
-	if u.doomed != "" {
+	if u.doomed != "" && u.firm {
 		s.fail("%s: users are served other data than they had: %s", n.name, u.doomed)
 	}
 	for i, v := range s.vols {
