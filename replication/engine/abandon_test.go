@@ -57,6 +57,27 @@ func (n *node) flagsOnDisk() metadata.Flags {
 	return sb.Flags
 }
 
+// A disk is given up in the same turn in which a write has found its extent cold: the transaction of the activity log is never
+// begun, and the write goes on without that disk.
+func TestGivenUpBeforeLog(t *testing.T) {
+	p := newPair(t, 32<<20, NetOptions{})
+	p.inSync()
+	p.write(p.a, 0, filled(9, 4096))
+	p.a.hold = hangs
+	hung := p.give(p.a, &Request{Op: OpWrite, Off: 0, Len: 4096, Data: filled(2, 4096)})
+	w := &Request{Op: OpWrite, Off: 16 << 20, Len: 4096, Data: filled(1, 4096)}
+	p.a.e.Submit(p.now, w)
+	p.a.e.Command(p.now, 100, Detach{Force: true})
+	p.settle(time.Second)
+	p.ends(p.a, hung, OK)
+	p.ends(p.a, w, OK)
+	p.comesBack(p.a, OK)
+	p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+	if !bytes.Equal(p.b.disk[16<<20:][:4096], w.Data) {
+		t.Error("the peer lacks it")
+	}
+}
+
 // The Secondary's disk does not answer: with disk-timeout the Primary's application goes on, its write is known to be
 // missing there, and nothing of the Secondary's memory is used again before the disk has given it up.
 func TestDiskTimeoutSecondary(t *testing.T) {

@@ -81,9 +81,14 @@ func (e *Engine) retryLog(v *volume) {
 	}
 }
 
-// writeLog starts the transaction that was collected in this turn.
+// writeLog starts the transaction that was collected in this turn. If the disk was given up in the same turn, those who
+// wait for it go on without.
 func (e *Engine) writeLog(v *volume) {
-	if v.al == nil || !v.attached || !v.al.Pending() || v.al.Writing() {
+	if !v.attached {
+		e.goOn(v, nil)
+		return
+	}
+	if !v.al.Pending() || v.al.Writing() {
 		return
 	}
 	t, ok := v.al.Begin()
@@ -102,6 +107,11 @@ func (e *Engine) logWritten(v *volume, err Errno) {
 		v.al.Commit()
 		held = v.al
 	}
+	e.goOn(v, held)
+}
+
+// goOn lets the writes of the transaction go, and looks at those who wait for the next one.
+func (e *Engine) goOn(v *volume, held *bitmap.ActivityLog) {
 	for _, u := range v.staged.takeAll() {
 		u.logHot(e, held)
 	}
