@@ -20,6 +20,9 @@ type Disk struct {
 	// power cut, may have changed.
 	Changed func(off, n int64)
 
+	// Block is what I/Os are aligned to, in bytes; 0: SectorSize. What is written in one piece is a sector all the same.
+	Block int64
+
 	size    int64
 	rng     *rand.Rand
 	now     pages // what a reader sees
@@ -61,7 +64,7 @@ type Flight struct {
 // Start begins io. Offsets outside of the disk and broken alignment are bugs
 // of the caller.
 func (d *Disk) Start(io engine.DiskIO) *Flight {
-	if io.Op != engine.DiskFlush && ((io.Off|io.Len)%SectorSize != 0 || io.Off < 0 || io.Len <= 0 || io.Off > d.size-io.Len) {
+	if io.Op != engine.DiskFlush && ((io.Off|io.Len)%max(SectorSize, d.Block) != 0 || io.Off < 0 || io.Len <= 0 || io.Off > d.size-io.Len) {
 		panic(fmt.Sprintf("disktest: %v of %d bytes at %d on a disk of %d bytes", io.Op, io.Len, io.Off, d.size))
 	}
 	if (io.Op == engine.DiskRead || io.Op == engine.DiskWrite) && int64(len(io.Data)) != io.Len {

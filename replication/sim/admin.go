@@ -57,6 +57,10 @@ func (a *admin) tick() {
 	if a.parted {
 		return
 	}
+	if a.s.media.sparing && !a.allInSync() && a.s.media.rng.IntN(16) > 0 {
+		a.repair()
+		return
+	}
 	if a.s.rng.IntN(2) == 0 && a.repair() {
 		return
 	}
@@ -251,6 +255,7 @@ func (a *admin) promote(n *node) {
 func (a *admin) promoted(n *node) {
 	s := a.s
 	s.counts[Promoted]++
+	n.countSizes()
 	alone := n.end == nil || !n.state(0).Conn.Established()
 	if alone && a.last != n.index {
 		s.counts[FailedOver]++

@@ -125,7 +125,7 @@ func (c *call) content() string {
 // place is a random range of the device.
 func (a *app) place(v *volume) (off, n int64) {
 	s := a.s
-	unit := pick[int64](s.rng, sectorSize, blockSize, blockSize)
+	unit := max(v.block, pick[int64](s.rng, sectorSize, blockSize, blockSize))
 	n = unit * (1 + s.rng.Int64N(max(1, pick(s.rng, blockSize, s.profile.largest)/unit)))
 	n = min(n, v.size/unit*unit)
 	within := min(v.size, s.profile.hot)
@@ -136,7 +136,7 @@ func (a *app) place(v *volume) (off, n int64) {
 	if s.rng.IntN(40) == 0 {
 		off = v.size / unit * unit // the very end
 	}
-	off = max(0, min(off, (v.size-n)/sectorSize*sectorSize))
+	off = max(0, min(off, (v.size-n)/v.block*v.block))
 	return off, n
 }
 

@@ -15,6 +15,7 @@ func (s *Sim) check() {
 	for _, v := range s.vols {
 		v.compare()
 		v.oneWay()
+		v.noteFailures()
 		if n := uint64(len(v.differ)); n <= 64 || s.turn%(n/2) == 0 {
 			v.checkKnown()
 		}

@@ -27,6 +27,16 @@ const (
 	DiskErrorWrite  //
 	DiskErrorFlush  //
 	MetaError       //
+	RingDamaged     // an activity log was damaged while no daemon had it
+	RingDistrusted  // and every block was marked because of that
+	RingUnreadable  // or it could not be read, and the disk was refused
+	BothDisksFailed // at once or one after the other
+	DiskReplaced    // by a new one
+	BlocksRefused   // a disk whose blocks are too large for the data
+	BlocksDiffer    // a resync between disks with different blocks
+	SizeConfigured  // a device smaller than its disks was promoted
+	SizeChanged     // a daemon came with another size in its configuration
+	Ambiguous       // the run ended because no node could say which data is newer
 	DiskHung        // a disk did not answer for a while
 	DiskAbandoned   // what was in flight there was given up
 	ReadMoved       // of that, a read that went to the peer with other memory
@@ -80,6 +90,8 @@ const (
 var faultNames = [faults]string{
 	"power loss", "daemon crash", "power loss of both", "cached data lost", "flight torn", "flight outlived its daemon",
 	"cut", "bytes lost", "stall", "one-way partition", "late notice", "ping timeout", "read error", "write error", "flush error", "metadata error",
+	"activity log damaged", "activity log distrusted", "activity log unreadable", "both disks failed", "disk replaced", "larger blocks refused",
+	"resync between block sizes", "size configured", "size changed", "ended ambiguous",
 	"disk hung", "disk abandoned", "read moved",
 	"promoted", "demoted", "refused", "forbidden and refused", "left as Outdated", "failed over", "disconnected", "reconnected", "detached", "attached again",
 	"invalidated", "invalidated the peer", "paused", "restarted", "split brain", "split brain ended", "resync done",

@@ -77,6 +77,7 @@ func (s *Sim) heal() {
 		for _, d := range n.disks {
 			d.repair()
 		}
+		n.refit()
 	}
 	for range 10 { // what happened before may be noticed only now
 		if !s.run(patience, s.link.intact) {

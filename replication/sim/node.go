@@ -57,7 +57,9 @@ func (n *node) boot() {
 	cfg := engine.Config{Resource: "r0", Net: n.s.cond.net[n.index], Random: n.s.rng.Uint64}
 	for i := range p.volumes {
 		v := &p.volumes[i]
-		cfg.Volumes = append(cfg.Volumes, engine.VolumeConfig{Number: v.number, Disk: v.disk, Meta: v.meta, Users: n.users.adopted(i)})
+		disk := v.disk
+		disk.Size = n.configured(i)
+		cfg.Volumes = append(cfg.Volumes, engine.VolumeConfig{Number: v.number, Disk: disk, Meta: v.meta, Users: n.users.adopted(i)})
 	}
 	if n.buffers == nil {
 		n.buffers = make([]byte, engine.MinBuffers+len(cfg.Volumes)*engine.VolumeBuffers)
@@ -185,6 +187,9 @@ func (n *node) event(ev engine.Event) {
 	case engine.Notice:
 		n.tell("notice: volume %d: %s", ev.Vol, ev.Text)
 		n.notice(ev)
+	case engine.RememberBlockSize:
+		n.disks[s.volumeIndex(ev.Vol)].remembered = ev
+		n.tell("%T %+v", ev, ev)
 	case engine.StartDevice, engine.ResizeDevice:
 		n.tell("%T %+v", ev, ev)
 	}
@@ -198,6 +203,7 @@ func (n *node) transition(i int, ev engine.StateChange) {
 	}
 	n.trace[i] = ev.To.String()
 	s.vols[i].follows(n, ev.From, ev.To)
+	n.fits(i, ev.To)
 	from, to := ev.From.Conn.String(), ev.To.Conn.String()
 	if strings.Contains(ev.Cause, "ping") {
 		s.counts[PingTimeout]++
@@ -249,6 +255,13 @@ func (n *node) notice(ev engine.Notice) {
 		s.fail("%s: %s", n.name, ev.Text)
 	case strings.HasPrefix(ev.Text, "the connection ended before the peer has agreed that this node leaves"):
 		n.unheard = s.now
+	case strings.Contains(ev.Text, "activity log is not readable"):
+		s.counts[RingDistrusted]++
+	case strings.HasPrefix(ev.Text, "connection refused: volume ") && strings.Contains(ev.Text, "logical blocks of"):
+		if !n.disks[s.volumeIndex(ev.Vol)].misfits() && !n.peer().disks[s.volumeIndex(ev.Vol)].misfits() {
+			s.fail("%s: %s", n.name, ev.Text)
+		}
+		s.counts[BlocksRefused]++
 	case strings.Contains(ev.Text, "activity log replayed"):
 		s.counts[LogReplayed]++
 	}

@@ -67,14 +67,18 @@ func (n *node) replied(ev engine.Reply) {
 func (n *node) attach(i int, done func(err error)) {
 	d := n.disks[i]
 	d.open = true
+	before := d.ringErrors()
 	n.order(engine.Attach{
-		Vol: n.s.vols[i].number, BackingSize: d.data.Size(), MetaSize: d.meta.Size(),
+		Vol: n.s.vols[i].number, BackingSize: d.data.Size(), MetaSize: d.meta.Size(), BlockSize: d.block,
+		DataBlock: d.remembered.Size, DataBlockOf: d.remembered.DeviceUUID,
 		Flush: !d.data.WriteThrough, MetaFlush: !d.meta.WriteThrough, DeviceUUID: n.s.rng.Uint64() | 1,
 	}, func(err error) {
 		var refused sm.Refusal
 		if errors.As(err, &refused) {
 			d.open = false // not even begun
 		}
+		d.ringWasRead(before, err)
+		d.refusesBlocks(err)
 		if done != nil {
 			done(err)
 		}
@@ -93,6 +97,7 @@ func (n *node) ready() bool {
 
 // begins boots the daemon and brings it as far as one goes in a boot script.
 func (n *node) begins() {
+	n.corrode()
 	n.boot()
 	connectFirst := n.s.rng.IntN(3) == 0
 	if connectFirst {

@@ -38,6 +38,8 @@ type volumeProfile struct {
 	backing  [2]int64 // bytes
 	metaSize int64    // bytes, external
 	disk     engine.DiskOptions
+	block    [2]int64 // logical, bytes; 0: 512
+	size     [2]int64 // configured, bytes; 0: none
 }
 
 func newProfile(rng *rand.Rand) profile {
@@ -131,7 +133,7 @@ func (p profile) String() string {
 	s := fmt.Sprintf("protocol %c, epochs of %d, delay %v+%v, chunks of %d, disks %v, batch %.1f, depth %d, requests to %d, fresh %v, errors %v, split brain %v, caches %v",
 		'A'+p.net.Protocol-1, p.net.MaxEpochSize, p.netDelay, p.netJitter, p.chunk, p.diskDelay, p.batch, p.depth, p.largest, p.fresh, p.errors, p.splitBrain, p.volatile)
 	for _, v := range p.volumes {
-		s += fmt.Sprintf("; volume %d of %v, meta %+v", v.number, v.backing, v.meta)
+		s += fmt.Sprintf("; volume %d of %v, meta %+v, blocks %v, sizes %v", v.number, v.backing, v.meta, v.block, v.size)
 	}
 	return s
 }

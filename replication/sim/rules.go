@@ -75,6 +75,9 @@ func (v *volume) follows(n *node, from, to sm.State) {
 	if s.admin.parted {
 		return // both have data of their own, and who loses his is said by a person
 	}
+	if began := !targets.has(from.Conn) && targets.has(to.Conn); began && n.disks[v.index].block != n.peer().disks[v.index].block {
+		s.counts[BlocksDiffer]++
+	}
 	began := !targets.has(from.Conn) && targets.has(to.Conn)
 	if began && n.alive() && targets.has(n.state(v.index).Conn) {
 		v.stale(n.peer(), n.name+" becomes the Target of a resync, and the Source lacks what was answered")

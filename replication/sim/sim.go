@@ -16,7 +16,7 @@ type Options struct {
 	Events  int       // before the faults cease
 	Story   io.Writer // what happens, line by line; nil: nobody listens
 	Packets bool      // with every packet
-	Plain   bool      // without conditions, which seeds that were found earlier did not have
+	Plain   bool      // without conditions and media, which seeds that were found earlier did not have
 }
 
 // Result is what came of a run.
@@ -33,6 +33,7 @@ type Sim struct {
 	rng     *rand.Rand
 	profile profile
 	cond    conditions
+	media   media
 	now     engine.Instant
 	turn    uint64 // number of the event
 	agenda  agenda
@@ -63,6 +64,7 @@ func Run(opt Options) (res Result) {
 		switch r := recover().(type) {
 		case nil:
 		case ambiguous:
+			res.Counts[Ambiguous]++
 			s.tell("the run ends: no node can say which data is newer")
 		case violation:
 			res.Err = fmt.Errorf("seed %d, event %d, at %v: %s", opt.Seed, s.turn, s.now, r.text)
@@ -85,6 +87,7 @@ func newSim(opt Options) *Sim {
 	rng := rand.New(rand.NewPCG(opt.Seed, 0x5eed))
 	s := &Sim{opt: opt, rng: rng, profile: newProfile(rng)}
 	s.cond = newConditions(opt.Seed, opt.Plain, &s.profile)
+	s.media = newMedia(opt.Seed, opt.Plain, &s.profile)
 	return s
 }
 
@@ -147,10 +150,11 @@ func (s *Sim) run(d time.Duration, done func() bool) bool {
 
 // chaos is the main part of a run.
 func (s *Sim) chaos() {
-	end := s.turn + uint64(s.opt.Events)
+	end := s.turn + uint64(s.opt.Events*s.media.length)
 	s.admin.start()
 	s.app.start()
 	s.mischief()
+	s.wear()
 	for s.turn < end {
 		s.step(engine.Never)
 	}

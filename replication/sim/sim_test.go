@@ -23,7 +23,7 @@ var (
 // defaultSeeds is how many seeds an ordinary run has.
 var defaultSeeds = 300
 
-// found are seeds that broke a promise once, when there were no conditions yet: see conditions.go.
+// found are seeds that broke a promise once, when there were no conditions and no media yet: see conditions.go and media.go.
 var found = []uint64{
 	20261127508, 20261127946, 20261128127, 20261128307, 20261128398, 20261128436, 20263000118, 20263000289, 20263000380, 20263000571, 20263000634,
 	20263000889, 20263001309, 20263001394, 20263001590, 20263001683, 20263001710, 20263001947, 20263001950, 20264000284, 20264000736, 20264000815, 20264000871,

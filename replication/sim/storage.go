@@ -23,6 +23,10 @@ type disks struct {
 	broken  bool
 	mute    engine.Instant // it answers nothing before
 
+	block      int64                    // logical, bytes
+	remembered engine.RememberBlockSize // what the owner of the daemon keeps
+	unreadable *disktest.Rule           // of the activity log, when it was attached last
+
 	image imageCache
 	slots map[uint16]uint32 // of the activity log, as written in this life of the daemon
 }
@@ -34,21 +38,24 @@ type ioFlight struct {
 }
 
 func newDisks(n *node, i int) *disks {
+	vp := &n.s.profile.volumes[i]
+	d := newDisk(n, n.s.vols[i], vp.block[n.index], vp.backing[n.index])
+	d.listen()
+	return d
+}
+
+// newDisk is a disk with just created metadata.
+func newDisk(n *node, v *volume, block, backing int64) *disks {
 	s := n.s
-	v := s.vols[i]
-	vp := &s.profile.volumes[i]
-	d := &disks{n: n, vol: v}
-	d.data = disktest.New(vp.backing[n.index], s.rng)
+	d := &disks{n: n, vol: v, block: block}
+	vp := &s.profile.volumes[v.index]
+	d.data = disktest.New(backing, s.rng)
+	d.data.Block = block
 	d.meta = d.data
-	kind := metadata.Internal
 	if vp.meta.External {
 		d.meta = disktest.New(vp.metaSize, s.rng)
-		kind = metadata.ExternalFlexible
-		if vp.meta.Index >= 0 {
-			kind = metadata.ExternalIndexed
-		}
 	}
-	l, err := metadata.Place(kind, vp.meta.Index, d.data.Size(), d.meta.Size())
+	l, err := vp.place(backing)
 	if err != nil {
 		s.fail("%v", err)
 	}
@@ -64,6 +71,11 @@ func newDisks(n *node, i int) *disks {
 	}
 	d.data.WriteThrough = !s.profile.volatile[n.index]
 	d.meta.WriteThrough = d.data.WriteThrough
+	return d
+}
+
+// listen follows what changes on the disk.
+func (d *disks) listen() {
 	d.data.Changed = func(off, n int64) {
 		d.vol.touched(off, n)
 		if d.meta == d.data && off+n > d.layout.DataLimit {
@@ -73,7 +85,6 @@ func newDisks(n *node, i int) *disks {
 	if d.meta != d.data {
 		d.meta.Changed = func(int64, int64) { d.image.changed() }
 	}
-	return d
 }
 
 // startDisk gives an I/O to its device; it ends some time later.

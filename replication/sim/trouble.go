@@ -39,6 +39,11 @@ func (a *admin) repair() bool {
 	add := func(weight int, do func()) { can = append(can, deed{weight, do}) }
 	for _, n := range s.nodes {
 		switch {
+		case n.misfit():
+			add(2, func() { n.refit() })
+			if n.ready() {
+				add(2, n.begins)
+			}
 		case n.ready():
 			add(3, n.begins)
 		case n.alive() && len(n.orders) == 0 && !a.busy[n.index]:

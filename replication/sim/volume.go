@@ -18,6 +18,9 @@ type volume struct {
 
 	model  *model
 	forked [2]*model // while the data parts on purpose
+
+	block  int64 // what its data is written in, bytes: the larger one of the blocks of the disks that were there first
+	failed bool  // both disks
 }
 
 type span struct{ off, n int64 }
@@ -31,7 +34,8 @@ func newVolume(s *Sim, i int, vp volumeProfile) *volume {
 func (v *volume) begin() {
 	s := v.s
 	a, b := s.nodes[0].disks[v.index], s.nodes[1].disks[v.index]
-	v.size = min(a.layout.DataLimit, b.layout.DataLimit)
+	v.size = s.profile.volumes[v.index].limit()
+	v.block = max(smallBlock, a.block, b.block)
 	base := func(int64) uint64 { return 0 }
 	if !s.profile.fresh {
 		salt := int64(s.rng.IntN(16))
