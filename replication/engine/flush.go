@@ -80,13 +80,12 @@ func (e *Engine) unplug(v *volume) {
 }
 
 func (f *flushReq) ioDone(e *Engine, err Errno) {
-	f.local, f.err = false, err
-	if err == OK {
+	if f.err = err; err == OK {
 		f.vol.flushed(f.covers)
 	} else {
-		e.flushFailed(f.vol, err)
+		e.flushFailed(f.vol, err) // f is not answered by what that leads to: it is local still
 	}
-	if f.serial == 0 && !f.vol.state.ReadsLocally() {
+	if f.local = false; f.serial == 0 && !f.vol.state.ReadsLocally() {
 		f.askPeer(e) // the disk that was to hold the data does not count any more
 	}
 	e.flushesAdvance()

@@ -134,3 +134,22 @@ func TestFUAZeroOut(t *testing.T) {
 		}
 	})
 }
+
+// A flush fails while the bitmaps are exchanged, and another waits for the end of that, which comes with the end of the disk: each is
+// answered once.
+func TestFlushFailsDuringBitmapExchange(t *testing.T) {
+	p := cachedPair(t, NetOptions{})
+	p.must(p.b, Disconnect{Force: true})
+	p.write(p.a, 0, filled(1, 4096))
+	p.a.hold = dataFlush
+	f := p.give(p.a, &Request{Op: OpFlush})
+	p.b.hold = func(io DiskIO) bool { return io.Meta }
+	p.b.id++
+	p.b.e.Command(p.now, p.b.id, Connect{})
+	p.settle(2 * time.Second)
+	p.want(p.a, "Primary/Secondary WFBitMapS UpToDate/Consistent")
+	second := p.give(p.a, &Request{Op: OpFlush})
+	p.comesBack(p.a, EIO)
+	p.ends(p.a, f, EIO)
+	p.ends(p.a, second, EIO)
+}

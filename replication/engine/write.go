@@ -201,14 +201,13 @@ func (e *Engine) writeFlags(w *write) wire.DPFlags {
 
 // ioDone is the end of the local part.
 func (w *write) ioDone(e *Engine, err Errno) {
-	w.local = localDone
-	w.localOK = err == OK
-	if err == OK {
+	if w.localOK = err == OK; err == OK {
 		w.vol.wrote(w.req != nil && w.req.FUA && w.op == OpWrite)
 	} else {
 		w.mark(e)
-		e.writeFailed(w.vol, err)
+		e.writeFailed(w.vol, err) // w does not end by what that leads to: it is busy still
 	}
+	w.local = localDone
 	w.advance(e)
 }
 
