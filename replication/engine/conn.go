@@ -218,8 +218,17 @@ func (e *Engine) refuse(why error) {
 // which holds answers back until new generations are durable; then the sockets are closed, also if every volume was
 // leaving already and its CloseConn still waits for a superblock.
 func (e *Engine) lose(ev sm.Event, cause string, linger time.Duration) {
+	if e.leavesForGood() {
+		ev = sm.Refused{}
+	}
 	e.stepAll(ev, cause)
 	e.endConn(linger)
+}
+
+// leavesForGood reports whether a volume is on its way to StandAlone. The others go along, whatever happens meanwhile: what befalls
+// one volume befalls the connection, and volumes that look for the peer wait for all of them.
+func (e *Engine) leavesForGood() bool {
+	return slices.ContainsFunc(e.vols, func(v *volume) bool { return v.state.Conn == sm.Disconnecting })
 }
 
 // lost cleans up behind a connection that ended.
@@ -263,8 +272,7 @@ func (e *Engine) closeConn(v *volume, why error) {
 	}
 	for _, o := range e.vols {
 		if !o.state.Conn.Ending() && o.state.Conn != sm.StandAlone {
-			// What befalls one volume befalls the connection.
-			if v.state.Conn == sm.Disconnecting {
+			if e.leavesForGood() {
 				e.step(o, sm.Refused{Why: why}, "the connection ends")
 			} else {
 				e.step(o, sm.PeerLost{Why: v.state.Conn}, "the connection ends")

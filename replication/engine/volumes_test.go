@@ -140,3 +140,23 @@ func TestGivenUpDiskLetsTheOtherVolumesGoOn(t *testing.T) {
 		t.Fatalf("%d bytes are still kept", n)
 	}
 }
+
+// One volume leaves for good, and the end waits for its superblock, when the connection breaks: the others leave with it, and do not look for
+// the peer without it for ever.
+func TestVolumesLeaveTogether(t *testing.T) {
+	p := newPairOfTwo(t, 8<<20)
+	v := p.b.e.vols[0]
+	p.b.hold = hangs
+	p.b.e.writeSuper(v, lazyPages, nil)
+	p.b.e.step(v, sm.Refused{Why: mismatchf("for good")}, "a test")
+	p.b.e.ConnDown(p.now, NetworkFailure, nil)
+	p.comesBack(p.b, OK)
+	if c := p.together(p.b); c != sm.StandAlone {
+		t.Errorf("the connection is %v\n%s", c, p.story())
+	}
+	p.must(p.b, Connect{})
+	p.settle(5 * time.Second)
+	if c := p.together(p.b); c != sm.Connected {
+		t.Errorf("the connection is %v\n%s", c, p.story())
+	}
+}
