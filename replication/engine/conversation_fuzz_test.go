@@ -22,6 +22,7 @@ func FuzzConversation(f *testing.F) {
 	}
 	for where := range byte(16) {
 		f.Add(where, []byte{0})
+		f.Add(where, []byte{32 | 16 | 2, 9, 1, 1, 1, 64 | 9, 2, 1, 0, 12, 0, 64 | 4, 0, 9, 1, 1, 1, 6, 2, 1, 0, 16 | 13, 255, 16 | 13, 255, 64 | 11, 1, 4, 2})
 		f.Add(where, []byte{2, 9, 1, 1, 1, 9, 2, 1, 0, 4, 0, 4, 2, 12, 0, 9, 3, 1, 1, 13, 9, 12, 1})
 		f.Add(where, []byte{2, 0, 18, 1, 1, 1, 1, 3, 0, 18, 1, 1, 1, 1, 5, 0, 14, 1, 1, 1, 1, 66, 8, 1, 11, 1, 4, 6, 4, 7})
 	}
@@ -32,6 +33,7 @@ func FuzzConversation(f *testing.F) {
 	for _, name := range recordings {
 		for _, script := range recorded(f, name) {
 			f.Add(byte(2), script)
+			f.Add(byte(2), append([]byte{script[0] | 32}, script[1:]...))
 		}
 	}
 	f.Fuzz(func(t *testing.T, where byte, script []byte) {
@@ -102,15 +104,20 @@ func TestConversationStarts(t *testing.T) {
 		"Secondary/Primary SyncTarget Inconsistent/UpToDate",
 		"Primary/Secondary SyncSource UpToDate/Inconsistent",
 	} {
-		c, err := newConversation(image, room, []byte{2})
-		if err != nil {
-			t.Fatal(err)
+		for _, volumes := range []byte{0, 32} {
+			c, err := newConversation(image, room, []byte{2 | volumes})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.start(byte(where))
+			c.each(func() {
+				if c.v.state.String() != want {
+					t.Errorf("place %d, volume %d of %d: %v, want %s", where, c.v.number, len(c.e.vols), c.v.state, want)
+				}
+			})
+			c.bounded()
+			c.end()
 		}
-		if c.start(byte(where)); c.v.state.String() != want {
-			t.Errorf("place %d is %v, want %s", where, c.v.state, want)
-		}
-		c.bounded()
-		c.end()
 	}
 }
 

@@ -11,14 +11,14 @@ import (
 	sm "github.com/urbd/urbd/statemachine"
 )
 
-// conversation is one engine, its disk, its application and administrator, and a peer that says what it likes. A script
-// drives it, byte by byte; everything that must hold is looked at after each step.
+// conversation is one engine of one volume or two, with their disks, its application and administrator, and a peer that says what it likes.
+// A script drives it, byte by byte; everything that must hold is looked at after each step.
 type conversation struct {
-	e    *Engine
-	v    *volume
-	now  Instant
-	disk []byte
-	room metadata.Layout
+	e     *Engine
+	v     *volume // that the step is about
+	now   Instant
+	disks [][]byte
+	room  metadata.Layout
 
 	script []byte
 	honest bool // the peer sends nothing that does not fit
@@ -53,14 +53,25 @@ func conversationImage() ([]byte, metadata.Layout, error) {
 }
 
 func newConversation(image []byte, room metadata.Layout, script []byte) (*conversation, error) {
-	copy(stageDisk, image)
-	c := &conversation{disk: stageDisk, room: room, script: script, now: 1, orders: map[uint64]string{}}
+	c := &conversation{disks: [][]byte{stageDisk}, room: room, script: script, now: 1, orders: map[uint64]string{}}
 	first := c.byte()
+	disk := DiskOptions{}
+	if first&16 != 0 {
+		disk.Timeout = 3 * time.Second
+	}
+	volumes := []VolumeConfig{{Disk: disk}}
+	if first&32 != 0 {
+		volumes = append(volumes, VolumeConfig{Number: 1, Disk: disk})
+		c.disks = append(c.disks, secondDisk)
+	}
+	for _, d := range c.disks {
+		copy(d, image)
+	}
 	protocol := Protocol(first%3 + 1)
 	c.honest = first&64 != 0
 	uuid := uint64(1000)
 	e, err := New(Config{
-		Resource: "r0", Volumes: []VolumeConfig{{}}, Net: NetOptions{Protocol: protocol}, Buffers: stageMemory,
+		Resource: "r0", Volumes: volumes, Net: NetOptions{Protocol: protocol}, Buffers: conversationMemory[:MinBuffers+len(volumes)*VolumeBuffers],
 		Random: func() uint64 { uuid++; return uuid << 8 },
 	})
 	if err != nil {
@@ -68,6 +79,20 @@ func newConversation(image []byte, room metadata.Layout, script []byte) (*conver
 	}
 	c.e, c.v = e, e.vols[0]
 	return c, nil
+}
+
+// Every conversation has the same memory.
+var (
+	conversationMemory = make([]byte, MinBuffers+2*VolumeBuffers)
+	secondDisk         = make([]byte, stageSize)
+)
+
+// each has something done about every volume.
+func (c *conversation) each(do func()) {
+	for _, v := range c.e.vols {
+		c.v = v
+		do()
+	}
 }
 
 func (c *conversation) byte() byte {
@@ -159,7 +184,7 @@ func (c *conversation) event(ev Event) {
 func (c *conversation) inside(io DiskIO) {
 	first, end := int64(0), c.room.DataLimit
 	if io.Meta {
-		first, end = min(c.room.AL, c.room.Superblock, c.room.BitmapPageOffset(0)), int64(len(c.disk))
+		first, end = min(c.room.AL, c.room.Superblock, c.room.BitmapPageOffset(0)), stageSize
 	}
 	if io.Op != DiskFlush && (io.Off < first || io.Len < 0 || io.Off > end-io.Len || io.Data != nil && int64(len(io.Data)) != io.Len) {
 		panic(fmt.Sprintf("%v of %d bytes at %d, metadata %v, is outside of [%d, %d)", io.Op, io.Len, io.Off, io.Meta, first, end))
@@ -172,13 +197,14 @@ func (c *conversation) carryOut(io DiskIO) {
 		c.e.DiskDone(c.now, io.Token, EIO)
 		return
 	}
+	disk := c.disks[io.Vol]
 	switch io.Op {
 	case DiskRead:
-		copy(io.Data, c.disk[io.Off:io.Off+io.Len])
+		copy(io.Data, disk[io.Off:io.Off+io.Len])
 	case DiskWrite:
-		copy(c.disk[io.Off:], io.Data[:io.Len])
+		copy(disk[io.Off:], io.Data[:io.Len])
 	case DiskZero:
-		clear(c.disk[io.Off : io.Off+io.Len])
+		clear(disk[io.Off : io.Off+io.Len])
 	}
 	c.e.DiskDone(c.now, io.Token, OK)
 }
@@ -212,7 +238,7 @@ func (c *conversation) start(where byte) {
 	if where%8 == 0 {
 		return // nothing is attached, nobody looked for
 	}
-	c.order("attach", Attach{BackingSize: stageSize, MetaSize: stageSize, Flush: where&8 != 0, MetaFlush: where&8 != 0})
+	c.each(func() { c.attach(where&8 != 0) })
 	c.order("connect", Connect{})
 	if where%8 == 1 {
 		return
@@ -226,33 +252,49 @@ func (c *conversation) start(where byte) {
 	good.Disk = sm.UpToDate
 	switch where % 8 {
 	case 3: // both fresh
-		c.greet(sm.JustCreated, 0, 0, fresh)
+		c.each(func() { c.greet(sm.JustCreated, 0, 0, fresh) })
 	case 4: // both good, nobody is Primary
-		c.greet(sm.JustCreated, 0, 0, fresh)
-		c.saysConnected(sm.Inconsistent)
-		c.order("skip the initial sync", NewCurrentUUID{ClearBitmap: true})
-		c.saysConnected(sm.UpToDate)
+		c.bothGood(fresh)
 	case 5: // Primary
-		c.greet(sm.JustCreated, 0, 0, fresh)
-		c.saysConnected(sm.Inconsistent)
-		c.order("skip the initial sync", NewCurrentUUID{ClearBitmap: true})
-		c.saysConnected(sm.UpToDate)
+		c.bothGood(fresh)
 		c.order("primary", Promote{})
-		c.say(MetaSock, wire.CmdStateChgReply, wire.StateChgReply{Code: sm.CodeSuccess}.Append(nil), 0)
+		c.each(c.grant)
 	case 6: // the Target of a Primary
 		good.Role = sm.Primary
-		c.greet(77<<8, 0, 0, good)
-		c.bitmap()
-		c.say(DataSock, wire.CmdSyncUUID, wire.SyncUUID{UUID: 78 << 8}.Append(nil), 0)
+		c.each(func() { c.greet(77<<8, 0, 0, good) })
+		c.each(c.bitmap)
+		c.each(func() { c.say(DataSock, wire.CmdSyncUUID, wire.SyncUUID{UUID: 78 << 8}.Append(nil), 0) })
 	case 7: // the Source of a resync, Primary by force
-		c.greet(sm.JustCreated, 0, 0, fresh)
+		c.each(func() { c.greet(sm.JustCreated, 0, 0, fresh) })
 		c.order("primary", Promote{Force: true})
-		c.say(MetaSock, wire.CmdStateChgReply, wire.StateChgReply{Code: sm.CodeSuccess}.Append(nil), 0)
+		c.each(c.grant)
 		w := sm.State{Role: sm.Secondary, Peer: sm.Primary, Conn: sm.WFBitMapT, Disk: sm.Inconsistent, PeerDisk: sm.UpToDate}
-		c.say(DataSock, wire.CmdUUIDs, wire.UUIDs{Current: sm.JustCreated}.Append(nil), 0)
-		c.say(DataSock, wire.CmdState, wire.State{Word: w.Word()}.Append(nil), 0)
-		c.bitmap()
+		c.each(func() {
+			c.say(DataSock, wire.CmdUUIDs, wire.UUIDs{Current: sm.JustCreated}.Append(nil), 0)
+			c.say(DataSock, wire.CmdState, wire.State{Word: w.Word()}.Append(nil), 0)
+			c.bitmap()
+		})
 	}
+	c.v = c.e.vols[0]
+}
+
+func (c *conversation) attach(flush bool) {
+	c.order("attach", Attach{Vol: c.v.number, BackingSize: stageSize, MetaSize: stageSize, Flush: flush, MetaFlush: flush})
+}
+
+// bothGood has two fresh disks called good.
+func (c *conversation) bothGood(fresh sm.State) {
+	c.each(func() { c.greet(sm.JustCreated, 0, 0, fresh) })
+	c.each(func() {
+		c.saysConnected(sm.Inconsistent)
+		c.order("skip the initial sync", NewCurrentUUID{Vol: c.v.number, ClearBitmap: true})
+		c.saysConnected(sm.UpToDate)
+	})
+}
+
+// grant answers the request for a change of a volume.
+func (c *conversation) grant() {
+	c.say(MetaSock, wire.CmdStateChgReply, wire.StateChgReply{Code: sm.CodeSuccess}.Append(nil), 0)
 }
 
 // bitmap has the peer send a bitmap in which everything is marked.
@@ -278,6 +320,10 @@ func (c *conversation) meet() {
 // meetAgain has a peer come that fits: with the same data, or with newer or older data.
 func (c *conversation) meetAgain(op byte) {
 	c.meet()
+	c.each(func() { c.greetAgain(op) })
+}
+
+func (c *conversation) greetAgain(op byte) {
 	st := sm.State{Role: sm.Secondary, Conn: sm.WFConnection, Disk: sm.UpToDate, PeerDisk: sm.DUnknown}
 	if op&64 != 0 && c.v.state.Role == sm.Secondary {
 		st.Role = sm.Primary
@@ -299,7 +345,9 @@ func (c *conversation) meetAgain(op byte) {
 
 func (c *conversation) greet(current, bitmap, history uint64, st sm.State) {
 	size := wire.SectorOf(c.room.DataLimit)
-	c.say(DataSock, wire.CmdProtocol, wire.Protocol{Protocol: uint32(c.e.cfg.Net.Protocol)}.Append(nil), 0)
+	if !c.e.conn.protocolSeen {
+		c.say(DataSock, wire.CmdProtocol, wire.Protocol{Protocol: uint32(c.e.cfg.Net.Protocol)}.Append(nil), 0)
+	}
 	c.say(DataSock, wire.CmdSyncParam89, wire.SyncParam89{}.Append(nil), 0)
 	c.say(DataSock, wire.CmdSizes, wire.Sizes{DSize: size, CSize: size, MaxBioSize: wire.MaxRequest}.Append(nil), 0)
 	c.say(DataSock, wire.CmdUUIDs, wire.UUIDs{Current: current, Bitmap: bitmap}.Append(nil), 0)
@@ -309,7 +357,7 @@ func (c *conversation) greet(current, bitmap, history uint64, st sm.State) {
 // say has the peer send one packet.
 func (c *conversation) say(s Socket, cmd wire.Cmd, body []byte, payload int) {
 	if c.up {
-		b := wire.AppendHeader100(c.in[s], wire.Header{Cmd: cmd, Length: uint32(len(body) + payload)})
+		b := wire.AppendHeader100(c.in[s], wire.Header{Volume: uint16(c.v.number), Cmd: cmd, Length: uint32(len(body) + payload)})
 		c.in[s] = append(append(b, body...), make([]byte, payload)...)
 		c.turn()
 	}
@@ -321,6 +369,7 @@ func (c *conversation) step() {
 	if c.seeking && !c.up && op&128 != 0 {
 		c.meetAgain(op)
 	}
+	c.v = c.e.vols[int(op>>6&1)%len(c.e.vols)]
 	if c.honest && (op%16 < 4 || op%16 == 8) {
 		op = op&^15 | 4 + op&3
 	}
@@ -462,6 +511,7 @@ func (c *conversation) fittingPacket() {
 		cmd := []wire.Cmd{wire.CmdWriteAck, wire.CmdRSWriteAck, wire.CmdNegAck, wire.CmdRecvAck}[b>>3&3]
 		for _, w := range c.e.writes.all {
 			if w.vol != nil && w.awaits(c.e, cmd) {
+				c.v = w.vol
 				c.say(MetaSock, cmd, wire.BlockAck{Sector: wire.SectorOf(w.off), BlockID: w.id, Size: uint32(w.n)}.Append(nil), 0)
 				return
 			}
@@ -474,6 +524,7 @@ func (c *conversation) fittingPacket() {
 			if rd.req == nil {
 				continue
 			}
+			c.v = c.e.volume(rd.req.Vol)
 			d := wire.BlockData{Sector: wire.SectorOf(rd.req.Off), BlockID: remoteReadID(i, rd.gen)}
 			if b>>3&3 == 0 {
 				c.say(MetaSock, wire.CmdNegDReply, wire.BlockAck{Sector: d.Sector, BlockID: d.BlockID, Size: uint32(rd.req.Len)}.Append(nil), 0)
@@ -560,7 +611,7 @@ func (c *conversation) honestPacket() {
 func (c *conversation) application() {
 	sector, n := c.place()
 	b := c.byte()
-	r := &Request{Op: Op(b % 5), Off: int64(sector) * wire.SectorSize, Len: int64(n), FUA: b&64 != 0, NoUnmap: b&128 != 0}
+	r := &Request{Vol: c.v.number, Op: Op(b % 5), Off: int64(sector) * wire.SectorSize, Len: int64(n), FUA: b&64 != 0, NoUnmap: b&128 != 0}
 	if c.v.state.Role != sm.Primary || c.open >= 64 || r.Off+r.Len > c.v.size || (r.Off|r.Len)&(c.v.exported-1) != 0 {
 		return
 	}
@@ -577,12 +628,12 @@ func (c *conversation) application() {
 // administrator gives one order.
 func (c *conversation) administrator() {
 	b := c.byte()
-	force := b&16 != 0
+	force, vol := b&16 != 0, c.v.number
 	switch b % 13 {
 	case 0:
-		c.order("attach", Attach{BackingSize: stageSize, MetaSize: stageSize, Flush: force, MetaFlush: force})
+		c.attach(force)
 	case 1:
-		c.order("detach", Detach{Force: force})
+		c.order("detach", Detach{Vol: vol, Force: force})
 	case 2:
 		c.order("connect", Connect{DiscardMyData: force})
 	case 3:
@@ -594,13 +645,13 @@ func (c *conversation) administrator() {
 			c.order("secondary", Demote{})
 		}
 	case 7:
-		c.order("invalidate", Invalidate{})
+		c.order("invalidate", Invalidate{Vol: vol})
 	case 8:
-		c.order("invalidate-remote", InvalidateRemote{})
+		c.order("invalidate-remote", InvalidateRemote{Vol: vol})
 	case 9, 10:
-		c.order("pause-sync", PauseSync{On: force})
+		c.order("pause-sync", PauseSync{Vol: vol, On: force})
 	case 11:
-		c.order("new-current-uuid", NewCurrentUUID{ClearBitmap: force})
+		c.order("new-current-uuid", NewCurrentUUID{Vol: vol, ClearBitmap: force})
 	case 12:
 		if c.open == 0 {
 			c.order("down", Down{})
@@ -610,17 +661,29 @@ func (c *conversation) administrator() {
 
 // bounded panics if anything is larger than its bound.
 func (c *conversation) bounded() {
-	v, conn := c.v, &c.e.conn
-	for _, b := range []struct {
-		what    string
-		n, most int
-	}{
-		{"effects", v.effects.len(), maxEffects + 64}, {"metadata jobs", v.meta.queue.len(), maxMetaJobs + 64},
-		{"fences", len(conn.fences), 3}, {"answers on meta", len(conn.queue[MetaSock].heads), maxAnswers + 1<<16},
+	for _, v := range c.e.vols {
+		within([]bound{
+			{"effects", v.effects.len(), maxEffects + 64}, {"metadata jobs", v.meta.queue.len(), maxMetaJobs + 64},
+			{"asked again", int(v.asked.again), maxAgain}, {"received bytes of the reserve", int(v.reserve[received].used), reserveSize},
+			{"served bytes of the reserve", int(v.reserve[served].used), reserveSize},
+		})
+	}
+	conn := &c.e.conn
+	within([]bound{
+		{"fences", len(conn.fences), 3 * len(c.e.vols)}, {"answers on meta", len(conn.queue[MetaSock].heads), maxAnswers + 1<<16},
 		{"packets on data", len(conn.queue[DataSock].heads), maxQueued + 1<<20}, {"reads of the peer", conn.wantedReads, maxReadQueue},
-		{"zero-outs", conn.zeroing, maxZeroing}, {"epochs", conn.in.open.len(), maxPeerEpochs + 1}, {"asked again", int(v.asked.again), maxAgain},
+		{"zero-outs", conn.zeroing, maxZeroing}, {"epochs", conn.in.open.len(), maxPeerEpochs + 1},
 		{"bytes of the pool", int(c.e.pool.used), len(c.e.pool.mem)},
-	} {
+	})
+}
+
+type bound struct {
+	what    string
+	n, most int
+}
+
+func within(all []bound) {
+	for _, b := range all {
 		if b.n > b.most {
 			panic(fmt.Sprintf("%d %s, at most %d are allowed", b.n, b.what, b.most))
 		}
@@ -651,17 +714,31 @@ func (c *conversation) end() {
 			reads++
 		}
 	}
-	for _, left := range []struct {
-		what string
-		n    int
-	}{
+	c.nothing([]left{
 		{"requests of the application", c.open}, {"bytes of the pool", int(e.pool.used)}, {"writes", writes}, {"reads of the peer's disk", reads},
 		{"I/Os for the peer", conn.peerBusy}, {"zero-outs", conn.zeroing}, {"bytes served", int(conn.servedBytes)}, {"bytes in flight", int(conn.apInFlight)},
-		{"I/Os", c.v.diskPending}, {"ranges", len(c.v.ranges.list)}, {"held requests", c.v.heldWrites.len() + c.v.heldReads.len() + c.v.gated.len() + c.v.waiting.len()},
-		{"effects", c.v.effects.len()}, {"metadata jobs", c.v.meta.queue.len()}, {"flushes", len(e.flushes)}, {"active", c.v.activeReads + c.v.activeWrites + c.v.upper},
-	} {
-		if left.n != 0 {
-			panic(fmt.Sprintf("%d %s are left; state %v", left.n, left.what, c.v.state))
+		{"flushes", len(e.flushes)}, {"I/Os of disks that were given up", e.Abandoned()},
+	})
+	c.each(func() {
+		v := c.v
+		c.nothing([]left{
+			{"I/Os", v.diskPending}, {"ranges", len(v.ranges.list)}, {"held requests", v.heldWrites.len() + v.heldReads.len() + v.gated.len() + v.waiting.len()},
+			{"effects", v.effects.len()}, {"metadata jobs", v.meta.queue.len()}, {"active", v.activeReads + v.activeWrites + v.upper},
+			{"bytes of the reserves", int(v.reserve[received].used + v.reserve[served].used)},
+		})
+	})
+}
+
+type left struct {
+	what string
+	n    int
+}
+
+// nothing panics if anything is left.
+func (c *conversation) nothing(all []left) {
+	for _, l := range all {
+		if l.n != 0 {
+			panic(fmt.Sprintf("%d %s are left; state %v", l.n, l.what, c.v.state))
 		}
 	}
 }

@@ -47,7 +47,7 @@ func FuzzReceive(f *testing.F) {
 		}
 		c.turn()
 		c.bounded()
-		if _, err := metadata.DecodeSuperblock(c.disk[room.Superblock:][:PageSize]); err != nil {
+		if _, err := metadata.DecodeSuperblock(c.disks[0][room.Superblock:][:PageSize]); err != nil {
 			t.Errorf("the superblock: %v", err)
 		}
 		c.end()
