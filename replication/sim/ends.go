@@ -85,7 +85,7 @@ func (s *Sim) heal() {
 		}
 		s.run(patience, s.mend)
 		s.await("Connected and UpToDate", func(st sm.State) bool { return st.Conn == sm.Connected && st.Redundant() })
-		s.run(patience, s.disksIdle)
+		s.run(patience, func() bool { return s.disksIdle() && s.link.delivered() })
 		if s.run(time.Second, nil); s.admin.allInSync() && len(s.app.calls) == 0 && s.disksIdle() {
 			break
 		}
@@ -98,6 +98,21 @@ func (s *Sim) disksIdle() bool {
 	for _, n := range s.nodes {
 		for _, d := range n.disks {
 			if d.flights > 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// delivered reports whether nothing is on its way: what a stall has held may come late, and with protocol A nobody waits for it.
+func (l *link) delivered() bool {
+	for _, n := range l.s.nodes {
+		if n.end == nil || n.end.closed {
+			continue
+		}
+		for _, st := range n.end.out {
+			if st.sending || len(st.pieces) > 0 {
 				return false
 			}
 		}

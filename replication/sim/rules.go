@@ -82,6 +82,9 @@ func (v *volume) follows(n *node, from, to sm.State) {
 	if began && n.alive() && targets.has(n.state(v.index).Conn) {
 		v.stale(n.peer(), n.name+" becomes the Target of a resync, and the Source lacks what was answered")
 	}
+	if to.Role == sm.Primary && to.Disk == sm.UpToDate && !to.ReplicatesData() {
+		s.admin.has[n.peer().index][v.index] = false // also where it is Secondary a moment later
+	}
 	if n.forces() {
 		return
 	}
