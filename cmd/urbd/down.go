@@ -49,6 +49,7 @@ func (w *world) downNow(ctx context.Context, c *cli.Context, t target) error {
 // downUnused is down when nobody uses the devices any more; it waits for that. Users who wait for a daemon get one first.
 // At a shutdown it waits as long as there is somebody who may yet make the users go.
 func (w *world) downUnused(ctx context.Context, c *cli.Context, t target) error {
+	var inUse error // said by the last try that was whole
 	for idle := 0; ; {
 		err := w.unused(ctx, c, t)
 		if err == nil {
@@ -60,9 +61,13 @@ func (w *world) downUnused(ctx context.Context, c *cli.Context, t target) error 
 			if err := w.startForUsers(ctx, c, t); err != nil {
 				return err
 			}
-		case !errors.As(err, &busy) && !errors.Is(err, statemachine.DeviceInUse):
+		case errors.As(err, &busy), errors.Is(err, statemachine.DeviceInUse):
+		case err != nil && inUse != nil && ctx.Err() != nil: // the time was up in the middle of a try
+			return fmt.Errorf("%w; before that: %s", err, explain("", "down", inUse))
+		default:
 			return err
 		}
+		inUse = err
 		if idle++; !onlyWeStop(ctx) {
 			idle = 0
 		}

@@ -9,6 +9,23 @@ import (
 	"time"
 )
 
+// expiring is a context whose time is up when done is closed.
+type expiring struct {
+	context.Context
+	done chan struct{}
+}
+
+func (e *expiring) Done() <-chan struct{} { return e.done }
+
+func (e *expiring) Err() error {
+	select {
+	case <-e.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 // A daemon whose device is in use refuses, until it is not; without --when-unused that is the end.
 func TestDownWaitsUntilNobodyUsesTheDevice(t *testing.T) {
 	b := newBench(t)
@@ -26,11 +43,28 @@ func TestDownWaitsUntilNobodyUsesTheDevice(t *testing.T) {
 		return len(d.orders)
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	got := b.urbdContext(ctx, "down --when-unused r1")
-	if got.code == 0 || !strings.Contains(got.err, "/mnt") || orders() < 3 {
-		t.Errorf("while it is in use: code %d after %d orders: %s", got.code, orders(), got.err)
+	// Its time is up between two tries, or in the middle of one.
+	for _, answers := range []bool{true, false} {
+		ctx := &expiring{t.Context(), make(chan struct{})}
+		before, done := orders(), make(chan result, 1)
+		go func() { done <- b.urbdContext(ctx, "down --when-unused r1") }()
+		for orders() < before+2 {
+			time.Sleep(time.Millisecond)
+		}
+		if !answers {
+			d.mu.Lock()
+			for came := d.came.Load(); d.came.Load() == came; {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		close(ctx.done)
+		got := <-done
+		if !answers {
+			d.mu.Unlock()
+		}
+		if got.code == 0 || !strings.Contains(got.err, "in use by the mount at /mnt") {
+			t.Errorf("while it is in use (the daemon answers: %v): code %d: %s", answers, got.code, got.err)
+		}
 	}
 
 	before, done := orders(), make(chan result, 1)

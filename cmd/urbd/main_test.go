@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/urbd/urbd/replication"
@@ -40,9 +41,12 @@ type fakeControl struct {
 	status string // JSON of the status
 	events []string
 	hold   bool // the event stream stays open after events
+
+	came atomic.Int64 // requests, those included that wait for mu
 }
 
 func (f *fakeControl) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.came.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch r.URL.Path {
