@@ -14,7 +14,7 @@ import (
 )
 
 // Do carries out one command and waits for its outcome or the end of ctx: nil,
-// a statemachine.Refusal, a *BusyError, or an error that says what to do next.
+// a statemachine.Refusal, a *BusyError, an *engine.LeaveError, or an error that says what to do next.
 // Of engine.Attach only Vol matters. It is safe from any goroutine.
 func (r *Resource) Do(ctx context.Context, cmd engine.Command) error {
 	switch cmd := cmd.(type) {
@@ -213,16 +213,17 @@ func (r *Resource) stepDown(ctx context.Context) error {
 	return errors.Join(err, r.startDevices(context.WithoutCancel(ctx)))
 }
 
-// doDown ends everything. Refused while a device is held.
+// doDown ends everything. Refused while a device is held. An *engine.LeaveError is said of what is down.
 func (r *Resource) doDown(ctx context.Context, cmd engine.Down) error {
 	if err := r.stopDevices(ctx); err != nil {
 		return err
 	}
-	if err := r.order(ctx, cmd); err != nil {
+	err := r.order(ctx, cmd)
+	if left := new(engine.LeaveError); err != nil && !errors.As(err, &left) {
 		r.afterwards(err, r.isDown)
 		return err
 	}
-	return r.isDown(ctx)
+	return errors.Join(err, r.isDown(ctx))
 }
 
 // isDown ends the daemon of a resource that is down.

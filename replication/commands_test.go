@@ -2,11 +2,15 @@ package replication
 
 import (
 	"errors"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/urbd/urbd/replication/config"
 	"github.com/urbd/urbd/replication/engine"
 	"github.com/urbd/urbd/statemachine"
+	"github.com/urbd/urbd/ublk/uring"
 )
 
 // TestFailures are what is refused before the engine is asked, and what is no state change: drbdsetup's numbers.
@@ -81,4 +85,30 @@ func TestAnOrderForEveryVolumeReachesEveryVolume(t *testing.T) {
 	if st, err := n.res.Status(t.Context()); err != nil || st.Volumes[1].State.Disk < statemachine.Inconsistent {
 		t.Errorf("volume 1: %v %v", st.Volumes[1].State, err)
 	}
+}
+
+// A down whose disk cannot be marked Outdated is carried out, and says over the control socket what it lacks.
+func TestDownWhoseMetadataFail(t *testing.T) {
+	b := connectedPair(t)[1]
+	full, err := unix.Open("/dev/full", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(full) })
+	if err := b.res.on(t.Context(), func(l *loop) { l.disks.stores[0].meta.file = uring.FD(full) }); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Dial(b.cfg.RunDir, "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	err = c.Command(t.Context(), Verb{Verb: VerbDown})
+	if lacks := new(CarriedOutError); !errors.As(err, &lacks) || !strings.Contains(lacks.Reason, "not marked Outdated") {
+		t.Errorf("down: %v", err)
+	}
+	if err := <-b.ended; err != nil {
+		t.Errorf("the daemon ended with %v", err)
+	}
+	b.ended <- nil
 }

@@ -28,7 +28,7 @@ const (
 
 // control serves HTTP and JSON on RUNDIR/RES.sock, for root only:
 //
-//	POST /v1/command   Verb            200 {} | 409 {"refused", "code"} | 400, 500 {"error"} | 504 {"error", "goes-on"}
+//	POST /v1/command   Verb            200 {} | 409 {"refused", "code"} | 400 {"error"} | 500 {"error", "carried-out"} | 504 {"error", "goes-on"}
 //	GET  /v1/status                    ResourceStatus
 //	GET  /v1/events                    one ResourceStatus a line: now, after every change, every second of a resync
 //
@@ -136,6 +136,7 @@ func outcome(err error) (status int, body any) {
 		busy    *BusyError
 		verb    *VerbError
 		late    *UnfinishedError
+		left    *engine.LeaveError
 	)
 	switch {
 	case err == nil:
@@ -150,6 +151,8 @@ func outcome(err error) (status int, body any) {
 		return http.StatusConflict, failure{Refused: err.Error(), Code: statemachine.DeviceInUse.RefusalCode()}
 	case errors.As(err, &verb):
 		return http.StatusBadRequest, failure{Error: err.Error()}
+	case errors.As(err, &left):
+		return http.StatusInternalServerError, failure{Error: err.Error(), Done: true}
 	}
 	return http.StatusInternalServerError, failure{Error: err.Error()}
 }

@@ -99,6 +99,11 @@ type LateError struct {
 
 func (e *LateError) Error() string { return e.Reason }
 
+// A CarriedOutError says that an order was carried out, and what the outcome lacks: an engine.LeaveError that came over the control socket.
+type CarriedOutError struct{ Reason string }
+
+func (e *CarriedOutError) Error() string { return e.Reason }
+
 // A VerbError says that an order makes no sense for this resource.
 type VerbError struct{ Reason string }
 

@@ -66,7 +66,7 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 const answerTime = 2 * withdrawLimit
 
 // Command gives an order and waits for the answer: nil, a *RefusedError, a
-// *VerbError, a *NotRunningError, or an error that says what to do next.
+// *VerbError, a *CarriedOutError, a *NotRunningError, or an error that says what to do next.
 func (c *Client) Command(ctx context.Context, v Verb) error {
 	path := "/v1/command"
 	if end, ok := ctx.Deadline(); ok {
@@ -156,6 +156,7 @@ type failure struct {
 	Code    int32  `json:"code,omitempty"`
 	Error   string `json:"error,omitempty"`
 	GoesOn  bool   `json:"goes-on,omitempty"`
+	Done    bool   `json:"carried-out,omitempty"`
 }
 
 // answer turns the status of a response into an error; the body of a good one is untouched.
@@ -174,6 +175,8 @@ func answer(resp *http.Response) error {
 		return &LateError{f.Error, f.GoesOn}
 	case resp.StatusCode == http.StatusBadRequest:
 		return &VerbError{f.Error}
+	case f.Done:
+		return &CarriedOutError{f.Error}
 	}
 	return errors.New(f.Error)
 }

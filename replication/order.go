@@ -102,7 +102,7 @@ func (r *Resource) afterwards(err error, f func(context.Context) error) {
 		case <-r.dead:
 			return
 		case err := <-late.order.answer:
-			if err != nil {
+			if left := new(engine.LeaveError); err != nil && !errors.As(err, &left) {
 				return
 			}
 		}

@@ -140,18 +140,19 @@ func (w *world) clean(ctx context.Context, c *cli.Context, t target) error {
 	return left(runDir(c)).sweep(ctx, t)
 }
 
-// end has a running daemon end.
+// end has a running daemon end. A *replication.CarriedOutError is said of one that has.
 func (w *world) end(ctx context.Context, c *cli.Context, t target, pid int) error {
 	end, err := watchProcess(pid)
 	if err != nil {
 		return err
 	}
 	defer end.close()
-	if err := give(ctx, runDir(c), t, replication.Verb{Verb: replication.VerbDown, Volume: t.verbVolume(), Force: c.Bool("force")}); err != nil {
-		return err
+	said := give(ctx, runDir(c), t, replication.Verb{Verb: replication.VerbDown, Volume: t.verbVolume(), Force: c.Bool("force")})
+	if lacks := new(replication.CarriedOutError); said != nil && !errors.As(said, &lacks) {
+		return said
 	}
 	if !c.Bool("force") {
-		return end.wait(ctx)
+		return errors.Join(end.wait(ctx), said)
 	}
 	soon, cancel := context.WithTimeout(ctx, exitPatience)
 	defer cancel()
@@ -159,7 +160,7 @@ func (w *world) end(ctx context.Context, c *cli.Context, t target, pid int) erro
 		fmt.Fprintf(w.err, "%s is down, and process %d cannot end before the kernel has ended its I/O on a disk that does not answer; "+
 			"the backing device stays in use until then\n", t, pid)
 	}
-	return nil
+	return said
 }
 
 // exitPatience is how long down --force waits for a daemon that has said that it is down.

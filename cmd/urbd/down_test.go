@@ -79,3 +79,16 @@ func TestDownWaitsUntilNobodyUsesTheDevice(t *testing.T) {
 		t.Errorf("when it is not: code %d, %s", got.code, got.err)
 	}
 }
+
+// A down that was carried out and lacks something waits for the end of the daemon, says what, and is no success.
+func TestDownThatLacksSomething(t *testing.T) {
+	b := newBench(t)
+	gone := exec.Command("true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	d := &fakeControl{status: fmt.Sprintf(`{"name":"r1","role":"Secondary","pid":%d}`, gone.Process.Pid)}
+	d.reply("down", 500, `{"error":"the nodes are disconnected, and more","carried-out":true}`)
+	b.listen("r1", d)
+	b.want("down r1", 20, "", "urbd: r1: the nodes are disconnected, and more\n")
+}

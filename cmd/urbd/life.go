@@ -149,10 +149,11 @@ func (w *world) adjust(ctx context.Context, c *cli.Context, t target) error {
 			return &waitError{exitConfig, fmt.Sprintf("the configuration has changed (%s), which a restart takes up, and it is Primary; first: urbd secondary %s", changed, t)}
 		}
 		fmt.Fprintf(w.out, "%s: the configuration has changed (%s), restarting\n", t, changed)
-		if err := w.down(ctx, c, t); err != nil {
-			return err
+		said := w.down(ctx, c, t)
+		if lacks := new(replication.CarriedOutError); said != nil && !errors.As(said, &lacks) {
+			return said
 		}
-		return w.start(ctx, c, t)
+		return errors.Join(w.start(ctx, c, t), said)
 	}
 	for _, v := range missing(&st) {
 		if err := give(ctx, runDir(c), t, v); err != nil {

@@ -84,6 +84,9 @@ func (e *Engine) answerAsked(v *volume) {
 	}
 }
 
+// peerMayBePrimary reports whether the peer has said so last, or has been let and may be by now; also after the end of the connection.
+func (v *volume) peerMayBePrimary() bool { return v.licence != noLicence }
+
 // heardRole notes what the peer says of its role.
 func (v *volume) heardRole(r sm.Role) {
 	switch {

@@ -23,6 +23,9 @@ type command struct {
 	limit   time.Duration // a disk that takes longer for one I/O is given up, by a forced order; 0: it is waited for
 	retried bool
 	done    func(e *Engine) bool // more to wait for; nil: nothing
+
+	outdates []*volume   // whose own disks the peer has agreed to call Outdated, of a disconnect
+	lacks    *LeaveError // of a disconnect that is carried out all the same
 }
 
 // Command takes an administrative order; its Reply carries id.
@@ -166,19 +169,17 @@ func (e *Engine) commandsAdvance() {
 	e.advancing = true
 	for {
 		e.advanceAgain = false
-		keep := e.cmds[:0]
-		for _, cmd := range append([]*command(nil), e.cmds...) {
+		for _, cmd := range slices.Clone(e.cmds) { // a down gives another one, and may wait for it
 			if !cmd.stepped && cmd.when() {
 				e.stepCommand(cmd)
 			}
 			if cmd.finished(e) {
+				i := slices.Index(e.cmds, cmd)
+				e.cmds = slices.Delete(e.cmds, i, i+1)
 				e.finishCommand(cmd)
-			} else {
-				keep = append(keep, cmd)
+				e.advanceAgain = true
 			}
 		}
-		clear(e.cmds[len(keep):])
-		e.cmds = keep
 		if !e.advanceAgain {
 			break
 		}
@@ -225,12 +226,12 @@ func (e *Engine) reply_(id uint64, err error) { e.emit(Reply{id, err}) }
 // disconnect ends the connection in agreement with the peer.
 func (e *Engine) disconnect(id uint64, ev sm.Disconnect) *command {
 	cmd := &command{id: id, name: "disconnect", ev: ev, vols: e.vols, stepped: true}
-	cmd.done = func(*Engine) bool { return statesAll(e.vols, sm.StandAlone) }
+	cmd.done = func(*Engine) bool { return statesAll(e.vols, sm.StandAlone) && cmd.left() }
 	if ev.Force {
 		cmd.limit = forcedPatience
 	}
 	e.cmds = append(e.cmds, cmd)
-	if cmd.err = e.mayDisconnect(cmd.ev); cmd.err != nil {
+	if cmd.err = e.mayDisconnect(ev); cmd.err != nil {
 		return cmd
 	}
 	for _, v := range e.leavingOrder() {
@@ -238,11 +239,25 @@ func (e *Engine) disconnect(id uint64, ev sm.Disconnect) *command {
 			cmd.err = err
 			break
 		}
-		if e.conn.request != nil {
+		if e.conn.request != nil && !ev.Force {
 			break // the connection's request speaks for all volumes
 		}
 	}
 	return cmd
+}
+
+// left ends a disconnect. It has succeeded if every disk that was to be Outdated is, durably: nothing is being committed any more, and a
+// disk whose metadata could not be written has failed.
+func (cmd *command) left() bool {
+	for _, v := range cmd.outdates {
+		if v.state.Disk != sm.Outdated {
+			cmd.lacks = &LeaveError{Why: fmt.Sprintf("the metadata of volume %d could not be written", v.number)}
+		}
+	}
+	if cmd.lacks != nil {
+		cmd.err = cmd.lacks
+	}
+	return true
 }
 
 // leavingOrder are the volumes, those first that speak for the others when this node leaves.
@@ -252,9 +267,9 @@ func (e *Engine) leavingOrder() []*volume {
 	return all
 }
 
-// mayDisconnect asks every volume: the connection goes for all of them.
-func (e *Engine) mayDisconnect(ev sm.Event) error {
-	if e.conn.request != nil {
+// mayDisconnect asks every volume: the connection goes for all of them. By force it goes also where the peer has been asked, and does not answer.
+func (e *Engine) mayDisconnect(ev sm.Disconnect) error {
+	if e.conn.request != nil && !ev.Force {
 		return sm.InTransientState
 	}
 	for _, v := range e.vols {

@@ -1,8 +1,12 @@
 package engine
 
-import sm "github.com/urbd/urbd/statemachine"
+import (
+	"slices"
 
-// downing is the order of a Down: connection, roles, disks.
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// downing is the order of a Down: connection, roles, disks. It is carried out also where its disconnect lacks something, and says so then.
 type downing struct {
 	cmd   *command
 	leave *command // its disconnect
@@ -50,7 +54,7 @@ func (d *downing) advance(e *Engine) bool {
 				}
 				return false
 			}
-			if !e.quiet() {
+			if !e.quiet() || d.leave != nil && slices.Contains(e.cmds, d.leave) {
 				return false
 			}
 			d.demote(e) // those that could not be, because of a handshake
@@ -70,6 +74,9 @@ func (d *downing) advance(e *Engine) bool {
 				if v.state.Disk != sm.Diskless && !(d.force && v.late > 0) {
 					return false
 				}
+			}
+			if d.leave != nil && d.leave.lacks != nil {
+				d.cmd.err = d.leave.lacks
 			}
 			return true
 		}

@@ -22,6 +22,20 @@ func mismatchf(format string, args ...any) error {
 	return &Mismatch{fmt.Sprintf(format, args...)}
 }
 
+// A LeaveError answers an order to leave that was carried out: the nodes are disconnected. But it is not known, or not so, that the disk that the
+// other node may be written without is Outdated, which is what an orderly leave promises.
+type LeaveError struct {
+	Peers bool // the disk is the peer's; otherwise this node's
+	Why   string
+}
+
+func (e *LeaveError) Error() string {
+	if e.Peers {
+		return "the nodes are disconnected, and whether the peer's disk is marked Outdated is not known: " + e.Why + "; do not promote the peer while this node may be Primary"
+	}
+	return "the nodes are disconnected, and this node's disk is not marked Outdated: " + e.Why + "; do not promote this node while the peer may be Primary"
+}
+
 // A DiskError is what the administrator is told of a disk or its metadata.
 type DiskError struct {
 	Vol   int

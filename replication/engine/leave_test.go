@@ -125,9 +125,103 @@ func TestConsentToLeaveComesAfterTheEndOfData(t *testing.T) {
 			p.b.wire[MetaSock] = consent
 		}
 		p.settle(2 * time.Second)
-		p.succeeded(p.b, 100)
+		if comes {
+			p.succeeded(p.b, 100)
+		} else {
+			p.leftSomehow(p.b, 100, LeaveError{Why: "the connection ended before the peer had agreed"})
+		}
 		if p.outdatedOnDisk(p.b) != comes {
 			t.Errorf("Outdated %v, the consent came: %v\n%s", !comes, comes, p.story())
+		}
+	}
+}
+
+// leftSomehow fails the test unless a node has left, and was told what that lacks.
+func (p *pair) leftSomehow(n *node, id uint64, want LeaveError) {
+	p.t.Helper()
+	if err, ok := n.reply[id].(*LeaveError); !ok || *err != want || n.e.State(0).Conn != sm.StandAlone {
+		p.t.Fatalf("command %d: answered %v, the connection is %v\n%s", id, n.reply[id], n.e.State(0).Conn, p.story())
+	}
+}
+
+// A leave that is carried out, and whose disk is not known to be Outdated, is no success: the peer does not answer, or the metadata
+// cannot be written. A down goes on all the same.
+func TestLeaveThatLacksSomethingIsNoSuccess(t *testing.T) {
+	for name, c := range map[string]struct {
+		who       func(p *pair) *node
+		cmd       Command
+		meanwhile func(p *pair)
+		want      LeaveError
+	}{
+		"disconnect, no answer": {func(p *pair) *node { return p.b }, Disconnect{}, deaf, LeaveError{Why: "the connection ended before the peer had agreed"}},
+		"down, no answer":       {func(p *pair) *node { return p.b }, Down{}, deaf, LeaveError{Why: "the connection ended before the peer had agreed"}},
+		"the Primary's disconnect, no answer": {func(p *pair) *node { return p.a }, Disconnect{}, deaf,
+			LeaveError{Peers: true, Why: "the connection ended before the peer had agreed"}},
+		"disconnect, metadata fail": {func(p *pair) *node { return p.b }, Disconnect{}, failMeta, LeaveError{Why: "the metadata of volume 0 could not be written"}},
+		"down, metadata fail":       {func(p *pair) *node { return p.b }, Down{}, failMeta, LeaveError{Why: "the metadata of volume 0 could not be written"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{})
+			p.inSync()
+			n := c.who(p)
+			c.meanwhile(p)
+			n.e.Command(p.now, 100, c.cmd)
+			p.settle(unansweredLimit + time.Minute)
+			p.leftSomehow(n, 100, c.want)
+			if _, down := c.cmd.(Down); down && n.e.State(0).Disk != sm.Diskless {
+				t.Errorf("the disk is %v after a down\n%s", n.e.State(0).Disk, p.story())
+			}
+			if n == p.b && p.outdatedOnDisk(p.b) {
+				t.Errorf("the disk is Outdated all the same\n%s", p.story())
+			}
+		})
+	}
+}
+
+// deaf has neither node hear the other's question, and they wait for the answer as long as they ever do.
+func deaf(p *pair) { p.a.mute[DataSock], p.b.mute[DataSock] = true, true }
+
+func failMeta(p *pair) {
+	p.b.fail = func(io DiskIO) Errno {
+		if io.Meta && io.Op == DiskWrite {
+			return EIO
+		}
+		return OK
+	}
+}
+
+// A peer that leaves at the same time has said before that it is Primary no more, or has this disk Outdated itself: nothing is lacking.
+func TestLeavesThatCrossSucceed(t *testing.T) {
+	for _, cmd := range []Command{Down{}, Disconnect{}} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.a.e.Command(p.now, 100, cmd)
+		p.b.e.Command(p.now, 100, Down{})
+		p.settle(2 * time.Second)
+		p.succeeded(p.a, 100)
+		p.succeeded(p.b, 100)
+		if _, down := cmd.(Down); !down && !p.outdatedOnDisk(p.b) {
+			t.Errorf("a Primary has left, and the disk is not Outdated\n%s", p.story())
+		}
+	}
+}
+
+// A forced disconnect does not wait for the answer that an orderly one waits for, and ends that one, too.
+func TestForcedDisconnectOvertakesAnOrderlyOne(t *testing.T) {
+	for _, cmd := range []Command{Disconnect{Force: true}, Down{Force: true}} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.b.hold = func(io DiskIO) bool { return io.Meta && io.Op == DiskWrite }
+		p.a.e.Command(p.now, 100, Disconnect{})
+		p.settle(100 * time.Millisecond)
+		p.unanswered(p.a, 100)
+		p.a.e.Command(p.now, 101, cmd)
+		p.settle(time.Second)
+		p.succeeded(p.a, 101)
+		if _, down := cmd.(Down); down {
+			p.succeeded(p.a, 100) // nobody is Primary any more
+		} else {
+			p.leftSomehow(p.a, 100, LeaveError{Peers: true, Why: "the connection ended before the peer had agreed"})
 		}
 	}
 }

@@ -120,7 +120,20 @@ func (e *Engine) peerRepliesAll(code int32) {
 			err = err2
 		}
 	}
+	e.outdates(r)
 	e.answered(r, err)
+}
+
+// outdates has a leave not succeed before the own disks are Outdated, durably.
+func (e *Engine) outdates(r *request) {
+	if r.change != sm.DisconnectSelfChange || r.cmd == nil {
+		return
+	}
+	for _, v := range e.vols {
+		if v.state.Disk == sm.Outdated {
+			r.cmd.outdates = append(r.cmd.outdates, v)
+		}
+	}
 }
 
 func (e *Engine) answered(r *request, err error) {
@@ -133,9 +146,21 @@ func (e *Engine) answered(r *request, err error) {
 	e.commandsAdvance()
 }
 
-// leftUnheard is said of a leave that the peer has not answered: it may have agreed and gone on, or it may have died, or lost its disk,
-// and then this disk is the last good one.
-const leftUnheard = "the connection ended before the peer has agreed that this node leaves: its disk is not marked Outdated, although the peer may go on without it"
+// leftUnheard is what a leave lacks that the peer has not answered, where a Primary goes on: the peer may have agreed, or it may have died, or
+// lost its disk, and then this disk is the last good one; and the peer's may be Outdated already, or be good still. A peer that leaves itself
+// has said before what it is.
+func (e *Engine) leftUnheard(r *request) *LeaveError {
+	const why = "the connection ended before the peer had agreed"
+	for _, v := range e.vols {
+		switch {
+		case r.change == sm.DisconnectSelfChange && v.peerMayBePrimary() && v.state.Disk > sm.Outdated:
+			return &LeaveError{Why: why}
+		case r.change == sm.DisconnectPeerChange && v.state.Role == sm.Primary:
+			return &LeaveError{Peers: true, Why: why}
+		}
+	}
+	return nil
+}
 
 // retryRequests applies again, without a peer, what the peer was asked for
 // when the connection ended.
@@ -143,8 +168,12 @@ func (e *Engine) retryRequests() {
 	e.refusePromotions()
 	if r := e.conn.request; r != nil {
 		e.conn.request = nil
-		if r.change == sm.DisconnectSelfChange {
-			e.notice(nil, Warn, leftUnheard)
+		e.outdates(r)
+		if lacks := e.leftUnheard(r); lacks != nil {
+			e.notice(nil, Warn, lacks.Error())
+			if r.cmd != nil {
+				r.cmd.lacks = lacks
+			}
 		}
 		var err error
 		for _, v := range e.vols {

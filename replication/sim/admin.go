@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"time"
 
 	"github.com/urbd/urbd/replication/engine"
@@ -318,7 +319,7 @@ func (a *admin) down(n *node) {
 		}
 		n.order(engine.Down{}, func(err error) {
 			a.busy[n.index] = false
-			if err != nil {
+			if left := new(engine.LeaveError); err != nil && !errors.As(err, &left) {
 				return // the peer could not do without it
 			}
 			a.s.counts[Restarted]++

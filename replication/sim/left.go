@@ -1,8 +1,6 @@
 package sim
 
 import (
-	"time"
-
 	"github.com/urbd/urbd/replication/metadata"
 	sm "github.com/urbd/urbd/statemachine"
 )
@@ -15,9 +13,6 @@ func (a *admin) left(n *node) {
 		for i := range a.s.vols {
 			st := p.state(i)
 			if !p.alive() || st.Role != sm.Primary || st.Disk != sm.UpToDate || st.Conn.Established() || st.PeerDisk != sm.Outdated {
-				continue
-			}
-			if q == n && n.unheard > 0 && n.unheard >= a.s.now-time.Second {
 				continue
 			}
 			if q.disks[i].saysUpToDate() {

@@ -37,8 +37,7 @@ type node struct {
 		data uint64
 	}
 	users   users
-	unheard engine.Instant // when this node left last without an answer of its peer, and said so
-	refuses bool           // the disk that it was given last, while it was mended
+	refuses bool // the disk that it was given last, while it was mended
 }
 
 func (n *node) peer() *node { return n.s.nodes[1-n.index] }
@@ -253,8 +252,6 @@ func (n *node) notice(ev engine.Notice) {
 		s.counts[SplitBrain]++
 	case strings.Contains(ev.Text, "unrelated data"):
 		s.fail("%s: %s", n.name, ev.Text)
-	case strings.HasPrefix(ev.Text, "the connection ended before the peer has agreed that this node leaves"):
-		n.unheard = s.now
 	case strings.Contains(ev.Text, "activity log is not readable"):
 		s.counts[RingDistrusted]++
 	case strings.HasPrefix(ev.Text, "connection refused: volume ") && strings.Contains(ev.Text, "logical blocks of"):
