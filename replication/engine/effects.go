@@ -378,8 +378,10 @@ func (e *Engine) bitmapReceived(v *volume) {
 	e.step(v, sm.PeerBitmap{OwnSent: x.ownSent}, "peer's bitmap received")
 }
 
+// resyncDone ends a resync. A block that failed and was written after that, by the application or when it was asked for
+// again, has lost its bit: without a bit, nothing is missing.
 func (e *Engine) resyncDone(v *volume) {
-	e.step(v, sm.ResyncDone{Failed: v.resync.failed > 0}, "resync done")
+	e.step(v, sm.ResyncDone{Failed: v.bm.Count() > 0}, "resync done")
 }
 
 // sourceFenced ends a resync on the Source: the Target is done, and every ack

@@ -205,7 +205,7 @@ func (e *Engine) askFor(v *volume, bit int64) bool {
 func (e *Engine) resyncData(v *volume, b block) error {
 	off, n := b.fixed.Offset(), int64(b.filled)
 	a := v.resync.asked(off, n)
-	if a == nil {
+	if a == nil || b.unwanted { // nobody wants it, or nobody did when it began to come: what was asked for since comes after it
 		if b.dst != nil {
 			e.giveBuffer(v, b.dst)
 		}

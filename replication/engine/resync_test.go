@@ -1,0 +1,57 @@
+package engine
+
+import (
+	"testing"
+
+	"github.com/urbd/urbd/replication/wire"
+)
+
+// A block that a resync asked for which has ended since comes in, and before its last byte is there the next resync asks for the
+// same one. It is not the answer to that, and nothing has failed: both nodes end the resync.
+func TestBlockOfAnEarlierResync(t *testing.T) {
+	const size = 8 << 20
+	p := pausedResync(t, NetOptions{}, false)
+	p.a.hold = dataRead
+	p.must(p.a, PauseSync{})
+	if p.a.holds() != 1 {
+		t.Fatalf("the block is not being read\n%s", p.story())
+	}
+	p.must(p.b, Detach{})
+	layout := p.b.e.vols[0].layout
+	p.b.hold = func(io DiskIO) bool {
+		return io.Op == DiskWrite && io.Meta && io.Off == layout.Superblock && p.b.e.vols[0].state.Conn.Running()
+	}
+	p.must(p.b, Attach{BackingSize: size, MetaSize: size})
+	p.want(p.b, "Secondary/Primary SyncTarget Inconsistent/UpToDate")
+	if len(p.b.held) != 1 || len(p.b.e.vols[0].resync.asks) != 0 {
+		t.Fatalf("%d superblocks are being written, %d blocks are asked for\n%s", len(p.b.held), len(p.b.e.vols[0].resync.asks), p.story())
+	}
+
+	p.b.mute[DataSock] = true
+	p.a.release()
+	p.settle(0)
+	const part = wire.HeaderLen100 + dataFixed + 4096
+	coming := p.b.wire[DataSock]
+	p.b.wire[DataSock] = coming[p.b.e.Receive(p.now, DataSock, coming[:part]):]
+	p.releaseWrites(p.b)
+	if p.b.e.vols[0].resync.asks[0] == nil {
+		t.Fatalf("the block is not asked for again\n%s", p.story())
+	}
+	p.b.mute[DataSock] = false
+	p.settle(0)
+	if failed := p.a.e.vols[0].resync.failed; failed != 0 {
+		t.Errorf("%d blocks have failed, as the Source was told\n%s", failed, p.story())
+	}
+	p.inSyncAgain()
+}
+
+// A block that has failed and is there all the same, because it was written or asked for again since, is no reason to call the
+// Target's disk Inconsistent: no bit is left.
+func TestFailedBlockIsThereAfterAll(t *testing.T) {
+	p := pausedResync(t, NetOptions{}, false)
+	p.b.hold = dataWrite
+	p.must(p.a, PauseSync{})
+	p.a.e.vols[0].resync.failed = 1
+	p.releaseWrites(p.b)
+	p.inSyncAgain()
+}
