@@ -15,12 +15,13 @@ type admin struct {
 	s  *Sim
 	on bool
 
-	has       [2][]bool // by node and volume: its disk has everything that was acknowledged
-	none      []bool    // by volume: a Primary works without any good disk
-	lost      [2]bool   // what was cached there was lost, and not replaced since
-	behind    [2]bool   // with protocols A and B: the former Primary died with writes that may not be here
-	last      int       // the node that was Primary last
-	weak      [2]uint64 // turn in which a disk of a Primary was not UpToDate last
+	has       [2][]bool   // by node and volume: its disk has everything that was acknowledged
+	none      []bool      // by volume: a Primary works without any good disk
+	lost      [2]bool     // what was cached there was lost, and not replaced since
+	behind    [2]bool     // with protocols A and B: the former Primary died with writes that may not be here
+	last      int         // the node that was Primary last
+	weak      [2][]uint64 // by node and volume: turn in which the disk of a Primary was not UpToDate last
+	lone      [2][]uint64 // and in which that of its peer was not, or not in reach
 	promoting *node
 	busy      [2]bool // a sequence of steps is under way
 
@@ -34,6 +35,7 @@ func (a *admin) begin() {
 	a.none = make([]bool, len(a.s.vols))
 	for i := range a.has {
 		a.has[i], a.paused[i] = make([]bool, len(a.s.vols)), make([]bool, len(a.s.vols))
+		a.weak[i], a.lone[i] = make([]uint64, len(a.s.vols)), make([]uint64, len(a.s.vols))
 	}
 }
 
@@ -102,12 +104,15 @@ func (a *admin) onePrimary(i int, v *volume, p *node) {
 	q := p.peer()
 	st := p.state(i)
 	if st.Disk != sm.UpToDate {
-		a.weak[p.index] = a.s.turn
+		a.weak[p.index][i] = a.s.turn
 	}
 	if a.s.profile.net.Protocol != engine.ProtocolC && st.Disk.Gone() && !p.joined() {
 		v.model.void = true // what the lost disk had may never have reached the peer's
 	}
-	replicates := st.ReplicatesData() && st.PeerDisk == sm.UpToDate
+	replicates := replicates(st)
+	if !replicates || q.state(i).Disk != sm.UpToDate {
+		a.lone[p.index][i] = a.s.turn
+	}
 	p.users.worksOn(i, st.Disk == sm.UpToDate, replicates)
 	if none := !replicates && st.Disk != sm.UpToDate; none != a.none[i] {
 		a.none[i] = none
@@ -133,6 +138,9 @@ func (a *admin) onePrimary(i int, v *volume, p *node) {
 		}
 	}
 }
+
+// replicates reports whether what a Primary is given goes to a good disk of its peer.
+func replicates(st sm.State) bool { return st.ReplicatesData() && st.PeerDisk == sm.UpToDate }
 
 func (a *admin) nobodyPrimary(i int, v *volume) {
 	if v.inSync() {
@@ -193,6 +201,9 @@ func (a *admin) copied(n *node) {
 func (a *admin) dies(n *node, power bool) {
 	if power {
 		a.lost[n.index] = true
+	}
+	for i := range a.lone[n.index] {
+		a.lone[n.index][i] = a.s.turn
 	}
 	if n.primary() {
 		a.last = n.index

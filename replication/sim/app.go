@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/urbd/urbd/replication/engine"
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // app is the application on both nodes. It writes where it is told that the
@@ -227,13 +228,17 @@ func (a *app) oldestRead(v *volume) uint64 {
 	return oldest
 }
 
-// failed looks whether an error was due: not while the own disk was good all the time.
+// failed looks whether an error was due: not while the own disk was good all the time, nor while the peer's was.
 func (a *app) failed(c *call) {
 	if c.req.Err != engine.EIO {
 		a.s.fail("%s: request %d: errno %d", c.n.name, c.req.Handle, c.req.Err)
 	}
-	if a.s.admin.weak[c.n.index]+1 < c.begun && !c.n.disks[c.v.index].broken {
+	n, i := c.n.index, c.v.index
+	switch st := c.n.state(i); {
+	case a.s.admin.weak[n][i]+1 < c.begun && st.Disk == sm.UpToDate:
 		a.s.fail("%s: request %d fails, and the own disk was UpToDate all the time", c.n.name, c.req.Handle)
+	case a.s.admin.lone[n][i]+1 < c.begun && replicates(st):
+		a.s.fail("%s: request %d fails, and the peer's disk was UpToDate all the time", c.n.name, c.req.Handle)
 	}
 	a.s.counts[RequestFailed]++
 	if c.w != nil {

@@ -241,5 +241,5 @@ func (d *disks) repair() {
 	for _, disk := range d.both() {
 		disk.Heal()
 	}
-	d.broken, d.mute = false, 0
+	d.broken, d.mute = d.mute > d.n.s.now, 0 // what it has hung with is late all the same
 }
