@@ -54,12 +54,43 @@ func (x pair) crashed() bool { return x.in.SelfCrashed || x.in.PeerCrashed }
 
 func (x pair) anyPrimary() bool { return x.in.SelfRole == Primary || x.in.PeerRole == Primary }
 
+// wentOn: both have had the same data, this node as the source of a resync whose end it has missed, or whose beginning the peer, and this node has begun a
+// generation since ([UUIDs.Renew]). The peer has begun none.
+func (x pair) wentOn() bool {
+	return x.peer.Bitmap == 0 && x.s.History[1] == x.p.Current && x.countsOnSync()
+}
+
+// countsOnSync: the bits here count since that resync began, and the data has another name since.
+func (x pair) countsOnSync() bool {
+	return x.self.Bitmap != 0 && x.self.renewed() && (x.s.Bitmap == x.p.History[0] || sameOrigin(x.s.Bitmap, x.s.History[1]))
+}
+
+// bothWentOn: the same, and the peer has begun one, too.
+func (x pair) bothWentOn() bool {
+	return x.peer.Bitmap != 0 && x.s.History[1] == x.p.Bitmap && x.countsOnSync()
+}
+
+// mirrored is the pair as the peer sees it.
+func (x pair) mirrored() pair {
+	x.self, x.peer, x.s, x.p = x.peer, x.self, x.p, x.s
+	return x
+}
+
 // missedEnd is a set that never registered the end of its last resync, with that made up for.
 func missedEnd(u UUIDs) UUIDs { return u.ClearBitmap() }
 
 // lostSyncUUID is a set whose beginning of a resync never reached the other side, taken back.
 func lostSyncUUID(u UUIDs) UUIDs {
+	if u.renewed() {
+		u.History[1] = 0 // no older generation
+	}
 	u.Bitmap, u.History[0] = u.History[0], u.History[1]
+	return u
+}
+
+// missedEndBefore is a set that never registered the end of its last resync, with that made up for where the generation began after it.
+func missedEndBefore(u UUIDs) UUIDs {
+	u.Bitmap, u.History = u.History[1], [2]uint64{u.Bitmap, u.History[0]}
 	return u
 }
 
@@ -98,8 +129,8 @@ type compareRule struct {
 
 func result(n int) func(pair) int { return func(pair) int { return n } }
 
-// compareRules are tried top-down, the first that matches decides; those from 50 on are met by
-// unequal current UUIDs only. The order is that of docs/drbd-wire.md 9.2.
+// compareRules are tried top-down, the first that matches decides; those from 44 on are met by
+// unequal current UUIDs only. The order is that of docs/drbd-wire.md 9.2; 44 to 47 are urbd's own.
 var compareRules = []compareRule{
 	{rule: 10, result: result(0), matches: func(x pair) bool {
 		return x.s.Current == JustCreated && x.p.Current == JustCreated
@@ -121,6 +152,10 @@ var compareRules = []compareRule{
 	{rule: 40, result: result(0), matches: func(x pair) bool { return x.equal() && !x.crashed() }},
 	{rule: 41, result: crashResult, matches: func(x pair) bool { return x.equal() && x.anyPrimary() }},
 	{rule: 40, result: crashResult, matches: pair.equal},
+	{rule: 44, result: result(1), fixSelf: missedEndBefore, matches: pair.wentOn},
+	{rule: 45, result: result(-1), fixPeer: missedEndBefore, matches: func(x pair) bool { return x.mirrored().wentOn() }},
+	{rule: 46, result: result(resultSplitBrain), matches: pair.bothWentOn},
+	{rule: 47, result: result(resultSplitBrain), matches: func(x pair) bool { return x.mirrored().bothWentOn() }},
 	{rule: 50, result: result(-1), matches: func(x pair) bool { return x.s.Current == x.p.Bitmap }},
 	{rule: 51, result: result(-1), fixPeer: lostSyncUUID, matches: func(x pair) bool {
 		return x.s.Current == x.p.History[0] && x.p.History[0]+newBitmapOffset == x.p.Bitmap

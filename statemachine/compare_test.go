@@ -26,12 +26,12 @@ func restated(s, p UUIDs, in CompareInput) (rule, res int, self, peer UUIDs) {
 		switch {
 		case p.Bitmap == 0 && s.Bitmap != 0:
 			if B == h0 && H0 == h1 {
-				return 34, 1, UUIDs{s.Current, 0, [2]uint64{s.Bitmap, s.History[0]}}, p
+				return 34, 1, restatedCleared(s), p
 			}
 			return 36, 1, s, p
 		case s.Bitmap == 0 && p.Bitmap != 0:
 			if H0 == b && H1 == h0 {
-				return 35, -1, s, UUIDs{p.Current, 0, [2]uint64{p.Bitmap, p.History[0]}}
+				return 35, -1, s, restatedCleared(p)
 			}
 			return 37, -1, s, p
 		}
@@ -39,16 +39,24 @@ func restated(s, p UUIDs, in CompareInput) (rule, res int, self, peer UUIDs) {
 		return rule, res, s, p
 	}
 	switch {
+	case p.Bitmap == 0 && goneOn(s, p) && H1 == c:
+		return 44, 1, UUIDs{s.Current, s.History[1], [2]uint64{s.Bitmap, s.History[0]}}, p
+	case s.Bitmap == 0 && goneOn(p, s) && h1 == C:
+		return 45, -1, s, UUIDs{p.Current, p.History[1], [2]uint64{p.Bitmap, p.History[0]}}
+	case p.Bitmap != 0 && goneOn(s, p) && H1 == b:
+		return 46, -100, s, p
+	case s.Bitmap != 0 && goneOn(p, s) && h1 == B:
+		return 47, -100, s, p
 	case C == b:
 		return 50, -1, s, p
 	case C == h0 && h0+off == b:
-		return 51, -1, s, UUIDs{p.Current, p.History[0], [2]uint64{p.History[1], p.History[1]}}
+		return 51, -1, s, restatedLost(p)
 	case C == h0 || C == h1:
 		return 60, -2, s, p
 	case B == c:
 		return 70, 1, s, p
 	case H0 == c && H0+off == B:
-		return 71, 1, UUIDs{s.Current, s.History[0], [2]uint64{s.History[1], s.History[1]}}, p
+		return 71, 1, restatedLost(s), p
 	case c == H0 || c == H1:
 		return 80, 2, s, p
 	case B == b && B != 0:
@@ -81,6 +89,29 @@ func restatedCrash(in CompareInput) (rule, res int) {
 	return 40, 1
 }
 
+// goneOn: the bits of s count since a resync to p, and its current UUID was renewed since. docs/drbd-wire.md 9.2.
+func goneOn(s, p UUIDs) bool {
+	return s.Bitmap != 0 && sameFamily(s.Current, s.History[1]) && (s.Bitmap|1 == p.History[0]|1 || s.Bitmap<<16|1<<16 == s.History[1]<<16|1<<16)
+}
+
+func sameFamily(a, b uint64) bool { return a>>32 != 0 && a>>32 == b>>32 }
+
+func restatedLost(u UUIDs) UUIDs {
+	h1 := u.History[1]
+	if sameFamily(u.Current, h1) {
+		h1 = 0
+	}
+	return UUIDs{u.Current, u.History[0], [2]uint64{h1, h1}}
+}
+
+func restatedCleared(u UUIDs) UUIDs {
+	h := [2]uint64{u.Bitmap, u.History[0]}
+	if sameFamily(u.Current, h[1]) {
+		h[1] = 0
+	}
+	return UUIDs{u.Current, 0, h}
+}
+
 func anyCompareInput(t *rapid.T) CompareInput {
 	role := rapid.SampledFrom([]Role{Primary, Secondary})
 	return CompareInput{
@@ -97,7 +128,7 @@ func (in CompareInput) mirrored() CompareInput {
 // TestCompareRestated compares everything that can be made of few identifiers: the special ones,
 // one with both role bits, its successor as a sync UUID, another. The other inputs take turns.
 func TestCompareRestated(t *testing.T) {
-	few := []uint64{0, JustCreated, 0x100, 0x101, 0x100 + newBitmapOffset, 0x200}
+	few := []uint64{0, JustCreated, 0x7_00000100, 0x7_00000101, 0x7_00000100 + newBitmapOffset, 0x7_00000200}
 	var inputs []CompareInput
 	for bits := range 64 {
 		is := func(n int) bool { return bits>>n&1 == 1 }
@@ -133,7 +164,7 @@ func TestCompareRestated(t *testing.T) {
 
 // TestCompareRules has one case of each rule, and its mirror image.
 func TestCompareRules(t *testing.T) {
-	const off = newBitmapOffset
+	const off, f = newBitmapOffset, 0x7_00000000 // of a family of renewed ones
 	u := func(c, b, h0, h1 uint64) UUIDs { return UUIDs{c, b, [2]uint64{h0, h1}} }
 	crash := func(self, peer bool, a, b Role, rc bool) CompareInput {
 		return CompareInput{self, peer, a, b, rc, true}
@@ -164,6 +195,18 @@ func TestCompareRules(t *testing.T) {
 			rule: 41, result: 1, mirrorRule: 41, mirrored: -1},
 		{name: "crashed, both Primary", self: u(0x100, 0, 0, 0), peer: u(0x100, 0, 0, 0), in: crash(true, false, Primary, Primary, false),
 			rule: 41, result: -100, mirrorRule: 41, mirrored: -100},
+		{name: "missed the end, and went on", self: u(f|0x300, 0x200, 0x500, f|0x101), peer: u(f|0x100, 0, 0x201, 0x500), in: none,
+			rule: 44, result: 1, fixSelf: u(f|0x300, f|0x101, 0x200, 0x500), mirrorRule: 45, mirrored: -1},
+		{name: "the sync UUID of good data never came, and went on", self: u(f|0x300, f|0x100+newSyncOffset, 0x500, f|0x101), peer: u(f|0x100, 0, 0x400, 0x500), in: none,
+			rule: 44, result: 1, fixSelf: u(f|0x300, f|0x101, f|0x100+newSyncOffset, 0x500), mirrorRule: 45, mirrored: -1},
+		{name: "missed the end, and both went on", self: u(f|0x300, 0x200, 0x500, f|0x101), peer: u(0x700, f|0x100, 0x201, 0x600), in: none,
+			rule: 46, result: -100, mirrorRule: 47, mirrored: -100},
+		{name: "cut in the middle, and went on", self: u(f|0x300, 0x200, 0x500, f|0x101), peer: u(0x200, 0, 0x400, 0), in: none,
+			rule: 70, result: 1, mirrorRule: 50, mirrored: -1},
+		{name: "an older generation, and not the sync UUID", self: u(f|0x300, 0x200, 0x500, f|0x101), peer: u(f|0x100, 0, 0x400, 0), in: none,
+			rule: 80, result: 2, mirrorRule: 60, mirrored: -2},
+		{name: "a generation declared, and none copied", self: u(0x300, 0x200, 0x500, 0x600), peer: u(0x700, 0, 0x200, 0x500), in: none,
+			rule: 100, result: -100, mirrorRule: 100, mirrored: -100},
 		{name: "peer went on", self: u(0x100, 0, 0, 0), peer: u(0x201, 0x101, 0, 0), in: none, rule: 50, result: -1, mirrorRule: 70, mirrored: 1},
 		{name: "its sync UUID never came", self: u(0x100, 0, 0x300, 0), peer: u(0x200, 0x100+off, 0x100, 0x300), in: none,
 			rule: 51, result: -1, fixPeer: u(0x200, 0x100, 0x300, 0x300), mirrorRule: 71, mirrored: 1},
@@ -204,7 +247,7 @@ type history struct {
 
 func (h *history) random() uint64 {
 	h.counter += 0x10
-	return h.counter << 8 // never the successor of another by newBitmapOffset
+	return h.counter<<8 | h.counter<<40 // never the successor of another by newBitmapOffset; with an upper half of its own
 }
 
 func (h *history) act(t *rapid.T) {
@@ -249,7 +292,7 @@ func (h *history) meet(t *rapid.T, a int, primary bool) {
 func (h *history) resync(t *rapid.T, source, target int, primary bool) {
 	announced := h.node[source]
 	var sync uint64
-	h.node[source], sync = h.node[source].StartSource(h.random())
+	h.node[source], sync = h.node[source].StartSource()
 	upTo := rapid.SampledFrom([]string{"P_SYNC_UUID is lost", "it breaks off", "the source misses the end", "the end"}).Draw(t, "up to")
 	if upTo == "P_SYNC_UUID is lost" {
 		return

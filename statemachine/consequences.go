@@ -3,6 +3,7 @@ package statemachine
 // How says what the pair of states does not show of a transition.
 type How struct {
 	HasBitmapUUID bool // own bitmap UUID is not 0
+	PeerIsCurrent bool // the peer's disk has the own current UUID, or may have it by now
 	Fencing       Fencing
 	Pending       bool       // a new generation is remembered, Rules.NewUUIDPending
 	Forced        bool       // a promotion by force
@@ -51,6 +52,7 @@ var remembered = []duty{
 	{"new generation", func(o, n State, how How) bool {
 		return !n.Suspended() && (startsGeneration(o, n, how) || endsFreezeAlone(o, n, how))
 	}, always(NewCurrentUUID{})},
+	{"new generation, where bits count already", renewsGeneration, always(RenewCurrentUUID{})},
 	// After the generation: what becomes the bitmap UUID keeps the bit that it was current with.
 	{"role", func(o, n State, _ How) bool { return n.Role != o.Role },
 		func(o, n State, _ How) []Effect { return []Effect{SetRoleBit{n.Role == Primary}} }},
@@ -79,7 +81,7 @@ var announced = []duty{
 		return n.Conn.Established() && o.PeerDisk.Gone() && n.PeerDisk.Usable() && n.PeerDisk != DUnknown
 	}, always(SendUUIDs{}, SendState{})},
 	{"new generation", func(o, n State, how How) bool {
-		return n.Conn.Established() && !n.Suspended() && o.Role == n.Role && startsGeneration(o, n, how)
+		return n.Conn.Established() && !n.Suspended() && o.Role == n.Role && (startsGeneration(o, n, how) || renewsGeneration(o, n, how))
 	}, always(SendUUIDs{})},
 	{"d: own disk is negotiated", func(o, n State, _ How) bool {
 		return n.Conn.Established() && o.Disk == Attaching && n.Disk == Negotiating
@@ -184,6 +186,26 @@ func startsGeneration(o, n State, how How) bool {
 		return true
 	}
 	return n.PeerDisk < Inconsistent && o.Peer != Primary && n.Peer == Primary
+}
+
+// renewsGeneration says that this node goes on with data that the peer does not have, while the bits count already. The driver
+// begins no generation there.
+//
+// A node that is promoted alone has perhaps served a Primary that has lost its disk: its applications would be given
+// the data of others under the name of theirs when the nodes meet again. So would those of a Primary that takes its own disk into use alone.
+//
+// A peer that was copied to may be done, and contact is lost before it is heard of: it calls
+// its disk as this node's is called, and if it is promoted, too, the data that it then has would pass for the newer one. So it would
+// if it had that disk already, and never heard that it is to be copied to.
+func renewsGeneration(o, n State, how How) bool {
+	if !how.HasBitmapUUID || how.Forced || n.Disk != UpToDate {
+		return false
+	}
+	if n.Role == Primary && !n.Conn.Established() && (o.Role != Primary || o.Disk != UpToDate) {
+		return true
+	}
+	parted := o.Conn.Established() && o.PeerDisk.Usable() && (!n.Conn.Established() || n.PeerDisk.Gone())
+	return parted && how.PeerIsCurrent && (n.Role == Primary || n.Peer == Primary)
 }
 
 // overwritesPeer says that the source of a resync that was asked for knows that the peer will be its target: the peer

@@ -26,6 +26,8 @@ type (
 	MarkConsiderResync struct{}
 	// NewCurrentUUID starts a data generation: [UUIDs.NewCurrent].
 	NewCurrentUUID struct{}
+	// RenewCurrentUUID starts one where the bits count already: [UUIDs.Renew].
+	RenewCurrentUUID struct{}
 	// RememberNewUUID sets Rules.NewUUIDPending: I/O is frozen, the new
 	// generation starts when it is let go, unless the peer is back by then.
 	RememberNewUUID struct{}
@@ -129,6 +131,7 @@ func (SetAllBits) effect()         {}
 func (ClearAllBits) effect()       {}
 func (MarkConsiderResync) effect() {}
 func (NewCurrentUUID) effect()     {}
+func (RenewCurrentUUID) effect()   {}
 func (RememberNewUUID) effect()    {}
 func (ForgetNewUUID) effect()      {}
 func (AdoptCurrentUUID) effect()   {}

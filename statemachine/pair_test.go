@@ -217,6 +217,8 @@ func (n *pairNode) performUUIDs(e Effect) {
 	switch e := e.(type) {
 	case NewCurrentUUID:
 		n.u = n.u.CatchUp(n.missedEnd).NewCurrent(n.random(), n.primary())
+	case RenewCurrentUUID:
+		n.u = n.u.Renew(n.random(), n.primary())
 	case AdoptCurrentUUID:
 		n.u = n.u.Adopt(n.theirs.Current, n.primary())
 		n.theirs.UUIDs = n.u
@@ -224,7 +226,7 @@ func (n *pairNode) performUUIDs(e Effect) {
 		n.u = n.u.ClearBitmap()
 		n.theirs.UUIDs = n.u
 	case StartSourceUUIDs:
-		n.u, n.syncUUID = n.u.CatchUp(n.missedEnd).StartSource(n.random())
+		n.u, n.syncUUID = n.u.CatchUp(n.missedEnd).StartSource()
 	case StartTargetUUIDs:
 		n.u = n.u.StartTarget(n.syncUUID, n.primary())
 	case FinishSourceUUIDs:

@@ -37,6 +37,7 @@ type Rules struct {
 	Waiting WaitingUsers // users of the device that a daemon before this one has left behind
 
 	HasBitmapUUID  bool // own bitmap UUID is not 0: writes already count against the peer
+	PeerIsCurrent  bool // the peer's disk has the current UUID of this node, or may have it by now: it was being copied to
 	NewUUIDPending bool // RememberNewUUID was the effect, and no NewCurrentUUID since
 	ConsiderResync bool // MarkConsiderResync was the effect, and no PeerState since
 	Negotiated     Disk // while Negotiating: what the metadata made of the disk at attach

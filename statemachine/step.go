@@ -42,7 +42,7 @@ func (s State) Step(ev Event, r Rules) (State, []Effect, error) {
 	if err := Legal(s, next); err != nil {
 		return s, nil, err
 	}
-	t.how.HasBitmapUUID, t.how.Pending, t.how.Fencing = r.HasBitmapUUID, r.NewUUIDPending, r.Fencing
+	t.how.HasBitmapUUID, t.how.PeerIsCurrent, t.how.Pending, t.how.Fencing = r.HasBitmapUUID, r.PeerIsCurrent, r.NewUUIDPending, r.Fencing
 	return next, append(t.do, Consequences(s, next, t.how)...), nil
 }
 

@@ -10,6 +10,13 @@ const JustCreated uint64 = 4
 // is the sync UUID, and it can be told later what it was made of.
 const newBitmapOffset uint64 = 1 << 48
 
+// newSyncOffset is added to the current UUID instead, where there is no bitmap UUID. It is not the same, so that the peer,
+// should it become the source with that current UUID for its bitmap UUID, makes another sync UUID of it.
+const newSyncOffset uint64 = 1 << 60
+
+// sameOrigin reports whether one of two UUIDs was made of the other, by resyncs that began.
+func sameOrigin(a, b uint64) bool { return (a^b)&(newBitmapOffset-1)&^RoleBit == 0 }
+
 // RoleBit is bit 0 of a current UUID: its owner was Primary when the UUID was set. It
 // is no part of the identity and never compared.
 const RoleBit uint64 = 1
@@ -67,15 +74,46 @@ func (u UUIDs) rotateBitmap() UUIDs {
 	if u.Bitmap != 0 {
 		u.History = [2]uint64{u.Bitmap, u.History[0]}
 	}
+	if u.renewed() {
+		u.History[1] = 0 // it has become an older generation than what it would stand for there: see Renew
+	}
 	return u
 }
 
 // NewCurrent starts a generation: what was current is what the bitmap counts against
 // now. A bitmap UUID that is set already is lost; callers see to it that there is none, except by
-// force. Source: docs/drbd-wire.md 14.5.
+// force: see Renew. Source: docs/drbd-wire.md 14.5.
 func (u UUIDs) NewCurrent(random uint64, primary bool) UUIDs {
 	u.Bitmap = u.Current
 	u.Current = withRole(random, primary)
+	return u
+}
+
+// renewedUpper are the bits of a current UUID that Renew keeps.
+const renewedUpper uint64 = 0xFFFFFFFF_00000000
+
+// renewed reports whether the current UUID is a renewed one, and the oldest of the history the name that the data had before.
+func (u UUIDs) renewed() bool {
+	upper := u.Current & renewedUpper
+	return upper != 0 && u.History[1]&renewedUpper == upper
+}
+
+// Renew starts a generation of data that the peer does not have already: the bits go on counting against what they
+// counted against. Whoever has heard of the data as it was, because its applications worked on it here, can tell that it is not that any more.
+// The name that the data had is kept in the history, in the place of the oldest one: the Target of a resync whose end was missed has
+// it, see rule 44. A name that is itself renewed is not, and is known by its upper half.
+func (u UUIDs) Renew(random uint64, primary bool) UUIDs {
+	if u.Bitmap == 0 || u.Bitmap == JustCreated {
+		return u.NewCurrent(random, primary) // nobody has data that older bits count against
+	}
+	before := u.Current
+	if !u.renewed() {
+		u.History[1] = before
+	}
+	u.Current = withRole(before&renewedUpper|random&^renewedUpper, primary)
+	if (u.Current^before)&^RoleBit == 0 {
+		u.Current ^= RoleBit << 1
+	}
 	return u
 }
 
@@ -101,12 +139,12 @@ func (u UUIDs) CatchUp(missedEnd uint64) UUIDs {
 }
 
 // StartSource begins a resync as its source. syncUUID is what P_SYNC_UUID carries; it derives from
-// the bitmap UUID where there is one, so that a P_SYNC_UUID that got lost is found
-// out. Source: docs/drbd-wire.md 12.1.
-func (u UUIDs) StartSource(random uint64) (_ UUIDs, syncUUID uint64) {
-	syncUUID = random
-	if u.Bitmap != 0 && u.Bitmap != JustCreated {
-		syncUUID = u.Bitmap + newBitmapOffset
+// what the target's data is called: the bitmap UUID, or where there is none, the current one. So a P_SYNC_UUID that got lost is found
+// out. (The driver takes a random one in the second case.) Source: docs/drbd-wire.md 12.1.
+func (u UUIDs) StartSource() (_ UUIDs, syncUUID uint64) {
+	syncUUID = u.Bitmap + newBitmapOffset
+	if u.Bitmap == 0 || u.Bitmap == JustCreated {
+		syncUUID = u.Current&^RoleBit + newSyncOffset
 	}
 	u = u.rotateBitmap()
 	u.Bitmap = syncUUID
@@ -144,7 +182,7 @@ func (u UUIDs) Adopt(current uint64, primary bool) UUIDs {
 // than they had: the peer announces current, and they have seen exposed. The connection
 // is to be refused with [DifferentData].
 //
-// What they have seen is the own current UUID as long as the disk is usable, and after that, also while a disk is
+// What they have seen is the own current UUID as long as the disk is UpToDate, and after that, also while a disk is
 // being attached, whatever current UUID the peer announces while Connected with an UpToDate disk. Before the disk is attached again, alone, its
 // current UUID has to be the exposed one, too. Source: docs/drbd-wire.md 7.4, docs/drbd-metadata.md 5.3.
 func (s State) DataDiffers(exposed, current uint64) bool {

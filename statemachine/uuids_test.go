@@ -14,7 +14,7 @@ func TestResyncWorkedExample(t *testing.T) {
 	b := UUIDs{Current: oldData &^ 1}
 	announced := a
 
-	a, sent := a.StartSource(0xBAD)
+	a, sent := a.StartSource()
 	b = b.StartTarget(sent, false)
 	check := func(name string, got, want UUIDs) {
 		t.Helper()
@@ -33,8 +33,9 @@ func TestResyncWorkedExample(t *testing.T) {
 
 func TestUUIDOperations(t *testing.T) {
 	u := UUIDs{10, 21, [2]uint64{30, 40}}
+	counting := UUIDs{0x700_00000100, 20, [2]uint64{30, 40}}
 	fresh := UUIDs{Current: JustCreated}
-	synced, random := fresh.NewCurrent(0xF0, true).StartSource(0xABC)
+	synced, sync := fresh.NewCurrent(0xF0, true).StartSource()
 	for _, tc := range []struct {
 		name      string
 		got, want UUIDs
@@ -48,16 +49,32 @@ func TestUUIDOperations(t *testing.T) {
 		{"role", UUIDs{Current: 10}.WithRole(true).WithRole(true), UUIDs{Current: 11}},
 		{"no role", UUIDs{Current: 11}.WithRole(false), UUIDs{Current: 10}},
 		{"adopt", u.Adopt(0x101, false), UUIDs{0x100, 0, [2]uint64{30, 40}}},
-		{"first sync", synced, UUIDs{0xF1, 0xABC, [2]uint64{JustCreated, 0}}},
+		{"renewed", counting.Renew(0xA00_00000A00, true), UUIDs{0x700_00000A01, 20, [2]uint64{30, 0x700_00000100}}},
+		{"renewed again", counting.Renew(0xA00_00000A00, true).Renew(0xB00_00000B00, false), UUIDs{0x700_00000B00, 20, [2]uint64{30, 0x700_00000100}}},
+		{"renewed with the same number", counting.Renew(0x100, true), UUIDs{0x700_00000103, 20, [2]uint64{30, 0x700_00000100}}},
+		{"renewed, and nothing is counted", UUIDs{Current: 11}.Renew(0x100, false), UUIDs{Current: 0x100, Bitmap: 11}},
+		{"renewed, and the peer has nothing", UUIDs{Current: 11, Bitmap: JustCreated}.Renew(0x100, false), UUIDs{Current: 0x100, Bitmap: 11}},
+		{"a resync after it", UUIDs{0x700_00000A00, 20, [2]uint64{0x700_00000100, 40}}.ClearBitmap(), UUIDs{0x700_00000A00, 0, [2]uint64{20, 0}}},
+		{"first sync", synced, UUIDs{0xF1, 0xF0 + newSyncOffset, [2]uint64{JustCreated, 0}}},
 	} {
 		if tc.got != tc.want {
 			t.Errorf("%s: %v, want %v", tc.name, tc.got, tc.want)
 		}
 	}
-	if random != 0xABC {
-		t.Errorf("the sync UUID after a just created bitmap UUID is %x, not the random one", random)
-	}
-	if _, n := (UUIDs{Current: 10}).StartSource(0xABC); n != 0xABC {
-		t.Errorf("the sync UUID without a bitmap UUID is %x, not the random one", n)
+	for _, tc := range []struct {
+		name      string
+		of        UUIDs
+		want, got uint64
+	}{
+		{name: "after a just created bitmap UUID", got: sync, want: 0xF0 + newSyncOffset},
+		{name: "without a bitmap UUID", of: UUIDs{Current: 11}, want: 10 + newSyncOffset},
+		{name: "of a bitmap UUID", of: UUIDs{Current: 11, Bitmap: 21}, want: 21 + newBitmapOffset},
+	} {
+		if tc.got == 0 {
+			_, tc.got = tc.of.StartSource()
+		}
+		if tc.got != tc.want {
+			t.Errorf("the sync UUID %s is %x, want %x", tc.name, tc.got, tc.want)
+		}
 	}
 }

@@ -131,7 +131,7 @@ func walkRules() []Rules {
 		all = append(all, Rules{Negotiated: negotiated})
 	}
 	return append(all,
-		Rules{HasBitmapUUID: true, TwoPrimaries: true, HaveVerifyAlg: true, Negotiated: Consistent},
+		Rules{HasBitmapUUID: true, PeerIsCurrent: true, TwoPrimaries: true, HaveVerifyAlg: true, Negotiated: Consistent},
 		Rules{Open: true, Handshaking: true, ResolveConflicts: true, Negotiated: UpToDate},
 		Rules{ConsiderResync: true, OtherPeerPrimary: true},
 	)
@@ -293,8 +293,8 @@ func checkEffects(t *testing.T, s State, ev Event, next State, do []Effect) {
 	var generations int
 	for _, e := range do {
 		switch e.(type) {
-		case NewCurrentUUID, SetAllBits, StartSourceUUIDs, StartTargetUUIDs, FinishSourceUUIDs, FinishTargetUUIDs, SetRoleBit, AdoptCurrentUUID:
-			if e == (NewCurrentUUID{}) {
+		case NewCurrentUUID, RenewCurrentUUID, SetAllBits, StartSourceUUIDs, StartTargetUUIDs, FinishSourceUUIDs, FinishTargetUUIDs, SetRoleBit, AdoptCurrentUUID:
+			if e == (NewCurrentUUID{}) || e == (RenewCurrentUUID{}) {
 				generations++
 			}
 			if sent || written {

@@ -238,6 +238,7 @@ func (e *Engine) writeAck(w *write, cmd wire.Cmd) error {
 		w.acked, w.peerOK = true, true
 	case wire.CmdRSWriteAck:
 		w.acked, w.peerOK, w.synced = true, true, true
+		w.vol.resync.target = max(w.vol.resync.target, targetActive)
 	case wire.CmdNegAck:
 		w.acked, w.peerOK, w.refused = true, false, true
 		w.mark(e)

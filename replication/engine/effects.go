@@ -66,6 +66,7 @@ func (e *Engine) rules(v *volume) sm.Rules {
 	r.HaveVerifyAlg = false // verify is not served yet: a peer that asks is refused by this rule
 	r.ResolveConflicts = e.conn.link.ResolveConflicts
 	r.HasBitmapUUID = v.uuids.CatchUp(v.missedEnd).Bitmap != 0
+	r.PeerIsCurrent = v.peerIsCurrent()
 	r.Negotiated = v.restored
 	if v.state.Role == sm.Primary {
 		// What was written while the disk was away is on the peer's alone.
@@ -80,11 +81,19 @@ func (e *Engine) rules(v *volume) sm.Rules {
 	return r
 }
 
+// peerIsCurrent reports whether the peer's disk has the generation of this one, or may have it by now, because a resync to it is done perhaps.
+func (v *volume) peerIsCurrent() bool {
+	if v.resync.active && v.resync.target >= targetActive {
+		return true
+	}
+	return v.peerKnown && (v.peerUUIDs.Current^v.uuids.Current)&^sm.RoleBit == 0
+}
+
 // staleForPrimary tells whether the disk that is attached here may lack what
 // this Primary wrote to the peer's disk while it had none of its own. That it has the generation that was heard of
 // last proves nothing: the one that the peer has begun for the writes may be on its way.
 func (v *volume) staleForPrimary() bool {
-	return v.state.Role == sm.Primary && v.exposed != 0 && (v.elsewhere || (v.exposed^v.uuids.Current)&^sm.RoleBit != 0)
+	return v.state.Role == sm.Primary && (v.elsewhere || (v.exposed^v.uuids.Current)&^sm.RoleBit != 0)
 }
 
 // changed logs a transition and keeps what follows from it in memory.
@@ -107,12 +116,7 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 			e.forgetSynced(v)
 		}
 	}
-	if v.state.Disk < sm.Inconsistent && (old.Disk >= sm.Inconsistent || old.Role != v.state.Role) && v.state.Role == sm.Primary {
-		v.exposed, v.elsewhere = v.uuids.Current, false
-		if v.state.ReadsRemotely() {
-			v.exposed = exposedUnknown // it starts a generation now, and says which
-		}
-	}
+	v.expose(old)
 	if v.state.Redundant() {
 		v.answeredAlone = v.answeredAlone && old.Redundant()
 		v.crashed = false
@@ -127,6 +131,18 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		}
 		v.exported = v.blockSize()
 		e.emit(StartDevice{v.number, v.size})
+	}
+}
+
+// expose takes note of which data the users of a Primary work on whose own disk is not good any more, or is not when it is promoted: of
+// the generation that it had, or of the one that the peer has announced. In the first case the peer begins one perhaps, and says which.
+func (v *volume) expose(old sm.State) {
+	switch {
+	case v.state.Role != sm.Primary || v.state.ReadsLocally():
+	case old.Role != sm.Primary:
+		v.exposed, v.elsewhere = v.peerUUIDs.Current, false
+	case old.ReadsLocally():
+		v.exposed, v.elsewhere = v.uuids.Current, v.state.ReadsRemotely()
 	}
 }
 
@@ -156,6 +172,12 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 		e.beganGeneration(v, before)
 		e.usersKnow(v, before.Current)
 		e.notice(v, Info, "new data generation "+v.uuids.String())
+	case sm.RenewCurrentUUID:
+		before := v.uuids
+		v.uuids = v.uuids.Renew(e.newUUID(), primary)
+		e.beganGeneration(v, before)
+		e.usersKnow(v, before.Current)
+		e.notice(v, Info, "new data generation "+v.uuids.String())
 	case sm.RememberNewUUID:
 		v.rules.NewUUIDPending = true
 	case sm.ForgetNewUUID:
@@ -165,7 +187,7 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 		v.peerUUIDs.UUIDs = v.uuids
 		v.peerUUIDs.UUIDs = v.uuids
 	case sm.StartSourceUUIDs:
-		v.uuids, v.syncUUID = v.uuids.CatchUp(v.missedEnd).StartSource(e.newUUID())
+		v.uuids, v.syncUUID = v.uuids.CatchUp(v.missedEnd).StartSource()
 	case sm.StartTargetUUIDs:
 		e.usersLose(v)
 		v.uuids = v.uuids.StartTarget(v.syncUUID, primary)

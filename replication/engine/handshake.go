@@ -7,10 +7,6 @@ import (
 	sm "github.com/urbd/urbd/statemachine"
 )
 
-// exposedUnknown stands for a generation that the peer has begun, or is about
-// to, and that this node has not heard of.
-const exposedUnknown = ^uint64(0)
-
 // sendProtocol opens the parameter exchange (wire 7.1).
 func (e *Engine) sendProtocol() {
 	q := &e.conn.queue[DataSock]
@@ -140,7 +136,7 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 	}
 	st := v.state
 	v.peerUUIDs, v.peerKnown = got, true
-	if st.Disk < sm.Inconsistent && st.Conn.Established() {
+	if !st.ReadsLocally() && st.ReadsRemotely() {
 		v.exposed = p.Current
 	}
 	if p.Flags&wire.UUIDSkipInitialSync != 0 {
@@ -149,14 +145,30 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 	return nil
 }
 
-// mayGoOnWith refuses data of the peer that the users of the device, who have no disk here, have not seen. A generation
+// mayGoOnWith refuses data of the peer that the users of the device, who have no good disk here, have not seen. A generation
 // that continues theirs may be for writes of theirs, if the connection broke before it was heard of, but it may as well be
 // for those of others: a peer that was promoted meanwhile begins one, too.
 func (v *volume) mayGoOnWith(current uint64) error {
-	if v.exposed == 0 || v.exposed == exposedUnknown || !v.state.DataDiffers(v.exposed, current) {
+	if !v.state.DataDiffers(v.exposed, current) {
 		return nil
 	}
 	return mismatchf("volume %d: this node is Primary on data %016X that the peer does not have (it has %016X)", v.number, v.exposed, current)
+}
+
+// keepsData refuses a decision after which the users of a Primary, who have no good disk here, would go on with other data than they had:
+// that of the disk here if it is to be good now, or the peer's.
+func (v *volume) keepsData(d sm.Decision) error {
+	if v.state.Role != sm.Primary || v.state.ReadsLocally() {
+		return nil
+	}
+	current := v.peerUUIDs.Current
+	if d.Result > 0 {
+		current = v.uuids.Current
+	}
+	if (v.exposed^current)&^sm.RoleBit == 0 {
+		return nil
+	}
+	return mismatchf("volume %d: this node is Primary on data %016X, and would go on with data %016X", v.number, v.exposed, current)
 }
 
 // sendState sends P_STATE. A disk that is being attached is none yet: the kernel's driver answers one that comes where
@@ -205,7 +217,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	}
 	old := v.state
 	if old.Conn.Syncing() && old.Conn.Source() && ev.Word.Conn == sm.Connected && ev.Word.Disk == sm.UpToDate {
-		v.resync.peerDone = true
+		v.resync.target = targetDone
 	}
 	v.peerConn = ev.Word.Conn
 	v.heardRole(ev.Word.Role)
@@ -216,7 +228,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	if ev.Decision.Made() {
 		v.rules.ConsiderResync = false
 	}
-	if old.Conn < sm.Connected && v.state.ReadsRemotely() && v.state.Disk < sm.Inconsistent {
+	if old.Conn < sm.Connected && v.state.ReadsRemotely() && !v.state.ReadsLocally() {
 		v.exposed = v.peerUUIDs.Current
 		v.elsewhere = v.elsewhere && v.peerUUIDs.Bitmap != 0 // no write of before has come to that disk
 	}
@@ -246,6 +258,9 @@ func (e *Engine) decide(v *volume, ev sm.PeerState) sm.Decision {
 		}
 	}
 	d := sm.Handshake(in)
+	if d.Err == nil {
+		d.Err = v.keepsData(d)
+	}
 	if d.Err == nil {
 		d.Err = e.agreeBlocks(v, d, ev.Word.Role)
 	}

@@ -37,6 +37,7 @@ func (e *Engine) peerRead(v *volume, got verdict, kind peerKind, p wire.BlockReq
 	q := &e.conn.wanted
 	if kind == serveBlock {
 		q = &v.pace.wanted
+		v.resync.target = max(v.resync.target, targetActive)
 	} else {
 		v.appWorks(e)
 	}

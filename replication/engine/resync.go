@@ -35,7 +35,7 @@ type resync struct {
 	owedFrom Instant        // when the last one was, or the first of them was asked
 	budget   bucket
 	saving   bool // Target: the bitmap is being written; Source: its disk is being flushed
-	peerDone bool // the Target has said that it has everything
+	target   targetSays
 	fencing  bool // everything is written, the peer is being asked to have seen it
 	lazyAt   Instant
 
@@ -46,6 +46,15 @@ type resync struct {
 
 	marks [2]mark // for the rate: an older and a newer sample
 }
+
+// targetSays is what the Source knows of the Target.
+type targetSays uint8
+
+const (
+	targetSilent targetSays = iota // perhaps it does not know of the resync
+	targetActive                   // it does, or there is nothing to copy: it may be done without this node having heard it
+	targetDone                     // it has said that it has everything
+)
 
 type mark struct {
 	at   Instant
@@ -67,6 +76,9 @@ func (e *Engine) startResync(v *volume, paused bool) {
 	v.resync = resync{run: v.resync.run + 1, active: true, total: v.bm.Count(), started: e.now, asks: v.resync.asks, serving: v.resync.serving, served: v.resync.served, abandoned: v.resync.abandoned, lazyAt: e.now + lazyInterval}
 	v.resync.marks[0] = mark{e.now, v.bm.Count()}
 	v.resync.marks[1] = v.resync.marks[0]
+	if v.resync.total == 0 {
+		v.resync.target = targetActive
+	}
 	if v.resync.asks == nil {
 		v.resync.asks = map[int64]*ask{}
 	}
@@ -315,8 +327,8 @@ func (e *Engine) resyncRefused(v *volume, cmd wire.Cmd, p wire.BlockAck) error {
 // there and back on the socket of the acks (wire 12.6).
 func (e *Engine) resyncProgress(v *volume) {
 	r := &v.resync
-	if r.active && r.peerDone && v.state.Conn.Source() && v.bm.Count() <= r.failed {
-		r.peerDone = false
+	if r.active && r.target == targetDone && v.state.Conn.Source() && v.bm.Count() <= r.failed {
+		r.target = targetActive
 		e.fence(sourceFence, v, 0)
 		return
 	}

@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// missedEnd has a resync from a end on b, and a never hears of it: the link breaks. b has the data of a until then.
+func missedEnd(t *testing.T, primary bool) *pair {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{})
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	if !primary {
+		p.must(p.a, Demote{})
+	}
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
+	p.must(p.b, Connect{})
+	p.settle(2 * time.Second)
+	if c := p.a.e.State(0).Conn; c != sm.SyncSource {
+		t.Fatalf("a is %v\n%s", p.a.e.State(0), p.story())
+	}
+	p.a.mute[DataSock] = true
+	p.releaseWrites(p.b)
+	p.settle(time.Second)
+	if st := p.b.e.State(0); st.Conn != sm.Connected || st.Disk != sm.UpToDate {
+		t.Fatalf("b is %v\n%s", st, p.story())
+	}
+	p.part()
+	return p
+}
+
+// part breaks the link. The nodes do not find each other until meet.
+func (p *pair) part() {
+	for _, n := range []*node{p.a, p.b} {
+		n.conn, n.wire, n.mute = "dead", [2][]byte{}, [2]bool{}
+		n.e.ConnDown(p.now, NetworkFailure, nil)
+		for p.work(n) {
+		}
+		n.conn = "away"
+	}
+}
+
+func (p *pair) meet() {
+	p.a.conn, p.b.conn = "open", "open"
+	p.settle(5 * time.Second)
+}
+
+// used has a node, if it is not Primary, promoted alone, written to, and demoted.
+func (p *pair) used(n *node, off int64, with byte) {
+	p.t.Helper()
+	p.must(n, Promote{})
+	p.write(n, off, bytes.Repeat([]byte{with}, 4096))
+	p.must(n, Demote{})
+}
+
+// The source of a resync misses its end and is used, and the target is used, too: both stop, and nothing is overwritten, whether the
+// source was Primary then or is promoted later, by the same daemon or by another.
+func TestMissedEndAndBothUsed(t *testing.T) {
+	for name, c := range map[string]struct{ primary, restart bool }{
+		"the source is Primary":                 {primary: true},
+		"it is promoted later":                  {},
+		"it has crashed":                        {primary: true, restart: true},
+		"it has crashed, and is promoted later": {restart: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := missedEnd(t, c.primary)
+			if c.restart {
+				p.newDaemon(p.a)
+				p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+				p.must(p.a, Connect{})
+				p.a.conn = "away"
+			}
+			p.used(p.a, 1<<20, 2)
+			p.used(p.b, 2<<20, 3)
+			p.meet()
+			for _, n := range []*node{p.a, p.b} {
+				if st := n.e.State(0); st.Conn != sm.StandAlone {
+					t.Errorf("%s is %v\n%s", n.name, st, p.story())
+				}
+			}
+			if !strings.Contains(p.story(), "split brain") || p.a.disk[1<<20] != 2 || p.b.disk[2<<20] != 3 || p.a.disk[2<<20] != 0 || p.b.disk[1<<20] != 0 {
+				t.Fatalf("something was overwritten\n%s", p.story())
+			}
+			p.must(p.a, Connect{})
+			p.must(p.b, Connect{DiscardMyData: true})
+			p.inSyncAgain()
+			if p.b.disk[1<<20] != 2 || p.b.disk[2<<20] != 0 {
+				t.Errorf("b has %d and %d", p.b.disk[1<<20], p.b.disk[2<<20])
+			}
+		})
+	}
+}
+
+// If only one of them was used, it is the newer one: by the bits that are set, and not by copying everything.
+func TestMissedEndAndOneUsed(t *testing.T) {
+	for name, c := range map[string]struct {
+		primary bool
+		use     func(p *pair)
+	}{
+		"the source, Primary": {true, func(p *pair) { p.write(p.a, 1<<20, bytes.Repeat([]byte{2}, 4096)) }},
+		"the source, Primary again": {true, func(p *pair) {
+			p.write(p.a, 0, bytes.Repeat([]byte{2}, 4096))
+			p.must(p.a, Demote{})
+			p.used(p.a, 1<<20, 2)
+		}},
+		"the source, later":         {false, func(p *pair) { p.used(p.a, 1<<20, 2); p.used(p.a, 1<<20, 2) }},
+		"the target":                {false, func(p *pair) { p.used(p.b, 1<<20, 2); p.used(p.b, 1<<20, 2) }},
+		"neither":                   {false, func(*pair) {}},
+		"neither, beside a Primary": {true, func(*pair) {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := missedEnd(t, c.primary)
+			c.use(p)
+			p.a.events, p.b.events = nil, nil
+			p.meet()
+			p.inSyncAgain()
+			for _, n := range []*node{p.a, p.b} {
+				for _, ev := range n.events {
+					if c, ok := ev.(StateChange); ok && strings.Contains(c.Cause, "full resync") {
+						t.Errorf("%s: %+v", n.name, c)
+					}
+				}
+			}
+			if u := p.a.e.vols[0].uuids; u.Bitmap != 0 {
+				t.Errorf("generations %v", u)
+			}
+		})
+	}
+}
+
+// A resync that is cut before its target is known to have heard of it begins no generation: the target cannot be done, and what it had may be
+// an old generation that the history has to keep.
+func TestResyncCutAtItsBeginning(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{})
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	before := p.a.e.vols[0].uuids.Current
+	p.b.hold = func(io DiskIO) bool { return io.Meta && io.Op == DiskWrite }
+	p.must(p.b, Connect{})
+	for range 50 {
+		if p.a.e.State(0).Conn == sm.SyncSource {
+			break
+		}
+		held := p.b.held
+		p.b.held = nil
+		for _, io := range held {
+			copy(p.b.disk[io.Off:], io.Data[:io.Len])
+			p.b.e.DiskDone(p.now, io.Token, OK)
+		}
+		p.settle(10 * time.Millisecond)
+	}
+	if c := p.a.e.State(0).Conn; c != sm.SyncSource {
+		t.Fatalf("a is %v\n%s", p.a.e.State(0), p.story())
+	}
+	p.part()
+	if u := p.a.e.vols[0].uuids; u.Current != before {
+		t.Fatalf("generations %v, before %016X\n%s", u, before, p.story())
+	}
+}
