@@ -55,6 +55,7 @@ const (
 	Paused          //
 	Restarted       // down and up in order
 	SplitBrain      //
+	PartedAtEnd     // in the moment when the source of a resync has missed its end
 	SplitBrainEnded // by discard-my-data
 	ResyncDone      //
 	FullResync      //
@@ -94,7 +95,7 @@ var faultNames = [faults]string{
 	"resync between block sizes", "size configured", "size changed", "ended ambiguous",
 	"disk hung", "disk abandoned", "read moved",
 	"promoted", "demoted", "refused", "forbidden and refused", "left as Outdated", "failed over", "disconnected", "reconnected", "detached", "attached again",
-	"invalidated", "invalidated the peer", "paused", "restarted", "split brain", "split brain ended", "resync done",
+	"invalidated", "invalidated the peer", "paused", "restarted", "split brain", "parted at the end of a resync", "split brain ended", "resync done",
 	"full resync", "resync cut", "log turnover", "log replayed", "read remotely", "sectors read and checked", "flush answered",
 	"FUA answered", "zeroes answered", "request lost", "users outlived their daemon", "users served again", "users refused", "request issued again", "request failed", "received in place", "receive stalled", "ended identical",
 	"daemon stalled", "clocks apart", "options apart", "half open", "old connection held on", "slow resync cut", "disk error in a slow resync", "partition found by a ping", "heard the other way",

@@ -224,6 +224,7 @@ func (n *node) transition(i int, ev engine.StateChange) {
 			s.vols[i].resynced(n)
 			if strings.HasSuffix(from, "T") || strings.HasSuffix(from, "Target") {
 				s.admin.copied(n)
+				s.admin.partAtEnd(n)
 			}
 		case to != "Connected" && !strings.Contains(to, "Sync"):
 			s.counts[ResyncCut]++

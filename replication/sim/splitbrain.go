@@ -9,8 +9,48 @@ import (
 
 // maySplit tells whether the pair is in a state from which it can be made to part.
 func (a *admin) maySplit() bool {
-	return a.allInSync() && !a.s.nodes[0].users.wait && !a.s.nodes[1].users.wait && a.s.nodes[a.last].primary() && a.promoting == nil && !a.busy[0] && !a.busy[1] &&
+	return a.allInSync() && a.s.nodes[a.last].primary() && a.idle()
+}
+
+// idle reports whether nobody waits for anything.
+func (a *admin) idle() bool {
+	return !a.s.nodes[0].users.wait && !a.s.nodes[1].users.wait && a.promoting == nil && !a.busy[0] && !a.busy[1] &&
 		len(a.s.nodes[0].orders)+len(a.s.nodes[1].orders) == 0
+}
+
+// partAtEnd parts the nodes in the moment when a resync has ended on its target, and the source, Primary, has not heard of it: the one moment in which
+// the source has a bitmap UUID, and the target has everything.
+func (a *admin) partAtEnd(target *node) {
+	s := a.s
+	if !s.profile.splitBrain || s.turn%4 == 0 {
+		return
+	}
+	s.after(0, func() {
+		if a.on && !a.parted && a.idle() && a.missedEnd(target) {
+			s.counts[PartedAtEnd]++
+			a.last = 1 - target.index
+			a.split()
+		}
+	})
+}
+
+// missedEnd reports whether a node has everything, and its peer, Primary, does not know of it.
+func (a *admin) missedEnd(target *node) bool {
+	source, missed := target.peer(), false
+	if !source.joined() || !target.alive() {
+		return false
+	}
+	for i, v := range a.s.vols {
+		mine, theirs := target.state(i), source.state(i)
+		if mine.Conn != sm.Connected || !mine.Redundant() || theirs.Role != sm.Primary {
+			return false
+		}
+		missed = missed || sources.has(theirs.Conn)
+		if !sources.has(theirs.Conn) && !v.inSync() {
+			return false
+		}
+	}
+	return missed
 }
 
 // split makes both nodes Primary while they cannot see each other. When they
@@ -83,7 +123,7 @@ func (a *admin) bothAlone() bool {
 	alone := 0
 	for _, n := range a.s.nodes {
 		for i, v := range a.s.vols {
-			if st := n.state(i); st.Conn.Established() && n.meets() {
+			if st := n.state(i); st.Conn.Established() {
 				a.s.fail("%s: volume %d: %v, although both have data of their own", n.name, v.number, st)
 			}
 			switch {
