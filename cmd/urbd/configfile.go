@@ -60,6 +60,17 @@ func (d disk) load(file string) (*config.Config, error) {
 	return config.Load(d.Source, files...)
 }
 
+// read names the files that load reads, included ones too.
+func (d disk) read(file string) (names []string, err error) {
+	noting := d
+	noting.ReadFile = func(name string) ([]byte, error) {
+		names = append(names, name)
+		return d.ReadFile(name)
+	}
+	_, err = noting.load(file)
+	return names, err
+}
+
 // A noConfigError says that there is nothing to read.
 type noConfigError struct{}
 

@@ -48,7 +48,7 @@ func settle(resource string, needs []string, logger *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("PID namespace: %w", err)
 	}
-	moved := os.Getenv(settledIn) == own
+	moved := movedHere()
 	first, err := os.Readlink("/proc/1/ns/mnt")
 	switch {
 	case err != nil:
@@ -69,6 +69,12 @@ func settle(resource string, needs []string, logger *slog.Logger) error {
 		return os.WriteFile("/proc/self/comm", []byte("urbd"), 0) // executed as /proc/self/exe it is called exe
 	}
 	return nil
+}
+
+// movedHere reports whether this is the program that settle has executed.
+func movedHere() bool {
+	own, err := os.Readlink("/proc/self/ns/mnt")
+	return err == nil && os.Getenv(settledIn) == own
 }
 
 // onThread runs f on a thread of its own, which ends with it.
@@ -151,17 +157,44 @@ func needless(mountinfo string, needs []string) []string {
 	return out
 }
 
-// leadsTo reports whether one of the paths is below a directory.
+// leadsTo reports whether the kernel passes through a directory when it looks one of the paths up.
 func leadsTo(dir string, paths []string) bool {
 	for _, path := range append([]string{"/proc", "/sys", "/dev"}, paths...) {
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			path = real
-		}
-		if rel, err := filepath.Rel(dir, path); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
-			return true
+		for _, step := range walk(path) {
+			if rel, err := filepath.Rel(dir, step); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// maxLinks is how many symbolic links the kernel follows in one path.
+const maxLinks = 40
+
+// walk is what the kernel comes to when it looks a path up: each directory on the way, symbolic links followed, and the end.
+func walk(path string) (steps []string) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil
+	}
+	at, rest := "/", strings.Split(path, "/")
+	for links := 0; len(rest) > 0; {
+		at, rest = filepath.Join(at, rest[0]), rest[1:]
+		to, err := os.Readlink(at)
+		if err != nil {
+			steps = append(steps, at)
+			continue
+		}
+		if links++; links > maxLinks {
+			break
+		}
+		if at = filepath.Dir(at); filepath.IsAbs(to) {
+			at = "/"
+		}
+		rest = append(strings.Split(to, "/"), rest...)
+	}
+	return steps
 }
 
 // An identity is what a path stands for: a device, or a file. Zero: nothing.

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -69,6 +70,57 @@ func TestTheDaemonMayNotLeave(t *testing.T) {
 	_, log = b.namespaced("unshare -m --propagation private " + without + "$URBD run r0 || true")
 	if want := "setns: operation not permitted; start it there: nsenter"; !strings.Contains(log, want) || strings.Contains(log, hasMoved) {
 		t.Errorf("%q is not in: %s", want, log)
+	}
+}
+
+// A mount that a path leads through by a symbolic link is as needed as the one where it ends.
+func TestMountsBehindLinksAreNeeded(t *testing.T) {
+	dir := t.TempDir()
+	for _, sub := range []string{"etc", "first", "second/disks"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"etc/disk": "../first/disk", "first/disk": filepath.Join(dir, "second/disks"), "etc/loop": "loop"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	needs := []string{filepath.Join(dir, "etc/disk/r0"), filepath.Join(dir, "etc/loop/r0")}
+	for sub, needed := range map[string]bool{"etc": true, "first": true, "second": true, "second/disks": true, "firs": false, "second/other": false} {
+		if got := leadsTo(filepath.Join(dir, sub), needs); got != needed {
+			t.Errorf("a mount at %s is needed: %v, want %v", sub, got, needed)
+		}
+	}
+}
+
+// What a daemon works with has to be there after a move: also what it keeps, writes and includes.
+func TestADaemonRefusesToMoveAwayFromWhatItNeeds(t *testing.T) {
+	b := newBench(t)
+	more, logs := filepath.Join(b.dir, "more"), filepath.Join(b.dir, "logs")
+	for _, dir := range []string{more, logs} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(b.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(more, "global.conf"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(b.conf, append([]byte("include \"more/*.conf\";\n"), text...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, script := range map[string]string{
+		filepath.Join(more, "global.conf"): "mount -t tmpfs none " + more + "; : >" + more + "/global.conf; $URBD run r0 || true",
+		logs:                               "mount -t tmpfs none " + logs + "; $URBD run --log-file " + logs + "/r0.log r0 || true; cat " + logs + "/r0.log",
+	} {
+		_, log := b.namespaced("unshare -m --propagation private sh -c '" + script + "'")
+		if want := what + " is not the same there"; !strings.Contains(log, want) {
+			t.Errorf("%q is not in: %s", want, log)
+		}
 	}
 }
 

@@ -60,6 +60,29 @@ func TestTheDaemonSaysWhenItMayStall(t *testing.T) {
 	}
 }
 
+// A daemon that fails before it serves, whatever the reason, waits like one that dies: systemd starts it again at once.
+func TestADaemonThatCannotBeginWaits(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("daemons need root")
+	}
+	b := newBench(t)
+	if err := os.WriteFile(b.conf, []byte("include \"/nonexistent/r0.res\";\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out []byte
+	for range len(startPauses) {
+		cmd := exec.Command(b.program(), "--run-dir", b.run, "-c", b.conf, "--host", "alpha", "run", "r0")
+		out, _ = cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); code != exitSystem {
+			t.Fatalf("it ended with %d: %s", code, out)
+		}
+		if bytes.Contains(out, []byte("waiting before the next one")) {
+			return
+		}
+	}
+	t.Errorf("it does not wait: %s", out)
+}
+
 func TestAnInterruptEndsWaiting(t *testing.T) {
 	b := newBench(t)
 	b.listen("r0", &fakeControl{hold: true, events: []string{`{"name":"r0","role":"Secondary"}`}})

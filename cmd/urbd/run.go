@@ -48,6 +48,24 @@ func (w *world) daemon(c *cli.Context) error {
 	if c.NArg() != 1 || c.Args().First() == "all" {
 		return usageError("run serves one resource: urbd run RES")
 	}
+	word, err := parseTarget(c.Args().First())
+	if err != nil {
+		return err
+	}
+	logger, err := w.logger(c)
+	if err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("the daemon needs root, and you are user %d: sudo urbd run %s", os.Geteuid(), word)
+	}
+	// First of all: whatever fails after this may fail again and again.
+	starts := startsOf(runDir(c), word.resource)
+	if !movedHere() {
+		if err := starts.pause(c.Context, logger); err != nil {
+			return err
+		}
+	}
 	targets, err := w.targets(c)
 	if err != nil {
 		return err
@@ -56,13 +74,6 @@ func (w *world) daemon(c *cli.Context) error {
 		return err
 	}
 	t := targets[0]
-	logger, err := w.logger(c)
-	if err != nil {
-		return err
-	}
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("the daemon needs root, and you are user %d: sudo urbd run %s", os.Geteuid(), t)
-	}
 	needs, err := w.needs(c, t)
 	if err != nil {
 		return err
@@ -75,10 +86,6 @@ func (w *world) daemon(c *cli.Context) error {
 	}
 	ctx, fail := context.WithCancelCause(c.Context)
 	defer fail(nil)
-	starts := startsOf(runDir(c), t.resource)
-	if err := starts.pause(ctx, logger); err != nil {
-		return err
-	}
 	r, err := replication.New(replication.Config{
 		Resource: t.conf, Local: t.local, Peer: t.peer, Logger: logger, RunDir: runDir(c), StateDir: stateDir(c), Recover: true,
 		Devices: &ublkDevices{
@@ -108,11 +115,14 @@ func (w *world) daemon(c *cli.Context) error {
 
 // needs are the paths that a daemon works with.
 func (w *world) needs(c *cli.Context, t target) ([]string, error) {
-	files, err := w.etc.files(c.String("config"))
+	needs, err := w.etc.read(c.String("config"))
 	if err != nil {
 		return nil, err
 	}
-	needs := append(files, runDir(c))
+	needs = append(needs, runDir(c), stateDir(c))
+	if file := c.String("log-file"); file != "" {
+		needs = append(needs, filepath.Dir(file)) // the file may not be there yet
+	}
 	for _, v := range t.local.Volumes {
 		needs = append(needs, v.Disk)
 		if !v.MetaDisk.Internal {
