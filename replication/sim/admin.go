@@ -25,7 +25,8 @@ type admin struct {
 	promoting *node
 	busy      [2]bool // a sequence of steps is under way
 
-	parted   bool // split brain on purpose
+	pressed  uint64 // turn before which no trouble is pressed for
+	parted   bool   // split brain on purpose
 	sawSplit [2]bool
 	metAt    engine.Instant // when the parted nodes were let meet
 	paused   [2][]bool

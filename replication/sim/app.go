@@ -46,7 +46,7 @@ func (a *app) tick(n *node) {
 		a.submit(n, s.vols[s.rng.IntN(len(s.vols))])
 	}
 	think := s.profile.think
-	if s.admin.parted {
+	if s.admin.parted || s.media.sparing && !s.admin.allInSync() {
 		think += 5 * time.Millisecond
 	}
 	s.after(between(s.rng, think), func() { a.tick(n) })

@@ -44,11 +44,14 @@ var (
 // goodElsewhere reports whether the peer has good data within reach.
 func goodElsewhere(st sm.State) bool { return together.has(st.Conn) && st.PeerDisk == sm.UpToDate }
 
+// undecided reports whether it is not known yet what the disk is worth: then the order waits, and is judged when it is.
+func undecided(st sm.State) bool { return st.Disk == sm.Attaching || st.Disk == sm.Negotiating }
+
 // prohibitions are said in the simulator's own words.
 var prohibitions = []prohibition{
 	// Nobody is Primary on data that is not good, or is somebody else's.
 	{any: true, cmd: func(int) engine.Command { return engine.Promote{} }, is: func(st sm.State) bool {
-		return st.Role != sm.Primary && st.Disk != sm.UpToDate && (solitary.has(st.Conn) || together.has(st.Conn) && st.PeerDisk != sm.UpToDate)
+		return st.Role != sm.Primary && st.Disk != sm.UpToDate && !undecided(st) && (solitary.has(st.Conn) || together.has(st.Conn) && st.PeerDisk != sm.UpToDate)
 	}},
 	{any: true, cmd: func(int) engine.Command { return engine.Promote{Force: true} }, is: func(st sm.State) bool {
 		return st.Role != sm.Primary && unattached(st) && solitary.has(st.Conn)

@@ -17,7 +17,7 @@ type media struct {
 	rings    bool // activity logs are damaged, or cannot be read, when a daemon comes
 	replaced bool // disks are replaced by new ones
 	resized  bool // a daemon comes with another size in its configuration
-	sparing  bool // most trouble waits until the nodes are in sync
+	sparing  bool // most trouble, and most of what the application does, waits until the nodes are in sync
 	length   int  // of the run, in units of Options.Events
 }
 
@@ -28,7 +28,10 @@ func newMedia(seed uint64, plain bool, p *profile) media {
 	}
 	rng := m.rng
 	m.together, m.rings, m.replaced, m.resized = rng.IntN(3) == 0, rng.IntN(3) == 0, rng.IntN(3) == 0, rng.IntN(3) == 0
-	m.sparing = rng.IntN(2) == 0
+	m.sparing = m.together || m.replaced || rng.IntN(2) == 0
+	if p.depth == 40 && p.largest == 1<<20 {
+		m.sparing = false // many large requests at once: leave them be, memory runs short
+	}
 	if rng.IntN(12) == 0 {
 		m.spread(p)
 	}
@@ -44,13 +47,14 @@ func (m *media) spread(p *profile) {
 	size := 1<<30 + rng.Int64N(2<<30)/512*512
 	v := &p.volumes[0]
 	v.backing = [2]int64{size, size}
+	v.disk = engine.DiskOptions{ALExtents: v.disk.ALExtents, Timeout: v.disk.Timeout} // no slow resync
 	p.volumes = p.volumes[:1]
 	p.fresh, p.largest, p.hot = true, pick[int64](rng, 4<<10, 32<<10), 1<<40
 	p.depth, p.think, p.chunk, p.window = pick(rng, 16, 40), 200*time.Microsecond, 1<<20, 1<<20
 	p.diskDelay = [2]time.Duration{pick(rng, 20*time.Microsecond, 200*time.Microsecond), pick(rng, 20*time.Microsecond, 200*time.Microsecond)}
 	p.calm = pick(rng, 30*time.Millisecond, 100*time.Millisecond)
 	m.together, m.rings, m.replaced = false, false, false // each a full resync
-	m.sparing, m.length = true, 2
+	m.sparing, m.length = false, 2
 }
 
 // format decides the logical blocks of the disks, and which sizes are configured.
@@ -120,33 +124,12 @@ func (v *volumeProfile) limit() int64 {
 	return size
 }
 
-// wear goes on as long as the administrator works: what the media of the seed allow to happen.
-func (s *Sim) wear() {
-	s.after(between(s.media.rng, min(4*s.profile.calm, 200*time.Millisecond)), func() {
-		if s.admin.on {
-			s.admin.wears()
-			s.wear()
-		}
-	})
-}
-
-func (a *admin) wears() {
-	s := a.s
-	rng := s.media.rng
-	if a.parted {
-		return
-	}
-	if i := rng.IntN(len(s.vols)); s.media.together && a.allInSync() && !s.nodes[0].spoilt() && !s.nodes[1].spoilt() {
-		a.failBoth(i)
-	}
-	if n, i := s.nodes[rng.IntN(2)], rng.IntN(len(s.vols)); s.media.replaced {
-		a.replace(n, i)
-	}
-}
-
 // failBoth has both disks of a volume fail: at the same time, or one after the other.
 func (a *admin) failBoth(i int) {
 	s := a.s
+	if s.nodes[0].spoilt() || s.nodes[1].spoilt() {
+		return
+	}
 	rng := s.media.rng
 	first := s.nodes[rng.IntN(2)].disks[i]
 	second := first.n.peer().disks[i]
@@ -181,6 +164,26 @@ func (d *disks) fails(rng *rand.Rand) {
 		d.data.Fail(&disktest.Rule{Op: op, Len: d.layout.DataLimit, Count: count, Errno: engine.EIO, Torn: rng.IntN(2) == 0})
 	}
 	d.n.tell("volume %d: data %v will fail", d.vol.number, ops)
+}
+
+// press has trouble come while the nodes are in sync, by the number of events: an application that does a lot would use all of
+// them up meanwhile.
+func (a *admin) press() {
+	s := a.s
+	if !a.on || !s.media.sparing || a.parted || s.turn < a.pressed || !a.allInSync() {
+		return
+	}
+	first := a.pressed == 0
+	a.pressed = s.turn + 50 + s.media.rng.Uint64N(300)
+	s.after(0, func() {
+		switch {
+		case !a.on || a.parted:
+		case s.media.together && (first || s.media.rng.IntN(2) == 0):
+			a.failBoth(s.media.rng.IntN(len(s.vols)))
+		default:
+			a.trouble()
+		}
+	})
 }
 
 // noteFailures counts that both disks of a volume have failed.

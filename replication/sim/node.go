@@ -244,6 +244,8 @@ func (n *node) notice(ev engine.Notice) {
 		n.began[ev.Vol] = generationOf(ev.Text)
 	case strings.HasPrefix(ev.Text, "the new data generation could not be written"):
 		s.ambiguous = append(s.ambiguous, n.began[ev.Vol])
+	case strings.HasPrefix(ev.Text, "connection refused: volume ") && strings.Contains(ev.Text, "logical blocks of"):
+		n.blocksRefused(ev.Text)
 	case strings.HasPrefix(ev.Text, "connection refused: volume "):
 		fmt.Sscanf(ev.Text, "connection refused: volume %d: this node is Primary on data %X", &n.missing.vol, &n.missing.data)
 	case strings.Contains(ev.Text, "split brain:"):
@@ -259,11 +261,6 @@ func (n *node) notice(ev engine.Notice) {
 		s.fail("%s: %s", n.name, ev.Text)
 	case strings.Contains(ev.Text, "activity log is not readable"):
 		s.counts[RingDistrusted]++
-	case strings.HasPrefix(ev.Text, "connection refused: volume ") && strings.Contains(ev.Text, "logical blocks of"):
-		if !n.disks[s.volumeIndex(ev.Vol)].misfits() && !n.peer().disks[s.volumeIndex(ev.Vol)].misfits() {
-			s.fail("%s: %s", n.name, ev.Text)
-		}
-		s.counts[BlocksRefused]++
 	case strings.Contains(ev.Text, "activity log replayed"):
 		s.counts[LogReplayed]++
 	}

@@ -12,11 +12,14 @@ import (
 func (a *admin) replace(n *node, i int) {
 	rng := a.s.media.rng
 	d, p := n.disks[i], n.peer()
-	idle := !d.open && d.old == 0 && (!n.alive() || n.state(i).Disk == sm.Diskless) && len(n.orders) == 0
-	if !idle || n.users.wait || d.vol.size > 64<<20 || !a.has[p.index][i] || !p.alive() || p.state(i).Disk != sm.UpToDate || p.spoilt() || a.behind[p.index] || a.lost[p.index] {
+	if !a.on || !a.s.media.replaced || rng.IntN(3) > 0 {
 		return
 	}
-	block := pick(rng, smallBlock, d.vol.block, largeBlock)
+	idle := !d.open && d.old == 0 && (!n.alive() || n.state(i).Disk == sm.Diskless && len(n.orders) == 0)
+	if !idle || d.misfits() || n.users.wait || d.vol.size > 64<<20 || !a.has[p.index][i] || !p.alive() || p.state(i).Disk != sm.UpToDate || p.spoilt() || a.behind[p.index] || a.lost[p.index] {
+		return
+	}
+	block := pick(rng, smallBlock, largeBlock, largeBlock)
 	d.renew(block, d.least()+rng.Int64N(256)*4096)
 }
 
@@ -35,7 +38,7 @@ func (d *disks) renew(block, backing int64) {
 	d.data, d.meta, d.layout, d.block = fresh.data, fresh.meta, fresh.layout, block
 	d.listen()
 	d.image = imageCache{}
-	d.broken, d.mute, d.unreadable = false, 0, nil
+	d.broken, d.mute, d.unreadable, d.told = false, 0, nil, false
 	d.vol.touched(0, d.vol.size)
 	s.admin.has[d.n.index][d.vol.index] = false
 	s.counts[DiskReplaced]++
@@ -64,8 +67,22 @@ func (d *disks) refusesBlocks(err error) {
 		if !d.misfits() {
 			d.n.s.fail("%s: volume %d: a disk with blocks of %d bytes, for data in units of %d: %v", d.n.name, d.vol.number, d.block, d.vol.block, err)
 		}
+		d.told = true
 		d.n.s.counts[BlocksRefused]++
 	}
+}
+
+// blocksRefused looks at a connection that was refused because of a disk with larger blocks.
+func (n *node) blocksRefused(text string) {
+	if !n.misfit() && !n.peer().misfit() {
+		n.s.fail("%s: %s", n.name, text)
+	}
+	for _, m := range n.s.nodes {
+		for _, d := range m.disks {
+			d.told = d.told || d.misfits()
+		}
+	}
+	n.s.counts[BlocksRefused]++
 }
 
 // fits checks that a disk which takes part in the data can be written in its units, and has the size of the device.
@@ -82,6 +99,11 @@ func (n *node) fits(i int, to sm.State) {
 		s.fail("%s: volume %d: a device of %d bytes, in blocks of %d; it has to be %d, in blocks of %d",
 			n.name, d.vol.number, st.Size, st.BlockSize, d.vol.size, d.vol.block)
 	}
+}
+
+// told reports whether somebody knows that a node has such a disk.
+func (n *node) told() bool {
+	return slices.ContainsFunc(n.disks, func(d *disks) bool { return d.told })
 }
 
 // misfit reports whether a node has a disk that does not fit.

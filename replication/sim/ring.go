@@ -11,6 +11,9 @@ import (
 func (n *node) corrode() {
 	s := n.s
 	rng := s.media.rng
+	for i := range n.disks {
+		s.admin.replace(n, i)
+	}
 	if !s.admin.on || !s.media.rings || rng.IntN(2) == 0 {
 		return
 	}

@@ -154,7 +154,6 @@ func (s *Sim) chaos() {
 	s.admin.start()
 	s.app.start()
 	s.mischief()
-	s.wear()
 	for s.turn < end {
 		s.step(engine.Never)
 	}

@@ -23,6 +23,7 @@ type disks struct {
 	broken  bool
 	mute    engine.Instant // it answers nothing before
 
+	told       bool                     // that its blocks are too large
 	block      int64                    // logical, bytes
 	remembered engine.RememberBlockSize // what the owner of the daemon keeps
 	unreadable *disktest.Rule           // of the activity log, when it was attached last

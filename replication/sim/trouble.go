@@ -39,10 +39,12 @@ func (a *admin) repair() bool {
 	add := func(weight int, do func()) { can = append(can, deed{weight, do}) }
 	for _, n := range s.nodes {
 		switch {
-		case n.misfit():
+		case n.told():
 			add(2, func() { n.refit() })
 			if n.ready() {
 				add(2, n.begins)
+			} else if n.alive() && len(n.orders) == 0 && !a.busy[n.index] {
+				a.repairNode(n, add)
 			}
 		case n.ready():
 			add(3, n.begins)
@@ -59,6 +61,7 @@ func (a *admin) repairNode(n *node, add func(int, func())) {
 		if n.state(i).Disk == sm.Diskless && !d.open {
 			add(3, func() {
 				d.repair()
+				a.replace(n, i)
 				n.attach(i, func(err error) {
 					if err == nil {
 						s.counts[Attached]++
