@@ -14,14 +14,17 @@ import (
 // Stop takes the resource down on both nodes and powers them off, so that
 // their disks may be read.
 func (l *Lab) Stop(ctx context.Context) error {
+	if err := l.Down(ctx); err != nil {
+		return err
+	}
+	return each(l.Nodes(), func(n *vm.Node) error { return n.Shutdown(ctx) })
+}
+
+// Down takes the resource down on both nodes, one after the other.
+func (l *Lab) Down(ctx context.Context) error {
 	for _, n := range l.Nodes() {
 		if _, err := l.Urbd(ctx, n, "down", Resource); err != nil {
 			return fmt.Errorf("%w\n%s", err, l.Diagnose(n))
-		}
-	}
-	for _, n := range l.Nodes() {
-		if err := n.Shutdown(ctx); err != nil {
-			return err
 		}
 	}
 	return nil

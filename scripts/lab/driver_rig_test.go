@@ -14,19 +14,19 @@ import (
 // proof that the wire and the metadata are real. Once they know each other by address, once by a secret, which then differs for a while.
 func TestDriverAsPeer(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k vm.Kernel) {
-		for _, first := range []string{"urbd", "drbd"} {
-			t.Run(first+"-first", func(t *testing.T) {
-				o := Options{Kernel: k, Driver: "beta", Secret: NoSecret}
-				if first == "drbd" {
-					o.Secret = "known to both"
-				}
-				b := newBench(t, o)
-				source, target := b.Alpha, b.Beta
-				if first == "drbd" {
-					source, target = b.Beta, b.Alpha
-				}
-				b.sh(source, "dd if=/dev/urandom of=/dev/vda bs=1M count=40 2>/dev/null")
-				b.sh(target, "dd if=/dev/urandom of=/dev/vda bs=1M count=40 2>/dev/null")
+		b := newBench(t, Options{Kernel: k, Driver: "beta"})
+		for _, c := range []struct {
+			name           string
+			source, target *vm.Node
+			secret         string
+		}{{"urbd-first", b.Alpha, b.Beta, NoSecret}, {"drbd-first", b.Beta, b.Alpha, "known to both"}} {
+			b.Options.Secret = c.secret
+			well := b.stage(c.name, func(b *bench) {
+				source, target := c.source, c.target
+				b.each(b.Nodes(), func(n *vm.Node) error {
+					_, err := n.Sh(b.ctx, "dd if=/dev/urandom of=/dev/vda bs=1M count=40 conv=fsync 2>/dev/null")
+					return err
+				})
 				b.ok(b.Up(b.ctx))
 				b.ok(b.Sync(b.ctx, source))
 				b.ok(b.WaitUpToDate(b.ctx, target))
@@ -37,11 +37,15 @@ func TestDriverAsPeer(t *testing.T) {
 				b.sh(target, "dd if=/dev/urandom of=%s bs=3k seek=5000 count=400 oflag=dsync conv=notrunc 2>/dev/null", b.Device(target, 0))
 				b.reconnect(target)
 				b.urbd(target, "secondary", Resource)
-				if o.Secret != NoSecret {
+				if c.secret != NoSecret {
 					b.wrongSecret()
 				}
-				b.equalDisks()
+				b.ok(b.Down(b.ctx))
+				b.compared()
 			})
+			if !well {
+				return
+			}
 		}
 	})
 }

@@ -3,12 +3,14 @@ package lab
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urbd/urbd/scripts/vm"
@@ -167,7 +169,7 @@ func (l *Lab) config(n *vm.Node, device string) string {
 		b.WriteString("global { usage-count no; }\n")
 	}
 	fmt.Fprintf(&b, "resource %s {\n", Resource)
-	fmt.Fprintf(&b, "\tnet {\n\t\tprotocol %s;\n\t\ttimeout 150;\n\t\tping-timeout 60;\n\t\tconnect-int 3;\n", l.Options.Protocol)
+	fmt.Fprintf(&b, "\tnet {\n\t\tprotocol %s;\n\t\ttimeout 150;\n\t\tping-timeout 60;\n\t\tconnect-int 3;\n\t\tping-int 3;\n", l.Options.Protocol)
 	if l.Options.Secret != NoSecret {
 		fmt.Fprintf(&b, "\t\tcram-hmac-alg sha256;\n\t\tshared-secret %q;\n", l.Options.Secret)
 	}
@@ -214,20 +216,31 @@ func (l *Lab) Device(n *vm.Node, vol int) string {
 
 // Up brings a fresh pair to Connected: metadata, up, and both have met.
 func (l *Lab) Up(ctx context.Context) error {
-	for _, n := range l.Nodes() {
+	err := each(l.Nodes(), func(n *vm.Node) error {
 		if err := l.Prepare(ctx, n); err != nil {
 			return err
 		}
 		if _, err := l.Urbd(ctx, n, "create-md", "--force", Resource); err != nil {
 			return err
 		}
-	}
-	for _, n := range l.Nodes() {
-		if _, err := l.Urbd(ctx, n, "up", Resource); err != nil {
-			return err
-		}
+		_, err := l.Urbd(ctx, n, "up", Resource)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	return l.WaitState(ctx, l.Alpha, "cstate", "Connected", time.Minute)
+}
+
+// each does something on several nodes at the same time.
+func each(nodes []*vm.Node, do func(*vm.Node) error) error {
+	errs := make([]error, len(nodes))
+	var all sync.WaitGroup
+	for i, n := range nodes {
+		all.Go(func() { errs[i] = do(n) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // Sync makes a node Primary over fresh disks and waits until both are UpToDate.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -43,6 +42,11 @@ func onKernels(t *testing.T, kernels []vm.Kernel, f func(t *testing.T, k vm.Kern
 	for _, k := range kernels {
 		t.Run("linux-"+string(k), func(t *testing.T) { f(t, k) })
 	}
+}
+
+// stage is a part of a scenario, timed by itself. It reports whether the pair is fit for the next one.
+func (b *bench) stage(name string, do func(*bench)) bool {
+	return b.t.Run(name, func(t *testing.T) { do(&bench{Lab: b.Lab, t: t, ctx: b.ctx}) })
 }
 
 func (b *bench) ok(err error) {
@@ -91,13 +95,13 @@ func (b *bench) sh(n *vm.Node, format string, args ...any) string {
 }
 
 // fio starts a random writer on the raw device that reads everything back and
-// checks it; stretch slows it down so that something can happen meanwhile.
+// checks it; stretch slows it down to so many seconds, so that something can happen meanwhile.
 func (b *bench) fio(n *vm.Node, stretch int) *vm.Process {
 	b.t.Helper()
-	argv := []string{"fio", "--name=v", "--filename=" + b.Device(n, 0), "--rw=randwrite", "--bs=4k", "--size=24M", "--ioengine=libaio",
+	argv := []string{"fio", "--name=v", "--filename=" + b.Device(n, 0), "--rw=randwrite", "--bs=4k", "--size=12M", "--ioengine=libaio",
 		"--iodepth=8", "--direct=1", "--verify=crc32c", "--do_verify=1", "--verify_fatal=1", "--output-format=terse"}
 	if stretch > 0 {
-		argv = append(argv, fmt.Sprintf("--rate_iops=%d", 6144/stretch))
+		argv = append(argv, fmt.Sprintf("--rate_iops=%d", 3072/stretch))
 	}
 	p, err := n.Start(b.ctx, vm.Cmd{Argv: argv, Stdout: logWriter{b.t}, Stderr: logWriter{b.t}})
 	b.ok(err)
@@ -152,15 +156,19 @@ func (b *bench) revive(n *vm.Node) {
 func (b *bench) equalNow(primary *vm.Node) {
 	b.t.Helper()
 	b.sh(primary, "dd if=/dev/null of=%s conv=fsync,notrunc 2>/dev/null", b.Device(primary, 0))
-	n, err := b.Compare()
-	b.ok(err)
-	b.t.Logf("%d bytes are equal on both disks", n)
+	b.compared()
 }
 
 // equalDisks takes both nodes down and compares their disks.
 func (b *bench) equalDisks() {
 	b.t.Helper()
 	b.ok(b.Stop(b.ctx))
+	b.compared()
+}
+
+// compared wants the same on both disks, on which nobody writes.
+func (b *bench) compared() {
+	b.t.Helper()
 	n, err := b.Compare()
 	b.ok(err)
 	b.t.Logf("%d bytes are equal on both disks", n)
@@ -169,15 +177,7 @@ func (b *bench) equalDisks() {
 // each does something on several nodes at the same time.
 func (b *bench) each(nodes []*vm.Node, do func(*vm.Node) error) {
 	b.t.Helper()
-	errs := make([]error, len(nodes))
-	var all sync.WaitGroup
-	for i, n := range nodes {
-		all.Go(func() { errs[i] = do(n) })
-	}
-	all.Wait()
-	for _, err := range errs {
-		b.ok(err)
-	}
+	b.ok(each(nodes, do))
 }
 
 type logWriter struct{ t *testing.T }

@@ -134,21 +134,3 @@ func (b *bench) largeJoinsSmall() {
 	b.urbd(b.Beta, "primary", Resource)
 	b.sh(b.Beta, "[ $(blockdev --getss %[1]s) = 512 ]; mount %[1]s /mnt; grep -q kept /mnt/file; umount /mnt", b.Device(b.Beta, 0))
 }
-
-// TestMetadataTool has DRBD's own tool read what urbd has written.
-func TestMetadataTool(t *testing.T) {
-	b := newBench(t, Options{Kernel: vm.Linux6_12})
-	b.ok(b.Up(b.ctx))
-	b.ok(b.Sync(b.ctx, b.Alpha))
-	b.urbd(b.Beta, "disconnect", Resource)
-	b.sh(b.Alpha, "dd if=/dev/urandom of=/dev/ublkb0 bs=4k seek=10 count=700 oflag=direct conv=notrunc 2>/dev/null")
-	for _, n := range b.Nodes() {
-		b.urbd(n, "down", Resource)
-		// The tool prints the flags as 0 in dumps, and other comments.
-		b.sh(n, `mkdir -p /var/lock /var/lib/drbd
-urbd dump-md r0 | grep -v '^#' | grep -v flags > /tmp/own
-drbdmeta --force 0 v08 /dev/vda internal dump-md | grep -v '^#' | grep -v flags > /tmp/theirs
-diff -u /tmp/theirs /tmp/own; grep -q 'bm {' /tmp/own
-[ "$(drbdmeta --force 0 v08 /dev/vda internal get-gi)" = "$(urbd get-gi r0)" ]`)
-	}
-}
