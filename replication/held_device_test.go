@@ -8,12 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/urbd/urbd/replication/engine"
 	"github.com/urbd/urbd/replication/metadata"
 	"github.com/urbd/urbd/statemachine"
+	"github.com/urbd/urbd/ublk/uring"
 )
 
 // kill ends the daemon as kill -9 does: what it had on its disk, and had remembered, is as it was.
@@ -273,6 +275,58 @@ func TestUsersOfTheLostDiskAreNotServedTheOldOne(t *testing.T) {
 	a.fails(engine.Request{Op: engine.OpRead, Off: 4096, Len: 4096, Data: page(t, 4096)})
 	a.devices.Volume(0).Hold("")
 	a.users("")
+}
+
+// toldTooEarly are devices that notice when their users are said to be refused, or served, before they are.
+type toldTooEarly struct {
+	*FakeDevices
+	n     *node
+	early atomic.Pointer[string]
+}
+
+func (f *toldTooEarly) Add(ctx context.Context, cfg DeviceConfig) (Device, error) {
+	d, err := f.FakeDevices.Add(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &toldDevice{d.(*FakeDevice), f}, nil
+}
+
+type toldDevice struct {
+	*FakeDevice
+	all *toldTooEarly
+}
+
+func (d *toldDevice) Serve(ring *uring.Ring, submit func(*engine.Request)) error {
+	if d.Adopted() {
+		if says := d.all.n.res.devices[0].leftWord(); says != "waiting" {
+			d.all.early.Store(&says)
+		}
+	}
+	return d.FakeDevice.Serve(ring, submit)
+}
+
+// Nobody is told that users get errors, or go on, before their device is served.
+func TestUsersAreServedBeforeItIsSaid(t *testing.T) {
+	for _, word := range []string{"refused", ""} {
+		nodes := connectedPair(t)
+		a, b := nodes[0], nodes[1]
+		a.cfg.Recover = true
+		a.devices.Volume(0).Hold("the mount at /mnt")
+		a.kill()
+		b.await("alone", func(s statemachine.State) bool { return s.Conn == statemachine.WFConnection })
+		if word == "refused" {
+			b.must(engine.Promote{})
+		}
+		watched := &toldTooEarly{FakeDevices: a.devices, n: a}
+		a.cfg.Devices = watched
+		a.up()
+		a.users(word)
+		if early := watched.early.Load(); early != nil {
+			t.Errorf("status says %q of users before they are served", *early)
+		}
+		a.devices.Volume(0).Hold("")
+	}
 }
 
 // Users who wait for the peer are given up by order, without waiting for it.

@@ -140,9 +140,9 @@ func (r *Resource) refuseLost(ctx context.Context) error {
 		}
 		var failed error
 		err := r.on(ctx, func(l *loop) {
-			before := d.left.Swap(&leftUsers{refused: true})
-			if failed = d.device.Serve(l.ring, d.submitTo(l)); failed != nil {
-				d.left.Store(before)
+			// Whoever hears that they are refused finds the device served; its requests come in a later turn.
+			if failed = d.device.Serve(l.ring, d.submitTo(l)); failed == nil {
+				d.left.Store(&leftUsers{refused: true})
 			}
 		})
 		if err = errors.Join(err, failed); err != nil {

@@ -123,7 +123,7 @@ func (a *admin) bothAlone() bool {
 	alone := 0
 	for _, n := range a.s.nodes {
 		for i, v := range a.s.vols {
-			if st := n.state(i); st.Conn.Established() {
+			if st := n.state(i); st.Conn.Established() && n.meets() {
 				a.s.fail("%s: volume %d: %v, although both have data of their own", n.name, v.number, st)
 			}
 			switch {
