@@ -11,17 +11,36 @@ import (
 
 // TestLife leads one pair through what happens to a pair: file systems, a
 // pulled cable, a resync under load, the loss of either node. The disks lose what was not flushed when the power goes.
+// The Primary's power on 6.12 is cut in TestPowerCuts.
 func TestLife(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k vm.Kernel) {
 		b := newBench(t, Options{Kernel: k, Size: 320 << 20, Cache: vm.Volatile})
 		b.ok(b.Up(b.ctx))
-		b.ok(b.Sync(b.ctx, b.Alpha))
+		b.urbd(b.Alpha, "new-current-uuid", "--clear-bitmap", Resource+"/0")
+		b.urbd(b.Alpha, "primary", Resource)
 		for _, scenario := range []struct {
-			play    func()
+			name    string
+			play    func(*bench)
 			primary *vm.Node // afterwards
-		}{{b.fileSystems, b.Alpha}, {b.partitions, b.Alpha}, {b.pulledCable, b.Alpha}, {b.resyncUnderLoad, b.Alpha}, {b.secondaryDies, b.Alpha}, {b.primaryDies, b.Beta}} {
-			scenario.play()
-			b.equalNow(scenario.primary)
+			short   bool     // scripts/test has it; scripts/soak has all
+		}{
+			{"file-systems", (*bench).fileSystems, b.Alpha, true},
+			{"partitions", (*bench).partitions, b.Alpha, true},
+			{"pulled-cable", (*bench).pulledCable, b.Alpha, true},
+			{"resync-under-load", (*bench).resyncUnderLoad, b.Alpha, true},
+			{"secondary-dies", (*bench).secondaryDies, b.Alpha, true},
+			{"primary-dies", (*bench).primaryDies, b.Beta, k == vm.Linux7},
+		} {
+			if !scenario.short && !long() {
+				continue
+			}
+			well := b.stage(scenario.name, func(b *bench) {
+				scenario.play(b)
+				b.equalNow(scenario.primary)
+			})
+			if !well {
+				return
+			}
 		}
 		b.equalDisks()
 	})
@@ -29,7 +48,6 @@ func TestLife(t *testing.T) {
 
 // fileSystems makes, fills and checks ext4 and xfs, and hands them to the peer.
 func (b *bench) fileSystems() {
-	b.t.Log("file systems")
 	for _, fs := range []struct{ make, check string }{
 		{"mkfs.ext4 -q -F", "fsck.ext4 -f -n"}, {"mkfs.xfs -q -f", "xfs_repair -n"},
 	} {
@@ -51,7 +69,6 @@ cd /; umount /mnt; %s /dev/ublkb0`, fs.check)
 
 // partitions are there when a node is Primary, on every kernel and without udev, and gone when it is not.
 func (b *bench) partitions() {
-	b.t.Log("partitions")
 	b.sh(b.Alpha, `printf 'label: gpt\nsize=20MiB\nsize=30MiB\n' | sfdisk -q /dev/ublkb0
 [ -b /dev/ublkb0p2 ]; mkfs.ext4 -q -F /dev/ublkb0p2; mount /dev/ublkb0p2 /mnt; echo kept > /mnt/file; umount /mnt`)
 	b.urbd(b.Alpha, "secondary", Resource)
@@ -81,16 +98,15 @@ func (b *bench) backingDiskIsTaken() {
 // pulledCable cuts the wire under a verifying writer: the Primary goes on at
 // once, and what it wrote meanwhile is copied afterwards.
 func (b *bench) pulledCable() {
-	b.t.Log("pulled cable")
-	p := b.fio(b.Alpha, 15)
-	b.writes(b.Alpha, 6<<20)
+	p := b.fio(b.Alpha, 20)
+	b.writes(b.Alpha, 3<<20)
 	b.ok(b.CutWire())
 	cut := time.Now()
 	for _, n := range b.Nodes() {
 		b.state(n, "cstate", "WFConnection")
 	}
 	b.t.Logf("both nodes noticed after %v at most", time.Since(cut).Round(100*time.Millisecond))
-	b.writes(b.Alpha, 3<<20)
+	b.writes(b.Alpha, 2<<20)
 	b.ok(b.JoinWire())
 	b.finished(p)
 	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
@@ -99,7 +115,6 @@ func (b *bench) pulledCable() {
 
 // resyncUnderLoad writes while everything is copied.
 func (b *bench) resyncUnderLoad() {
-	b.t.Log("resync under load")
 	b.urbd(b.Beta, "invalidate", Resource)
 	p := b.fio(b.Alpha, 0)
 	b.finished(p)
@@ -109,9 +124,8 @@ func (b *bench) resyncUnderLoad() {
 
 // secondaryDies cuts the Secondary's power under load: nobody notices but the status.
 func (b *bench) secondaryDies() {
-	b.t.Log("power cut of the Secondary")
-	p := b.fio(b.Alpha, 30)
-	b.writes(b.Alpha, 4<<20)
+	p := b.fio(b.Alpha, 20)
+	b.writes(b.Alpha, 2<<20)
 	b.Beta.PowerCut()
 	b.state(b.Alpha, "cstate", "WFConnection")
 	b.revive(b.Beta)
@@ -122,9 +136,8 @@ func (b *bench) secondaryDies() {
 
 // primaryDies cuts the Primary's power under load; the peer takes over.
 func (b *bench) primaryDies() {
-	b.t.Log("power cut of the Primary")
 	b.fio(b.Alpha, 15)
-	b.writes(b.Alpha, 8<<20)
+	b.writes(b.Alpha, 3<<20)
 	b.Alpha.PowerCut()
 	b.urbd(b.Beta, "primary", Resource)
 	p := b.fio(b.Beta, 0)
