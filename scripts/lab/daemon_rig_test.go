@@ -31,6 +31,9 @@ func TestDaemon(t *testing.T) {
 		}
 		b.sh(b.Alpha, "grep -q kept /mnt/file; umount /mnt; fsck.ext4 -f -n /dev/ublkb0")
 		b.urbd(b.Alpha, "secondary", Resource)
+		if k == vm.Linux7 || long() {
+			b.failedOverUnderUsers()
+		}
 		b.leftBehind()
 		b.killedWithItsUsers("unshare -m")
 		b.killedWithItsUsers("unshare -m -p -f --mount-proc")
