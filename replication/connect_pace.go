@@ -23,8 +23,8 @@ const (
 
 // pace is how long to wait before the next attempt to connect:
 //
-//	the last connection lasted                      not at all
-//	it ended soon after the handshake               0.1 s, doubling up to 1 s
+//	the last connection lasted for a second         not at all
+//	it ended sooner after the handshake             0.1 s, doubling up to 1 s
 //	it ended in the handshake                       0.1 s, doubling up to connect-int
 //	the peer is there and does not know the secret  1 s, doubling up to connect-int
 //
@@ -51,7 +51,7 @@ func (p *pace) begin() (pause time.Duration, suspicious bool) {
 	switch {
 	case met == introduced:
 		return p.grow(firstPause, p.most), true
-	case met == agreed && time.Since(p.at) < p.most:
+	case met == agreed && time.Since(p.at) < restart: // a peer whose daemon was killed is back at once: it must not find nobody
 		return p.grow(firstPause, restart), false
 	}
 	p.pause = 0
