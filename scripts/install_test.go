@@ -56,7 +56,7 @@ func TestInstallElsewhere(t *testing.T) {
 	}
 	for file, line := range map[string]string{
 		"etc/systemd/system/urbd@.service":     "ExecStart=@/opt/urbd/sbin/urbd @urbd run %i",
-		"usr/lib/systemd/system-shutdown/urbd": "exec /opt/urbd/sbin/urbd down --timeout 5 all >/dev/null 2>&1",
+		"usr/lib/systemd/system-shutdown/urbd": "\t/opt/urbd/sbin/urbd down --timeout 5 \"${resource%.sock}\" >/dev/null 2>&1 &",
 		"etc/udev/rules.d/65-urbd.rules":       `IMPORT{program}="/opt/urbd/sbin/urbd udev $kernel"`,
 		"opt/urbd/share/doc/urbd/example.res":  "resource r0 {",
 	} {

@@ -17,8 +17,9 @@ import (
 // what both nodes looked like.
 type bench struct {
 	*Lab
-	t   *testing.T
-	ctx context.Context
+	t     *testing.T
+	ctx   context.Context
+	plain time.Duration // of a shutdown without urbd; 0: not measured
 }
 
 // newBench boots a pair and closes it with the test.
