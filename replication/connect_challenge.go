@@ -5,11 +5,25 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 
+	"github.com/urbd/urbd/replication/config"
 	"github.com/urbd/urbd/replication/wire"
 )
 
 // challengeRandom is how many bytes of our challenges are random; the others are a mark.
 const challengeRandom = 32
+
+// markName is the name for newChallenge of this node's side of a resource: the same in each of its resources, and not the peer's. A
+// floating host has none but its address, whose port belongs to the resource.
+func markName(local, peer *config.Host) string {
+	switch at := local.Address; {
+	case len(local.Names) > 0:
+		return local.Names[0]
+	case at.Addr() == peer.Address.Addr(): // both nodes are on one machine
+		return at.String()
+	default:
+		return at.Addr().String()
+	}
+}
 
 // newChallenge makes a challenge that this node knows again, whichever of its connections and resources it was made for:
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -209,5 +210,30 @@ func TestNothingBeforeProof(t *testing.T) {
 			}
 			nodes[0].knocks(nodes[0].cfg.Peer.Address.Addr(), tt.said)
 		})
+	}
+}
+
+// A node knows its challenges again from another resource of its own, also where hosts have no names, and never takes the peer's for its own.
+func TestChallengesAreMarkedForTheNode(t *testing.T) {
+	host := func(at string, names ...string) *config.Host {
+		return &config.Host{Names: names, Address: netip.MustParseAddrPort(at)}
+	}
+	for _, tt := range []struct {
+		what                    string
+		local, peer             *config.Host
+		otherLocal, otherRemote *config.Host // of another resource
+	}{
+		{"names", host("10.0.0.1:7789", "alpha"), host("10.0.0.2:7789", "beta"), host("10.1.0.1:7790", "alpha"), host("10.1.0.2:7790", "beta")},
+		{"floating", host("10.0.0.1:7789"), host("10.0.0.2:7789"), host("10.0.0.1:7790"), host("10.0.0.2:7790")},
+		{"one machine", host("127.0.0.1:7789"), host("127.0.0.1:7790"), host("127.0.0.1:7789"), host("127.0.0.1:7791")},
+	} {
+		own, peer := markName(tt.local, tt.peer), markName(tt.peer, tt.local)
+		challenge := newChallenge([]byte("secret"), own)
+		if !ownChallenge([]byte("secret"), markName(tt.otherLocal, tt.otherRemote), challenge[:]) {
+			t.Errorf("%s: in another resource the node does not know its challenge again", tt.what)
+		}
+		if ownChallenge([]byte("secret"), peer, challenge[:]) {
+			t.Errorf("%s: the peer takes the node's challenge for its own", tt.what)
+		}
 	}
 }

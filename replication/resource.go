@@ -101,7 +101,7 @@ func New(cfg Config) (*Resource, error) {
 		events: newReports(len(cfg.Local.Volumes)),
 	}
 	r.connector = newConnector(cfg.Local.Address, cfg.Local.Reach(cfg.Peer), cfg.Resource.Net, r.log)
-	r.connector.name = cfg.Local.Name()
+	r.connector.name = markName(cfg.Local, cfg.Peer)
 	r.connector.knocks.fresh = r.changes.changed
 	return r, nil
 }
