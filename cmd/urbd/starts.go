@@ -65,6 +65,20 @@ func (s startRecord) pause(ctx context.Context, log *slog.Logger) error {
 	return nil
 }
 
+// leastLife is how long a daemon lives that systemd has started. The unit that starts it again is active until its systemctl has
+// ended; the failure of a daemon in that moment would start nothing any more.
+const leastLife = time.Second
+
+// outlastStart waits until a daemon that cannot serve may end.
+func outlastStart(ctx context.Context, began time.Time) {
+	left := time.NewTimer(leastLife - time.Since(began))
+	defer left.Stop()
+	select {
+	case <-left.C:
+	case <-ctx.Done():
+	}
+}
+
 func (s startRecord) read() (d died, ok bool) {
 	text, err := os.ReadFile(s.path)
 	if err != nil {
