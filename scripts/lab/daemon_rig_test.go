@@ -35,6 +35,7 @@ func TestDaemon(t *testing.T) {
 			b.failedOverUnderUsers()
 		}
 		b.leftBehind()
+		b.logsAreBounded()
 		b.killedWithItsUsers("unshare -m")
 		b.killedWithItsUsers("unshare -m -p -f --mount-proc")
 		b.equalDisks()
@@ -57,6 +58,18 @@ func (b *bench) leftBehind() {
 	b.urbd(b.Alpha, "down", Resource)
 	b.sh(b.Alpha, "[ ! -e /dev/ublkc0 ]")
 	b.urbd(b.Alpha, "up", Resource)
+	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+}
+
+// logsAreBounded has a daemon that systemd did not start find full files of its predecessors: the log is rotated, and few old ones are kept;
+// of what the Go runtime says in a crash the older part goes.
+func (b *bench) logsAreBounded() {
+	b.sh(b.Alpha, `cd /var/log/urbd
+for i in 1 2 3 4 5; do urbd down r0; truncate -s 8M r0.log; urbd up r0; done
+n=0; until [ $(ls r0-*.log | wc -l) = 3 ]; do n=$((n + 1)); [ $n -lt 100 ]; sleep 0.1; done
+[ $(stat -c %%s r0.log) -lt 1000000 ]; grep -q 'block device reserved' r0.log
+pid=$(cat /run/urbd/r0.lock); kill -ABRT $pid; while [ -e /proc/$pid ]; do sleep 0.1; done; grep -q '^goroutine ' r0.stderr
+truncate -s 2M r0.stderr; urbd up r0; [ $(stat -c %%s r0.stderr) -lt 1000000 ]`)
 	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
 }
 
