@@ -21,6 +21,23 @@ func (n *node) hold() (letGo func()) {
 	return func() { close(over) }
 }
 
+// A store that was just detached is closed while the next attach finds it in use: it is free then.
+func TestAttachWhileTheStoreIsClosed(t *testing.T) {
+	r, tries := &Resource{}, 0
+	r.closing.Store(1)
+	want := &backing{}
+	got, err := r.openWith(t.Context(), func() (*backing, error) {
+		if tries++; tries == 1 {
+			r.closing.Store(0)
+			return nil, &BusyError{}
+		}
+		return want, nil
+	})
+	if got != want || err != nil {
+		t.Errorf("%v after %d tries", err, tries)
+	}
+}
+
 // The client of an attach goes away before the loop has taken the opened store, which is closed then. Its descriptor has
 // become that of another file when the loop looks.
 func TestAttachGivenUp(t *testing.T) {

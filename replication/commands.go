@@ -84,14 +84,19 @@ func (r *Resource) hasDisk(ctx context.Context, vol int) error {
 // open takes a backing store. One that was just detached may not be closed yet, and a
 // predecessor that has just died holds it until its last I/O has ended.
 func (r *Resource) open(ctx context.Context, v *config.Volume) (*backing, error) {
+	return r.openWith(ctx, func() (*backing, error) { return openBacking(v) })
+}
+
+func (r *Resource) openWith(ctx context.Context, open func() (*backing, error)) (*backing, error) {
 	patience := time.Now()
 	if r.cfg.Recover {
 		patience = patience.Add(10 * time.Second)
 	}
 	for {
-		b, err := openBacking(v)
+		closing := r.closing.Load() > 0 // before the attempt: what is closed during it is tried once more
+		b, err := open()
 		var busy *BusyError
-		if err == nil || !errors.As(err, &busy) || r.closing.Load() == 0 && time.Now().After(patience) {
+		if err == nil || !errors.As(err, &busy) || !closing && time.Now().After(patience) {
 			return b, err
 		}
 		select {

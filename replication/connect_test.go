@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -30,15 +32,27 @@ func testNet() config.Net {
 	return n
 }
 
-// freePort finds a port that is free on both loopback addresses.
+// freePort finds a port that is free on both loopback addresses. It is below those that the kernel gives to whoever connects: until the test
+// listens, nobody is given it.
 func freePort(t testing.TB) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := uint16(10000 + rand.IntN(20000))
+		if canListen("127.0.0.1", port) && canListen("127.0.0.2", port) {
+			return port
+		}
 	}
-	defer l.Close()
-	return uint16(l.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free")
+	return 0
+}
+
+func canListen(host string, port uint16) bool {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
 }
 
 func twoAddresses(t testing.TB) (a, b netip.AddrPort) {
