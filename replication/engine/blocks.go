@@ -67,6 +67,7 @@ func (v *volume) fitsPeer(block int64) error {
 // see the same sizes, and which data goes where.
 func (e *Engine) agreeBlocks(v *volume, d sm.Decision, peer sm.Role) error {
 	own, theirs := max(smallestBlock, v.block, v.dataBlock), v.peer.block
+	used, inUse := v.usersBlock(d)
 	switch {
 	case theirs == 0:
 		return nil // it has no disk, or does not say
@@ -90,13 +91,23 @@ func (e *Engine) agreeBlocks(v *volume, d sm.Decision, peer sm.Role) error {
 		v.peer.block = 0
 		return mismatchf("volume %d: the peer's disk has logical blocks of %d bytes, and the data on both was written in units of %d: "+
 			"move the peer's data back to a disk with such blocks", v.number, theirs, own)
-	case v.state.Role == sm.Primary && v.exported < theirs:
-		return inUseError(v, "the peer's", theirs, v.exported)
+	case inUse && used < theirs:
+		v.peer.block = 0
+		return inUseError(v, "the peer's", theirs, used)
 	default:
 		own = theirs
 	}
 	e.learnBlock(v, own)
 	return nil
+}
+
+// usersBlock is the logical block size that the users of the device know, in bytes, and whether there are any. Those who
+// wait for their daemon know what the device had without a peer; if the peer's data comes here, they will not be served.
+func (v *volume) usersBlock(d sm.Decision) (size int64, inUse bool) {
+	if v.state.Role == sm.Primary {
+		return v.exported, true
+	}
+	return max(smallestBlock, v.block, v.dataBlock), v.users.Wait() && d.Result >= 0
 }
 
 // joinError is for a disk here that would be overwritten with data that it cannot write.
@@ -107,7 +118,7 @@ func joinError(v *volume, block, data int64) error {
 
 // inUseError is for users of a device who do not know yet that it has larger blocks.
 func inUseError(v *volume, whose string, block, used int64) error {
-	return mismatchf("volume %d: %s disk has logical blocks of %d bytes, and the users of the device write in units of %d: make the Primary Secondary, connect, "+
+	return mismatchf("volume %d: %s disk has logical blocks of %d bytes, and the users of the device write in units of %d: end what uses it, make the Primary Secondary, connect, "+
 		"and make it Primary again, which gives its device the larger blocks", v.number, whose, block, used)
 }
 

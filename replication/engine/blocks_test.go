@@ -193,6 +193,40 @@ func TestOldPairBlocks(t *testing.T) {
 	})
 }
 
+// Users who wait for their daemon know the blocks that the device had, and are no less in use of it than those of a Primary. If their data is
+// about to be overwritten they get errors, and there is nobody to know.
+func TestBlocksBelowWaitingUsers(t *testing.T) {
+	for _, lose := range []bool{false, true} {
+		p := blockPair(t, 512, 4096)
+		p.connect()
+		p.must(p.a, NewCurrentUUID{ClearBitmap: true})
+		p.must(p.a, Promote{})
+		p.a.events, p.b.events = nil, nil
+		p.newDaemonUnderUsers(p.a)
+		p.must(p.b, Disconnect{Force: true})
+		p.newDaemon(p.b)
+		p.blocks(p.a, 512)
+		p.wantUsers(p.a, UsersWaiting)
+		p.blocks(p.b, 4096)
+		if lose {
+			p.must(p.b, Promote{})
+		}
+		p.connect()
+		if lose {
+			p.wantUsers(p.a, UsersLost)
+			p.wantBlocks(p.a, 4096)
+			continue
+		}
+		if st := p.a.e.Status(); st.Conn.String() != "StandAlone" || !strings.Contains(st.Refused, "write in units of 512") {
+			t.Fatalf("%v, refused: %q\n%s", st.Conn, st.Refused, p.story())
+		}
+		p.wantUsers(p.a, UsersWaiting)
+		p.must(p.a, Promote{})
+		p.wantBlocks(p.a, 512)
+		p.write(p.a, 512, make([]byte, 512))
+	}
+}
+
 // Data in units of 512 bytes was moved to a disk with larger blocks: that is refused where it is attached, and if that node has
 // forgotten, where the other one knows.
 func TestMovedDisk(t *testing.T) {
