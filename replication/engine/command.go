@@ -19,6 +19,7 @@ type command struct {
 	stepped bool
 	when    func() bool // stepped as soon as it says so; nil: at once
 	err     error
+	proving int           // I/Os of disks that have to show first that they answer
 	retryAt Instant       // a dead peer is being found out; then it is tried again
 	limit   time.Duration // a disk that takes longer for one I/O is given up, by a forced order; 0: it is waited for
 	retried bool
@@ -126,6 +127,10 @@ func (e *Engine) order(id uint64, name string, ev sm.Event, vols []*volume, done
 // refuses, none.
 func (e *Engine) stepCommand(cmd *command) {
 	cmd.stepped = true
+	if ev, is := cmd.ev.(sm.Disconnect); is {
+		e.leave(cmd, ev)
+		return
+	}
 	cmd.waiting++ // it is not over before every volume has had its turn
 	defer func() { cmd.waiting-- }()
 	for _, v := range cmd.vols {
@@ -225,14 +230,61 @@ func (e *Engine) reply_(id uint64, err error) { e.emit(Reply{id, err}) }
 
 // disconnect ends the connection in agreement with the peer.
 func (e *Engine) disconnect(id uint64, ev sm.Disconnect) *command {
-	cmd := &command{id: id, name: "disconnect", ev: ev, vols: e.vols, stepped: true}
+	cmd := &command{id: id, name: "disconnect", ev: ev, vols: e.vols}
 	cmd.done = func(*Engine) bool { return statesAll(e.vols, sm.StandAlone) && cmd.left() }
 	if ev.Force {
 		cmd.limit = forcedPatience
 	}
 	e.cmds = append(e.cmds, cmd)
+	if e.mayDisconnect(ev) == nil {
+		for _, v := range e.vols {
+			if v.state.OutdatesPeer(ev) {
+				e.prove(v, cmd)
+			}
+		}
+	}
+	if cmd.proving > 0 {
+		cmd.when = func() bool { return cmd.proving == 0 }
+	} else {
+		e.stepCommand(cmd)
+	}
+	return cmd
+}
+
+// prove has the disk of a volume write something durably before an order goes on. The peer is not asked to call its disk old for one that does not
+// answer: it would be the last good one. What a disk answers shows in the state; if it does not, the order is taken back at the end of its time.
+func (e *Engine) prove(v *volume, cmd *command) {
+	cmd.proving += 2
+	f := &proof{vol: v, cmd: cmd}
+	f.covers = e.flushDisk(v, f)
+	e.writeSuper(v, noPages, func(e *Engine, _ Errno) { cmd.proved(e) })
+}
+
+func (cmd *command) proved(e *Engine) {
+	cmd.proving--
+	e.commandsAdvance()
+}
+
+// proof is the flush of a disk that has to show that it answers.
+type proof struct {
+	vol    *volume
+	cmd    *command
+	covers uint64
+}
+
+func (f *proof) ioDone(e *Engine, err Errno) {
+	if err == OK {
+		f.vol.flushed(f.covers)
+	} else {
+		e.flushFailed(f.vol, err)
+	}
+	f.cmd.proved(e)
+}
+
+// leave has the volumes leave the connection, all of them, or none.
+func (e *Engine) leave(cmd *command, ev sm.Disconnect) {
 	if cmd.err = e.mayDisconnect(ev); cmd.err != nil {
-		return cmd
+		return
 	}
 	for _, v := range e.leavingOrder() {
 		if err := e.stepFor(v, cmd.ev, cmd.name, cmd); err != nil {
@@ -243,7 +295,6 @@ func (e *Engine) disconnect(id uint64, ev sm.Disconnect) *command {
 			break // the connection's request speaks for all volumes
 		}
 	}
-	return cmd
 }
 
 // left ends a disconnect. It has succeeded if every disk that was to be Outdated is, durably: nothing is being committed any more, and a

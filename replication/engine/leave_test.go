@@ -24,6 +24,56 @@ func (p *pair) outdatedOnDisk(n *node) bool {
 	return sb.Flags.AtAttach(metadata.Attach{}).Disk == metadata.DiskOutdated
 }
 
+// A Primary whose disk hangs does not have the peer call its disk old, which is the last good one then: it asks when its own disk has
+// written something, and if that does not come the order is taken back. A disk that fails instead is none to leave the peer for.
+func TestHungDiskOutdatesNobody(t *testing.T) {
+	for _, what := range []string{"metadata", "data", "comes back", "fails"} {
+		t.Run(what, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{})
+			p.inSync()
+			p.a.hold = func(io DiskIO) bool { return io.Meta == (what != "data") }
+			p.a.e.Command(p.now, 100, Disconnect{})
+			p.settle(2 * time.Second)
+			p.unanswered(p.a, 100)
+			if p.want(p.b, "Secondary/Primary Connected UpToDate/UpToDate"); p.outdatedOnDisk(p.b) || len(p.a.held) == 0 {
+				t.Fatalf("the last good disk is called old\n%s", p.story())
+			}
+			held := p.a.held
+			p.a.hold, p.a.held = nil, nil
+			switch what {
+			case "comes back":
+				p.a.held = held
+				p.releaseWrites(p.a)
+				p.settle(time.Second)
+				p.succeeded(p.a, 100)
+				p.want(p.b, "Secondary/Unknown WFConnection Outdated/DUnknown")
+			case "fails":
+				for _, io := range held {
+					p.a.e.DiskDone(p.now, io.Token, EIO)
+				}
+				p.settle(time.Second)
+				if err, ok := p.a.reply[100]; !ok || err == nil {
+					t.Fatalf("answered: %v, %v\n%s", ok, err, p.story())
+				}
+				p.want(p.b, "Secondary/Primary Connected UpToDate/Diskless")
+			default:
+				if end, why := p.a.e.Withdraw(p.now, 100); end != Withdrawn || !strings.Contains(why, "does not answer") {
+					t.Fatalf("taken back: %v, %q", end, why)
+				}
+				for _, io := range held {
+					copy(p.a.disk[io.Off:], io.Data)
+					p.a.e.DiskDone(p.now, io.Token, OK)
+				}
+				p.settle(5 * time.Second)
+				p.unanswered(p.a, 100)
+				p.want(p.b, "Secondary/Primary Connected UpToDate/UpToDate")
+				p.must(p.a, Disconnect{})
+				p.want(p.b, "Secondary/Unknown WFConnection Outdated/DUnknown")
+			}
+		})
+	}
+}
+
 // Whoever leaves in order, the disk that the Primary writes without is Outdated, on the disk itself before the order is
 // answered. It is not promoted by mistake, and when it is by force, both nodes find out.
 func TestLeavingOutdatesTheSecondary(t *testing.T) {
