@@ -124,6 +124,25 @@ func TestADaemonRefusesToMoveAwayFromWhatItNeeds(t *testing.T) {
 	}
 }
 
+// The capabilities that the unit leaves the daemon are enough to leave a namespace that a drop-in has given it.
+func TestTheUnitsDaemonMayLeave(t *testing.T) {
+	b := newBench(t)
+	unit, err := os.ReadFile("../../scripts/systemd/urbd@.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(unit), "\nCapabilityBoundingSet=")
+	names, _, _ := strings.Cut(rest, "\n")
+	set := "-all"
+	for _, name := range strings.Fields(names) {
+		set += ",+" + strings.ToLower(strings.TrimPrefix(name, "CAP_"))
+	}
+	first, log := b.namespaced("unshare -m --propagation private setpriv --bounding-set " + set + " $URBD run r0 || true")
+	if !strings.Contains(log, hasMoved) || strings.Contains(log, first) {
+		t.Errorf("with %s it has not left %s: %s", names, first, log)
+	}
+}
+
 func TestNeedlessMounts(t *testing.T) {
 	const mountinfo = `20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
 21 20 0:5 / /dev rw - devtmpfs udev rw
