@@ -145,6 +145,9 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 	return nil
 }
 
+// endUsers is the way out for a Primary that refuses the data that there is.
+const endUsers = ": if that is the newer, end the applications here, make this node Secondary and connect again"
+
 // mayGoOnWith refuses data of the peer that the users of the device, who have no good disk here, have not seen. A generation
 // that continues theirs may be for writes of theirs, if the connection broke before it was heard of, but it may as well be
 // for those of others: a peer that was promoted meanwhile begins one, too.
@@ -152,7 +155,7 @@ func (v *volume) mayGoOnWith(current uint64) error {
 	if !v.state.DataDiffers(v.exposed, current) {
 		return nil
 	}
-	return mismatchf("volume %d: this node is Primary on data %016X that the peer does not have (it has %016X)", v.number, v.exposed, current)
+	return mismatchf("volume %d: this node is Primary on data %016X that the peer does not have (it has %016X)"+endUsers, v.number, v.exposed, current)
 }
 
 // keepsData refuses a decision after which the users of a Primary, who have no good disk here, would go on with other data than they had:
@@ -168,7 +171,7 @@ func (v *volume) keepsData(d sm.Decision) error {
 	if (v.exposed^current)&^sm.RoleBit == 0 {
 		return nil
 	}
-	return mismatchf("volume %d: this node is Primary on data %016X, and would go on with data %016X", v.number, v.exposed, current)
+	return mismatchf("volume %d: this node is Primary on data %016X, and would go on with data %016X"+endUsers, v.number, v.exposed, current)
 }
 
 // sendState sends P_STATE. A disk that is being attached is none yet: the kernel's driver answers one that comes where

@@ -161,11 +161,7 @@ func (n *node) mend() bool {
 	alone := n.state(0).Conn == sm.StandAlone
 	if alone && n.refuses {
 		n.refuses = false
-		if n.primary() && n.peer().continued(n.missing.vol, n.missing.data) {
-			n.s.admin.demote(n)
-			return false
-		}
-		n.order(engine.Connect{}, nil)
+		n.connectOrEnd()
 		return false
 	}
 	for i, d := range n.disks {
@@ -179,9 +175,18 @@ func (n *node) mend() bool {
 		}
 	}
 	if alone {
-		n.order(engine.Connect{}, nil)
+		n.connectOrEnd()
 	}
 	return !alone
+}
+
+// connectOrEnd connects a node, or, if that was refused for the data that its applications work on, has them end.
+func (n *node) connectOrEnd() {
+	if n.primary() && n.peer().continued(n.missing.vol, n.missing.data) {
+		n.s.admin.demote(n)
+		return
+	}
+	n.order(engine.Connect{}, nil)
 }
 
 // continued tells whether a volume here has begun a generation on what was data.

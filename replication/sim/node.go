@@ -246,8 +246,8 @@ func (n *node) notice(ev engine.Notice) {
 		s.ambiguous = append(s.ambiguous, n.began[ev.Vol])
 	case strings.HasPrefix(ev.Text, "connection refused: volume ") && strings.Contains(ev.Text, "logical blocks of"):
 		n.blocksRefused(ev.Text)
-	case strings.HasPrefix(ev.Text, "connection refused: volume "):
-		fmt.Sscanf(ev.Text, "connection refused: volume %d: this node is Primary on data %X", &n.missing.vol, &n.missing.data)
+	case strings.Contains(ev.Text, "this node is Primary on data"):
+		fmt.Sscanf(strings.TrimPrefix(ev.Text, "connection refused: "), "volume %d: this node is Primary on data %X", &n.missing.vol, &n.missing.data)
 	case strings.Contains(ev.Text, "split brain:"):
 		if !s.admin.parted && slices.ContainsFunc(s.ambiguous, func(g string) bool { return strings.Contains(ev.Text, g) }) {
 			panic(ambiguous{})
