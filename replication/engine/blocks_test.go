@@ -112,7 +112,24 @@ func TestLargerBlocksJoinData(t *testing.T) {
 		p.blocks(p.b, 4096)
 		p.connect()
 		p.refuses("units of 512")
+		if why := p.a.e.Status().Refused; !strings.Contains(why, "give the peer a disk with blocks of 512") {
+			t.Fatalf("the node with the data says %q", why)
+		}
 	})
+}
+
+// A peer whose users began to write before it knew of larger blocks is refused at the first request that does not fit them.
+func TestRequestsThatDoNotFitTheBlocks(t *testing.T) {
+	for _, r := range []*Request{{Op: OpWrite, Off: 512, Len: 4096, Data: make([]byte, 4096)}, {Op: OpDiscard, Off: 0, Len: 512}} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.b.e.vols[0].block = 4096
+		p.write(p.a, 4096, make([]byte, 4096))
+		p.ends(p.a, p.give(p.a, r), OK)
+		if why := p.b.e.Status().Refused; !strings.Contains(why, "this disk has logical blocks of 4096") {
+			t.Errorf("%v of %d at %d: refused %q\n%s", r.Op, r.Len, r.Off, why, p.story())
+		}
+	}
 }
 
 // Smaller blocks join data in larger ones: the device keeps those, on either node, alone too, and after a restart.

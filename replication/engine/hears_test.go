@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
@@ -80,6 +81,29 @@ func TestNothingIsHeardAfterTheEnd(t *testing.T) {
 					t.Error("a dead socket does not end the connection as long as the disk hangs")
 				}
 			})
+		}
+	}
+}
+
+// A peer that breaks each connection at once gets one a second; one that has lasted is looked for again at once.
+func TestShortConnectionsAreFarBetween(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.up()
+	for _, c := range []struct{ lasted, after time.Duration }{{time.Minute, 0}, {shortLife / 2, time.Second}, {shortLife, 0}} {
+		p.settle(c.lasted)
+		p.a.events = nil
+		p.a.e.ConnDown(p.now, NetworkFailure, nil)
+		p.settle(0)
+		found := false
+		for _, ev := range p.a.events {
+			if open, ok := ev.(OpenConnection); ok {
+				if found = true; open.After != c.after {
+					t.Errorf("after %v the peer is looked for in %v, want %v", c.lasted, open.After, c.after)
+				}
+			}
+		}
+		if !found {
+			t.Fatalf("the peer is not looked for\n%s", p.story())
 		}
 	}
 }

@@ -253,3 +253,28 @@ func TestUsersKnowTheirDisk(t *testing.T) {
 	p.wantUsers(p.a, UsersLost)
 	p.a.disk = own
 }
+
+// A generation that this node begins for waiting users is on the data that they worked on.
+func TestUsersKnowTheirDataByItsNewName(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Down{})
+	p.newDaemonUnderUsers(p.a)
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.must(p.a, NewCurrentUUID{})
+	p.newDaemonUnderUsers(p.a)
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.wantUsers(p.a, UsersWaiting)
+	p.must(p.a, Promote{})
+	p.wantUsers(p.a, UsersServed)
+}
+
+// Users are found above a disk that no Primary has used last: they worked on something else.
+func TestUsersOfNoPrimary(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.a, Demote{})
+	p.newDaemonUnderUsers(p.a)
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.wantUsers(p.a, UsersLost)
+}
