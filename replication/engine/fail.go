@@ -67,14 +67,18 @@ func (e *Engine) diskIdle(v *volume) {
 	}
 }
 
-// writeLast writes what has to be known of a disk that is being let go.
+// writeLast writes what has to be known of a disk that is being let go: also that it is old, if others write to the peer's, so that it
+// is not promoted by mistake later. A disk that nobody writes without is as good as the other.
 func (e *Engine) writeLast(v *volume) {
-	abandoned := !v.attached
+	last := !v.attached
+	if v.attached && v.state.ReadsRemotely() && (v.state.Role == sm.Primary || v.state.Peer == sm.Primary) {
+		v.super.Flags, last = v.super.Flags.Outdated(), true
+	}
 	e.writePages(v, changedPages, func(e *Engine, err Errno) {
 		if err != OK {
 			v.super.Flags |= metadata.FullSync // the next attach must not trust the bitmap (metadata 8.9)
 		}
-		if err != OK || abandoned {
+		if err != OK || last {
 			e.queueMeta(v, &metaJob{kind: metaKept})
 		}
 	})

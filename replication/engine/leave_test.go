@@ -24,6 +24,56 @@ func (p *pair) outdatedOnDisk(n *node) bool {
 	return sb.Flags.AtAttach(metadata.Attach{}).Disk == metadata.DiskOutdated
 }
 
+// A disk that is let go while a Primary writes on to the other one is old, and says so: it is not promoted by mistake when that one is out of reach.
+// A disk that nobody writes without keeps what it is, and so does the last good one.
+func TestDiskThatIsLetGoIsOutdated(t *testing.T) {
+	for name, c := range map[string]struct {
+		let func(p *pair) *node
+		old bool
+	}{
+		"the Primary's, detached":   {func(p *pair) *node { p.must(p.a, Detach{}); return p.a }, true},
+		"the Secondary's, detached": {func(p *pair) *node { p.must(p.b, Detach{}); return p.b }, true},
+		"the Primary's, failed": {func(p *pair) *node {
+			p.a.fail = func(io DiskIO) Errno {
+				if io.Op == DiskRead {
+					return EIO
+				}
+				return OK
+			}
+			p.read(p.a, 0)
+			p.a.fail = nil
+			return p.a
+		}, true},
+		"without a Primary": {func(p *pair) *node { p.must(p.a, Demote{}); p.must(p.a, Detach{}); return p.a }, false},
+		"the last good one": {func(p *pair) *node { p.must(p.b, Detach{}); p.must(p.a, Detach{Force: true}); return p.a }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{})
+			p.inSync()
+			n := c.let(p)
+			p.settle(time.Second)
+			if got := p.outdatedOnDisk(n); got != c.old {
+				t.Fatalf("the disk is Outdated: %v\n%s", got, p.story())
+			}
+			if n == p.a && c.old {
+				p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+			}
+			p.newDaemon(n)
+			p.must(n, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			if err := p.do(n, Promote{}); (err == sm.OutdatedDisk) != c.old {
+				t.Fatalf("promotion: %v\n%s", err, p.story())
+			}
+			if c.old {
+				p.must(n, Connect{})
+				p.inSyncAgain() // it is good again beside the other
+				if p.outdatedOnDisk(n) {
+					t.Error("it is still Outdated")
+				}
+			}
+		})
+	}
+}
+
 // A Primary whose disk hangs does not have the peer call its disk old, which is the last good one then: it asks when its own disk has
 // written something, and if that does not come the order is taken back. A disk that fails instead is none to leave the peer for.
 func TestHungDiskOutdatesNobody(t *testing.T) {
