@@ -32,7 +32,7 @@ func TestAnything(t *testing.T) {
 				ev = PeerRequest{Change: Change{fields.Draw(rt, "mask"), rapid.Uint32().Draw(rt, "val")}}
 			default:
 				ev = PeerState{Word: FromWord(rapid.Uint32().Draw(rt, "word")), UUIDsKnown: rapid.Bool().Draw(rt, "known"),
-					Licensed: rapid.Bool().Draw(rt, "licensed"), MayBeAhead: rapid.Bool().Draw(rt, "may be ahead")}
+					Granted: rapid.Bool().Draw(rt, "granted"), MayBeAhead: rapid.Bool().Draw(rt, "may be ahead")}
 			}
 			if peer, ok := ev.(PeerState); ok && s.HandshakeDue(peer, r) && !peer.Decision.Made() {
 				peer.Decision = Decision{Err: &HandshakeError{Reason: UnrelatedData}}

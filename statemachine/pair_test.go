@@ -336,7 +336,7 @@ func (n *pairNode) receiveSync(uuid uint64) {
 }
 
 func (n *pairNode) receiveState(word State) {
-	ev := PeerState{Licensed: true, MayBeAhead: true, Word: word, UUIDsKnown: n.known, UUIDFlags: n.theirs.Flags, OOSBits: n.count(),
+	ev := PeerState{Granted: true, MayBeAhead: true, Word: word, UUIDsKnown: n.known, UUIDFlags: n.theirs.Flags, OOSBits: n.count(),
 		Differs: n.known && n.s.DataDiffers(n.exposed, n.theirs.Current)}
 	if n.s.HandshakeDue(ev, n.rules()) {
 		ev.Decision = Handshake(HandshakeInput{

@@ -17,7 +17,7 @@ type PeerState struct {
 	Leaving    bool     // this node waits for the answer to its own detach
 	Differs    bool     // [State.DataDiffers], asked again: the own disk may be lost since P_UUIDS came
 	Decision   Decision // of [Handshake], if one was due
-	Licensed   bool     // the peer, Secondary here, has asked to be Primary in this connection, and was let
+	Granted    bool     // the peer, Secondary here, has asked to be Primary in this connection, and was let
 	MayBeAhead bool     // the protocol is A, which a peer needs to pull ahead
 }
 
@@ -186,7 +186,7 @@ func (ev PeerState) usurps(s State, r Rules) bool {
 	if !s.Conn.Established() || ev.Word.Role != Primary {
 		return false
 	}
-	return s.Role == Primary && !r.TwoPrimaries || s.Peer != Primary && !ev.Licensed
+	return s.Role == Primary && !r.TwoPrimaries || s.Peer != Primary && !ev.Granted
 }
 
 // bad is the turn of a packet that is against the protocol.

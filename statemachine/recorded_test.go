@@ -66,7 +66,7 @@ func TestRecordedHandshakes(t *testing.T) {
 			continue
 		}
 		r := parseRecorded(t, line)
-		ev := PeerState{Word: r.peer, UUIDsKnown: r.known, UUIDFlags: r.theirs.Flags, Licensed: true, MayBeAhead: true}
+		ev := PeerState{Word: r.peer, UUIDsKnown: r.known, UUIDFlags: r.theirs.Flags, Granted: true, MayBeAhead: true}
 		if r.own.HandshakeDue(ev, r.rules) {
 			ev.Decision = Handshake(r.in)
 			rules[ev.Decision.Rule]++

@@ -129,7 +129,7 @@ func (a args) change() Change {
 // peerState is the packet; its word is the input of the command.
 func (a args) peerState() PeerState {
 	ev := PeerState{Word: parseState(a.t, a.d.Input), UUIDsKnown: !a.has("no-uuids"), Differs: a.has("differs"),
-		Licensed: !a.has("unlicensed"), MayBeAhead: !a.has("protocol-c")}
+		Granted: !a.has("not-granted"), MayBeAhead: !a.has("protocol-c")}
 	a.d.MaybeScanArgs(a.t, "bits", &ev.OOSBits)
 	a.d.MaybeScanArgs(a.t, "failed", &ev.Failed)
 	if a.has("inconsistent") {

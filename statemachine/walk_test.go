@@ -55,11 +55,11 @@ func walkPeerStates(conns []Conn, pauses []bool) []Event {
 			for d := Diskless; d <= UpToDate; d++ {
 				for _, pause := range pauses {
 					w := State{Role: role, Conn: conn, Disk: d, UserISP: pause}
-					evs = append(evs, PeerState{Word: w, Licensed: true, MayBeAhead: true})
+					evs = append(evs, PeerState{Word: w, Granted: true, MayBeAhead: true})
 					for _, decision := range decisions {
-						evs = append(evs, PeerState{Word: w, Licensed: true, MayBeAhead: true, UUIDsKnown: true, Decision: decision})
+						evs = append(evs, PeerState{Word: w, Granted: true, MayBeAhead: true, UUIDsKnown: true, Decision: decision})
 						if len(conns) == len(everySort) {
-							evs = append(evs, PeerState{Word: w, Licensed: true, MayBeAhead: true, UUIDsKnown: true, UUIDFlags: FlagInconsistent, OOSBits: 1, Decision: decision})
+							evs = append(evs, PeerState{Word: w, Granted: true, MayBeAhead: true, UUIDsKnown: true, UUIDFlags: FlagInconsistent, OOSBits: 1, Decision: decision})
 						}
 					}
 				}

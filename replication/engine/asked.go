@@ -27,14 +27,14 @@ const (
 
 func (a *peerAsk) open() bool { return a.stage != askNone }
 
-// licence is what makes a peer that was Secondary say rightly that it is Primary: it has asked, and was let. A state that
+// grant is what makes a peer that was Secondary say rightly that it is Primary: it has asked, and was let. A state that
 // it sent before it heard the answer says Secondary still.
-type licence uint8
+type grant uint8
 
 const (
-	noLicence    licence = iota
-	freshLicence         // granted
-	usedLicence          // the peer has said that it is Primary
+	notGranted grant = iota
+	freshGrant       // granted
+	usedGrant        // the peer has said that it is Primary
 )
 
 // standsTo is how a request stands to the one that is open.
@@ -80,19 +80,19 @@ func (e *Engine) answerAsked(v *volume) {
 	e.step(v, e.asking(v), "the peer asks")
 	v.lazyGeneration = false
 	if before != sm.Primary && v.state.Peer == sm.Primary {
-		v.licence = freshLicence
+		v.grant = freshGrant
 	}
 }
 
 // peerMayBePrimary reports whether the peer has said so last, or has been let and may be by now; also after the end of the connection.
-func (v *volume) peerMayBePrimary() bool { return v.licence != noLicence }
+func (v *volume) peerMayBePrimary() bool { return v.grant != notGranted }
 
 // heardRole notes what the peer says of its role.
 func (v *volume) heardRole(r sm.Role) {
 	switch {
 	case r == sm.Primary:
-		v.licence = usedLicence
-	case v.licence == usedLicence:
-		v.licence = noLicence
+		v.grant = usedGrant
+	case v.grant == usedGrant:
+		v.grant = notGranted
 	}
 }

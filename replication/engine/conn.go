@@ -164,7 +164,7 @@ func (e *Engine) ConnUp(now Instant, link Link) {
 		v.peerDirty = false // what was written over an earlier connection, the peer has marked
 		v.seq, v.peerKnown, v.peer, v.earlyUUID, v.unacked, v.peerConn = 0, false, peerSizes{block: v.peer.block}, 0, 0, sm.StandAlone
 		v.exchange.reset()
-		v.licence, v.replies, v.resync.abandoned = noLicence, 0, 0
+		v.grant, v.replies, v.resync.abandoned = notGranted, 0, 0
 	}
 	e.sendProtocol()
 	e.stepAll(sm.SocketsUp{}, "both sockets are up")

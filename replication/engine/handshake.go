@@ -191,7 +191,7 @@ func (e *Engine) sendState(v *volume, st sm.State) {
 // peerState takes P_STATE: the handshake's decision is made here.
 func (e *Engine) peerState(v *volume, word uint32) error {
 	ev := sm.PeerState{Word: sm.FromWord(word), UUIDsKnown: v.peerKnown, UUIDFlags: v.peerUUIDs.Flags, Failed: v.resync.failed}
-	ev.Licensed, ev.MayBeAhead = v.licence != noLicence, e.cfg.Net.Protocol == ProtocolA
+	ev.Granted, ev.MayBeAhead = v.grant != notGranted, e.cfg.Net.Protocol == ProtocolA
 	ev.Leaving = v.request != nil && v.request.change == sm.DetachChange
 	if v.peerKnown && ev.Word.Disk >= sm.Negotiating && v.state.PeerDisk != sm.Failed {
 		if err := v.mayGoOnWith(v.peerUUIDs.Current); err != nil {

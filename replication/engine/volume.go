@@ -68,7 +68,7 @@ type volume struct {
 	request            *request     // of this node to the peer, answer outstanding
 	replies            due          // answers to requests for a change of this volume
 	asked              peerAsk      // the request of the peer that is open
-	licence            licence      // of the peer, to be Primary
+	grant              grant        // of the peer, to be Primary
 	waiting            fifo[*write] // until a change of the volume is known to the peer, or is made
 
 	ranges       rangeSet
