@@ -37,7 +37,12 @@ func (n *node) stall(d time.Duration) {
 	s := n.s
 	n.tell("the daemon gets no processor for %v", d)
 	s.counts[ProcessStalled]++
-	n.asleep = max(n.asleep, s.now+d)
+	n.asleep = s.now + d
+	for i, disk := range n.disks {
+		if disk.flights > 0 && s.profile.volumes[i].disk.Timeout > 0 {
+			disk.broken = true // by its clock the disk takes too long
+		}
+	}
 	if s.cond.rng.IntN(2) == 0 { // it looks at the clock before it looks at anything else
 		life := n.life
 		s.agenda.plan(n.asleep, func() {

@@ -17,6 +17,7 @@ type conditions struct {
 	rests  bool // connections half open
 	oneWay bool // partitions in one direction, long enough to be noticed
 	asks   bool // for what is forbidden
+	lies   bool // a peer says what it does not mean: see liar
 	slow   bool // c-max-rate is low: a resync takes long
 }
 
@@ -35,6 +36,7 @@ func newConditions(seed uint64, plain bool, p *profile) conditions {
 		}
 	}
 	c.stalls, c.rests, c.oneWay, c.asks = rng.IntN(3) == 0, rng.IntN(2) == 0, rng.IntN(3) == 0, rng.IntN(2) == 0
+	c.lies = rng.IntN(2) == 0
 	if rng.IntN(2) == 0 {
 		p.calm *= 4 // connections live longer
 	}

@@ -84,6 +84,14 @@ const (
 	SlowResyncCut   // a resync with a low c-max-rate lost the connection
 	SlowResyncError // or had a disk error
 	PingDeaf        // a partition in one direction was found out by a ping
+	PacketBroken    // a header that is none came
+	PacketTwice     // a packet came twice
+	PacketReplayed  // an older one came again
+	PacketCutShort  // a stream ended within one
+	PacketForeign   // one came that nobody has sent
+	PacketMutated   // one came with another body
+	LieFound        // of these, one that has to be found out was
+	LieNotFound     // one with which the connection went on
 	HeardOneWay     // and let through what came the other way
 	faults
 )
@@ -98,7 +106,7 @@ var faultNames = [faults]string{
 	"invalidated", "invalidated the peer", "paused", "restarted", "split brain", "parted at the end of a resync", "split brain ended", "resync done",
 	"full resync", "resync cut", "log turnover", "log replayed", "read remotely", "sectors read and checked", "flush answered",
 	"FUA answered", "zeroes answered", "request lost", "users outlived their daemon", "users served again", "users refused", "request issued again", "request failed", "received in place", "receive stalled", "ended identical",
-	"daemon stalled", "clocks apart", "options apart", "half open", "old connection held on", "slow resync cut", "disk error in a slow resync", "partition found by a ping", "heard the other way",
+	"daemon stalled", "clocks apart", "options apart", "half open", "old connection held on", "slow resync cut", "disk error in a slow resync", "partition found by a ping", "packet broken", "packet twice", "packet replayed", "packet cut short", "packet forged", "packet mutated", "lie found out", "lie not found out", "heard the other way",
 }
 
 func (f Fault) String() string { return faultNames[f] }
@@ -113,10 +121,10 @@ func (c *Counts) Add(o Counts) {
 	}
 }
 
-// Missing lists the kinds that never happened.
+// Missing lists the kinds that never happened. A run that ends ambiguous is none that has to.
 func (c *Counts) Missing() (missing []Fault) {
 	for i, n := range c {
-		if n == 0 {
+		if n == 0 && Fault(i) != Ambiguous {
 			missing = append(missing, Fault(i))
 		}
 	}

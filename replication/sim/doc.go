@@ -17,6 +17,9 @@
 //
 // The same seed and the same code give the same run, to the byte.
 //
+// Beside the profile a seed has conditions, from random numbers of their own: clocks that do not go alike, daemons that stall,
+// connections half open, peers that lie. Seeds that were found before there were any run without.
+//
 // # Limits
 //
 // One peer, no verify, no resize, no fencing, no suspended I/O; handshakes of

@@ -15,6 +15,7 @@ type link struct {
 	deaf    [2]engine.Instant // to the node, as long: a partition in one direction
 	meeting bool              // an attempt to connect is under way
 	number  int               // of the last connection
+	lied    int               // of the last one on which somebody lied
 }
 
 // end is a node's side of a connection.
@@ -43,6 +44,9 @@ type stream struct {
 	pieces  []piece // in order of arrival
 	last    engine.Instant
 	reader  packetReader
+	liar    *liar
+	taken   int64 // bytes that the receiver has taken
+	must    int64 // of them after which it has to end the connection, 0: it need not
 }
 
 // piece is bytes on their way; nil bytes are the end of the stream.
@@ -92,6 +96,7 @@ func (l *link) meet() {
 		s.after(between(s.rng, s.profile.netDelay), func() { e.begin(info) })
 	}
 	s.tell("connection %d", l.number)
+	l.listen(a, b)
 }
 
 // begin tells the engine that its sockets are up.
@@ -147,7 +152,12 @@ func (st *stream) push() {
 		if s.opt.Packets {
 			st.reader.feed(st, b)
 		}
-		st.send(b)
+		if st.liar != nil {
+			b = st.liar.pass(b)
+		}
+		if len(b) > 0 {
+			st.send(b)
+		}
 	}
 	if len(st.flight) > 0 {
 		return // goes on when something has arrived
@@ -222,6 +232,7 @@ func (st *stream) deliver() {
 			s.counts[HeardOneWay]++
 		}
 		used, ok := to.receive(st.sock, p.b)
+		st.judge(used)
 		st.onWire -= int64(used)
 		if p.b = p.b[used:]; len(p.b) == 0 && len(st.pieces) > 0 {
 			st.pieces = st.pieces[1:]

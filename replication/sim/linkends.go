@@ -89,6 +89,11 @@ func (l *link) cut() {
 		return
 	}
 	s.counts[Cut]++
+	e.sever()
+}
+
+func (e *end) sever() {
+	s := e.n.s
 	s.tell("connection %d is cut", e.number)
 	for _, side := range []*end{e, e.other} {
 		side.cut = true

@@ -17,7 +17,7 @@ func (s *Sim) befall() {
 	c := &s.cond
 	var can []func()
 	for _, n := range s.nodes {
-		if c.stalls && n.alive() {
+		if c.stalls && n.alive() && n.asleep <= s.now && !s.admin.parted {
 			can = append(can, func() { n.stall(between(c.rng, pick(c.rng, 20*time.Millisecond, 500*time.Millisecond, 3*time.Second))) })
 		}
 		if e := n.end; c.rests && e != nil && e.up && !e.cut && !s.admin.parted {

@@ -244,6 +244,7 @@ func (n *node) notice(ev engine.Notice) {
 		n.began[ev.Vol] = generationOf(ev.Text)
 	case strings.HasPrefix(ev.Text, "the new data generation could not be written"):
 		s.ambiguous = append(s.ambiguous, n.began[ev.Vol])
+	case strings.HasPrefix(ev.Text, "connection refused: volume ") && n.believes(): // of what nobody has sent
 	case strings.HasPrefix(ev.Text, "connection refused: volume ") && strings.Contains(ev.Text, "logical blocks of"):
 		n.blocksRefused(ev.Text)
 	case strings.Contains(ev.Text, "this node is Primary on data"):
@@ -252,11 +253,12 @@ func (n *node) notice(ev engine.Notice) {
 		if !s.admin.parted && slices.ContainsFunc(s.ambiguous, func(g string) bool { return strings.Contains(ev.Text, g) }) {
 			panic(ambiguous{})
 		}
-		if !s.admin.parted {
+		if !s.admin.parted && !n.believes() {
 			s.fail("%s: %s", n.name, ev.Text)
 		}
 		s.admin.sawSplit[n.index] = true
 		s.counts[SplitBrain]++
+	case strings.Contains(ev.Text, "unrelated data") && n.believes():
 	case strings.Contains(ev.Text, "unrelated data"):
 		s.fail("%s: %s", n.name, ev.Text)
 	case strings.Contains(ev.Text, "activity log is not readable"):

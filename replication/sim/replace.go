@@ -95,7 +95,7 @@ func (n *node) fits(i int, to sm.State) {
 		s.fail("%s: volume %d: %v, on a disk with blocks of %d bytes, and the data is in units of %d", n.name, d.vol.number, to, d.block, d.vol.block)
 	}
 	st := n.eng.Status().Volumes[i]
-	if to.Role == sm.Primary && (st.Size != d.vol.size || st.BlockSize != d.vol.block) {
+	if within := to.Disk.Usable() || goodElsewhere(to); within && to.Role == sm.Primary && (st.Size != d.vol.size || st.BlockSize != d.vol.block) {
 		s.fail("%s: volume %d: a device of %d bytes, in blocks of %d; it has to be %d, in blocks of %d",
 			n.name, d.vol.number, st.Size, st.BlockSize, d.vol.size, d.vol.block)
 	}

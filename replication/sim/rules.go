@@ -69,7 +69,8 @@ var comesFrom = map[sm.Conn]conns{
 // follows checks a logged change against the rules.
 func (v *volume) follows(n *node, from, to sm.State) {
 	s := v.s
-	if from.Conn != to.Conn && !comesFrom[to.Conn].has(from.Conn) {
+	removed := from.Conn == sm.Connected && to.Conn == sm.WFReportParams && n.believes() // a volume is taken out on the peer's wish
+	if from.Conn != to.Conn && !comesFrom[to.Conn].has(from.Conn) && !removed {
 		s.fail("%s: volume %d: %v is entered from %v", n.name, v.number, to.Conn, from.Conn)
 	}
 	if s.admin.parted {

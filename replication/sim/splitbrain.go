@@ -9,7 +9,8 @@ import (
 
 // maySplit tells whether the pair is in a state from which it can be made to part.
 func (a *admin) maySplit() bool {
-	return a.allInSync() && a.s.nodes[a.last].primary() && a.idle()
+	awake := max(a.s.nodes[0].asleep, a.s.nodes[1].asleep) <= a.s.now
+	return awake && a.allInSync() && a.s.nodes[a.last].primary() && a.idle()
 }
 
 // idle reports whether nobody waits for anything.
@@ -122,6 +123,9 @@ func (a *admin) watch(until engine.Instant, ready func() bool, then func()) {
 func (a *admin) bothAlone() bool {
 	alone := 0
 	for _, n := range a.s.nodes {
+		if n.asleep >= a.s.now {
+			return false
+		}
 		for i, v := range a.s.vols {
 			if st := n.state(i); st.Conn.Established() && n.meets() {
 				a.s.fail("%s: volume %d: %v, although both have data of their own", n.name, v.number, st)
