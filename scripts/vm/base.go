@@ -14,7 +14,7 @@ import (
 // guestPrograms are the programs of a guest beside busybox's, by name. A name
 // with a slash is a path below the root of the unpacked packages.
 var guestPrograms = []string{
-	"bash", "dash", "cmp", "cp", "dd", "df", "sha256sum", "stat", "sync", "timeout", "truncate", "env",
+	"bash", "dash", "cksum", "cmp", "cp", "dd", "df", "sha256sum", "stat", "sync", "timeout", "truncate", "env",
 	"blkdiscard", "blkid", "blkzone", "blockdev", "chrt", "findmnt", "flock", "fsck", "fsfreeze", "fstrim", "losetup", "lsblk", "lscpu",
 	"mount", "nsenter", "setpriv", "swapoff", "swapon", "mkswap", "taskset", "umount", "unshare", "wipefs", "dmesg", "prlimit", "mountpoint", "fdisk", "sfdisk",
 	"dumpe2fs", "e2fsck", "fsck.ext4", "mkfs.ext4", "mke2fs", "resize2fs", "tune2fs", "debugfs",
