@@ -167,6 +167,10 @@ func (n *node) mend() bool {
 	}
 	for i, d := range n.disks {
 		switch {
+		case n.state(i).Disk == sm.Diskless && n.state(i).Conn.Established() && n.primary() && n.missing.data != 0 && n.missing.vol == n.s.vols[i].number:
+			n.missing.data = 0 // its disk was refused for the data that its applications work on
+			n.s.admin.demote(n)
+			return false
 		case n.state(i).Disk == sm.Diskless && !d.open:
 			n.attach(i, func(err error) { n.refuses = err != nil })
 			return false
