@@ -87,11 +87,15 @@ func (s State) settled(r Rules) State {
 }
 
 // alone is s settled when there is nobody left to negotiate with. A disk that is not the
-// one that the applications have gone on from is let go again.
+// one that the applications have gone on from is let go again, and one that the peer's have gone on from is old.
 // Source: docs/drbd-metadata.md 6.3.
 func (s State) alone(r Rules) State {
-	if s.Disk == Negotiating && r.StaleDisk {
+	switch {
+	case s.Disk != Negotiating:
+	case r.StaleDisk:
 		s.Disk = Failed
+	case r.PeerWentOn:
+		s.Disk = min(r.Negotiated, Outdated)
 	}
 	return s.settled(r)
 }

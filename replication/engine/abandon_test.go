@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/urbd/urbd/replication/metadata"
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // give gives a node a request and lets what can happen at once happen.
@@ -55,6 +56,28 @@ func (n *node) flagsOnDisk() metadata.Flags {
 		n.t.Fatal(err)
 	}
 	return sb.Flags
+}
+
+// Both disks fail, one after the other: the Secondary's comes back while the Primary's fails, before the two were compared. It lacks
+// what was written meanwhile, which the Primary has said, so it is not taken for good, nor does a generation begin on it.
+func TestDiskComesBackWhileThePrimarysFails(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Detach{Force: true})
+	p.write(p.a, 0, filled(1, 4096))
+	p.settle(time.Second)
+	p.a.mute[DataSock] = true
+	p.b.e.Command(p.now, 100, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Primary Connected Negotiating/UpToDate")
+	current := p.b.e.Status().Volumes[0].UUIDs.Current
+	p.a.fail = func(DiskIO) Errno { return EIO }
+	p.a.e.Submit(p.now, &Request{Op: OpWrite, Off: 0, Len: 4096, Data: filled(2, 4096)})
+	p.settle(time.Second)
+	st := p.b.e.Status().Volumes[0]
+	if st.State.Disk != sm.Outdated || st.UUIDs.Current != current {
+		t.Fatalf("%v, generation %016X, was %016X\n%s", st.State, st.UUIDs.Current, current, p.story())
+	}
 }
 
 // A disk is given up in the same turn in which a write has found its extent cold: the transaction of the activity log is never
