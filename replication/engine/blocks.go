@@ -22,6 +22,15 @@ func (v *volume) blockSize() int64 {
 	return size
 }
 
+// blockInUse is the logical block size that the users of the device write in, in bytes; 0: there are none. Their data may be the
+// peer's, and the own disk just created.
+func (v *volume) blockInUse() int64 {
+	if v.state.Role != sm.Primary {
+		return 0
+	}
+	return v.exported
+}
+
 // learnBlock fixes the logical block size of the data of a disk.
 func (e *Engine) learnBlock(v *volume, size int64) {
 	if v.dataBlock != size {

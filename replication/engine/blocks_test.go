@@ -132,6 +132,26 @@ func TestRequestsThatDoNotFitTheBlocks(t *testing.T) {
 	}
 }
 
+// A Primary without a disk works on the peer's data, which is in larger blocks, and takes a new disk with smaller ones into use.
+// Its users know the larger ones, whatever that disk says.
+func TestSmallerBlocksBelowAPrimary(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.blocks(p.a, 4096)
+	p.must(p.a, Promote{Force: true})
+	p.must(p.a, Demote{})
+	p.connect()
+	p.must(p.b, Promote{})
+	p.wantBlocks(p.b, 4096)
+	p.blocks(p.b, 512)
+	p.settle(5 * time.Second)
+	p.want(p.b, "Primary/Secondary Connected UpToDate/UpToDate")
+	p.wantBlocks(p.b, 4096)
+	p.equal()
+	if strings.Contains(p.story(), "BrokenPipe") {
+		t.Errorf("the users have lost the peer's disk for a while\n%s", p.story())
+	}
+}
+
 // Smaller blocks join data in larger ones: the device keeps those, on either node, alone too, and after a restart.
 func TestSmallerBlocksJoinData(t *testing.T) {
 	p := blockPair(t, 4096, 512)

@@ -21,7 +21,7 @@ func (e *Engine) sendSizes(v *volume) {
 	}
 	if v.hasDisk() {
 		p.DSize = wire.SectorOf(v.offers())
-		p.Queue.LogicalBlockSize = uint32(max(v.block, v.dataBlock))
+		p.Queue.LogicalBlockSize = uint32(max(v.block, v.dataBlock, v.blockInUse()))
 	}
 	q.packet(wire.CmdSizes, v.number, wire.SizesLen(wire.FeatureFlags(e.conn.features)))
 	if e.conn.features&featureWSame != 0 {
