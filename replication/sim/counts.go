@@ -121,16 +121,6 @@ func (c *Counts) Add(o Counts) {
 	}
 }
 
-// Missing lists the kinds that never happened. A run that ends ambiguous is none that has to.
-func (c *Counts) Missing() (missing []Fault) {
-	for i, n := range c {
-		if n == 0 && Fault(i) != Ambiguous {
-			missing = append(missing, Fault(i))
-		}
-	}
-	return missing
-}
-
 // String is a table, one kind to a line.
 func (c *Counts) String() string {
 	var b strings.Builder

@@ -28,9 +28,13 @@ func newMedia(seed uint64, plain bool, p *profile) media {
 	}
 	rng := m.rng
 	m.together, m.rings, m.replaced, m.resized = rng.IntN(3) == 0, rng.IntN(3) == 0, rng.IntN(3) == 0, rng.IntN(3) == 0
+	m.together = m.together && !p.splitBrain // who loses his data is decided by discard-my-data, which a node without a disk has none of
 	m.sparing = m.together || m.replaced || rng.IntN(2) == 0
 	if p.depth == 40 && p.largest == 1<<20 {
 		m.sparing = false // many large requests at once: leave them be, memory runs short
+		if !p.errors {
+			p.diskDelay[1] = pick(rng, 3*time.Millisecond, 30*time.Millisecond) // no disk-timeout
+		}
 	}
 	if rng.IntN(12) == 0 {
 		m.spread(p)
@@ -124,6 +128,31 @@ func (v *volumeProfile) limit() int64 {
 	return size
 }
 
+// single does one of the things that trouble has come seldom: most of them need two good disks.
+func (a *admin) single() {
+	s := a.s
+	rng := s.media.rng
+	n, i := s.nodes[rng.IntN(2)], rng.IntN(len(s.vols))
+	var can []deed
+	add := func(weight int, do func()) { can = append(can, deed{weight, do}) }
+	if s.profile.splitBrain && a.maySplit() {
+		add(30, a.split)
+	}
+	if len(n.orders)+len(n.peer().orders) == 0 && !a.busy[n.index] {
+		a.resyncs(n, s.vols[i], add)
+		add(1, func() { a.disconnect(n) })
+	}
+	if s.profile.errors && !n.peer().spoilt() {
+		add(1, func() { n.disks[i].spoil() })
+		add(2, func() { a.hang(n, i) })
+	}
+	if len(can) == 0 {
+		a.trouble()
+		return
+	}
+	a.oneOf(rng, can)
+}
+
 // failBoth has both disks of a volume fail: at the same time, or one after the other.
 func (a *admin) failBoth(i int) {
 	s := a.s
@@ -180,6 +209,8 @@ func (a *admin) press() {
 		case !a.on || a.parted:
 		case s.media.together && (first || s.media.rng.IntN(2) == 0):
 			a.failBoth(s.media.rng.IntN(len(s.vols)))
+		case s.media.rng.IntN(2) == 0:
+			a.single()
 		default:
 			a.trouble()
 		}

@@ -45,11 +45,14 @@ type model struct {
 	first   *write // stands for base
 	writes  []*write
 	nextID  uint64
-	void    bool // nothing is promised until both disks are the same again
+	void    bool // which version is there is not promised until both disks are the same again
 }
 
+// firstID is below the content that the application writes. What the disks had before is below it.
+const firstID = 100
+
 func newModel(base func(int64) uint64) *model {
-	return &model{base: base, sectors: map[int64]register{}, first: &write{over: 1, acked: 1, durable: true}, nextID: 100}
+	return &model{base: base, sectors: map[int64]register{}, first: &write{over: 1, acked: 1, durable: true}, nextID: firstID}
 }
 
 // add begins a write of a range.
@@ -88,10 +91,10 @@ func (m *model) prune(off, n int64, oldestRead uint64) {
 func (m *model) allows(sector int64, id, begun uint64) bool {
 	r := m.sectors[sector]
 	switch {
-	case m.void:
-		return true
 	case r == nil:
 		return id == m.base(sector)
+	case m.void: // any version that there ever was; neither garbage nor what no application wrote
+		return id == 0 || id == m.base(sector) || firstID < id && id <= m.nextID
 	}
 	for i := range r {
 		if m.id(sector, r[i].w) == id && !r.outdated(i, begun) {

@@ -202,7 +202,7 @@ func (n *node) transition(i int, ev engine.StateChange) {
 	}
 	n.trace[i] = ev.To.String()
 	s.vols[i].follows(n, ev.From, ev.To)
-	n.fits(i, ev.To)
+	n.fits(i, ev.From, ev.To)
 	silent := ev.Cause == "the disk does not answer" && !s.cond.stalls // who gets no processor hears no answer
 	if (ev.Cause == "I/O error" || silent) && !n.disks[i].broken {
 		s.fail("%s: volume %d: the disk is given up (%s), and nothing is wrong with it", n.name, ev.Vol, ev.Cause)
@@ -244,8 +244,8 @@ func (n *node) notice(ev engine.Notice) {
 		n.began[ev.Vol] = generationOf(ev.Text)
 	case strings.HasPrefix(ev.Text, "the new data generation could not be written"):
 		s.ambiguous = append(s.ambiguous, n.began[ev.Vol])
-	case strings.HasPrefix(ev.Text, "connection refused: volume ") && n.believes(): // of what nobody has sent
-	case strings.HasPrefix(ev.Text, "connection refused: volume ") && strings.Contains(ev.Text, "logical blocks of"):
+	case (strings.HasPrefix(ev.Text, "connection refused: volume ") || strings.Contains(ev.Text, "logical blocks of")) && n.believes(): // of what nobody has sent
+	case strings.Contains(ev.Text, "logical blocks of"):
 		n.blocksRefused(ev.Text)
 	case strings.Contains(ev.Text, "this node is Primary on data"):
 		fmt.Sscanf(strings.TrimPrefix(ev.Text, "connection refused: "), "volume %d: this node is Primary on data %X", &n.missing.vol, &n.missing.data)

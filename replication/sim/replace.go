@@ -86,7 +86,7 @@ func (n *node) blocksRefused(text string) {
 }
 
 // fits checks that a disk which takes part in the data can be written in its units, and has the size of the device.
-func (n *node) fits(i int, to sm.State) {
+func (n *node) fits(i int, from, to sm.State) {
 	d, s := n.disks[i], n.s
 	if n.eng == nil || d.vol.block == 0 {
 		return
@@ -95,7 +95,7 @@ func (n *node) fits(i int, to sm.State) {
 		s.fail("%s: volume %d: %v, on a disk with blocks of %d bytes, and the data is in units of %d", n.name, d.vol.number, to, d.block, d.vol.block)
 	}
 	st := n.eng.Status().Volumes[i]
-	if within := to.Disk.Usable() || goodElsewhere(to); within && to.Role == sm.Primary && (st.Size != d.vol.size || st.BlockSize != d.vol.block) {
+	if from.Role != sm.Primary && to.Role == sm.Primary && n.state(i) == to && (st.Size != d.vol.size || st.BlockSize != d.vol.block) {
 		s.fail("%s: volume %d: a device of %d bytes, in blocks of %d; it has to be %d, in blocks of %d",
 			n.name, d.vol.number, st.Size, st.BlockSize, d.vol.size, d.vol.block)
 	}

@@ -84,8 +84,11 @@ func TestSeeds(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("%d seeds, %d events, %v of virtual time\n%v", *seeds, total, length, &counts)
-	if missing := counts.Missing(); len(missing) > 0 && *seeds >= 300 {
-		t.Errorf("never happened: %v", missing)
+	if n := counts[Ambiguous]; n > *seeds/100 {
+		t.Errorf("%d runs ended because no node could say which data is newer", n)
+	}
+	if short := short(&counts); len(short) > 0 && *seeds >= 300 {
+		t.Errorf("happened too seldom: %v", short)
 	}
 }
 

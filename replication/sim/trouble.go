@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"github.com/urbd/urbd/replication/engine"
@@ -14,7 +15,9 @@ type deed struct {
 }
 
 // one does one of the deeds, by their weights.
-func (a *admin) one(deeds []deed) bool {
+func (a *admin) one(deeds []deed) bool { return a.oneOf(a.s.rng, deeds) }
+
+func (a *admin) oneOf(rng *rand.Rand, deeds []deed) bool {
 	sum := 0
 	for _, d := range deeds {
 		sum += d.weight
@@ -22,7 +25,7 @@ func (a *admin) one(deeds []deed) bool {
 	if sum == 0 {
 		return false
 	}
-	k := a.s.rng.IntN(sum)
+	k := rng.IntN(sum)
 	for _, d := range deeds {
 		if k -= d.weight; k < 0 {
 			d.do()
