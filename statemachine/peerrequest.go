@@ -35,6 +35,9 @@ func (ev PeerRequest) grant(s State, r Rules) (State, error) {
 	}
 	want := FromWord(wish.Val)
 	leaving := wish.Mask&maskConn != 0 && want.Conn == TearDown
+	if ev.Connection && !leaving {
+		return s, NotSupported // what is asked of a connection is its end; anything else would befall every volume of it
+	}
 	switch {
 	case leaving && s.Conn == TearDown: // the same request again
 	case s.Conn < WFReportParams, s.Conn == WFReportParams && !leaving && wish != RemoveVolumeChange.Mirror():
