@@ -233,3 +233,27 @@ func TestOrderTakenBack(t *testing.T) {
 	nodes[0].must(engine.PauseSync{On: true}) // an order that was still there would be carried out before this one is answered
 	nodes[0].await("still Primary", func(s statemachine.State) bool { return s.Role == statemachine.Primary })
 }
+
+// A daemon that gets no processor for longer than disk-timeout finds the disk's answer first, and gives up no disk that is good.
+func TestDiskAnswersWhileTheDaemonStandsStill(t *testing.T) {
+	const timeout = 500 * time.Millisecond
+	nodes := hangingPair(t, timeout)
+	n := nodes[0]
+	r := &engine.Request{Op: engine.OpRead, Len: 4096, Data: page(t, 4096)}
+	d, done := n.devices.Volume(0), make(chan engine.Errno, 1)
+	if err := n.res.on(t.Context(), func(l *loop) {
+		d.waiting[r] = fakeCall{done, r.Data}
+		l.submit(r)
+		l.turn()
+		l.ring.Submit()
+		<-time.After(2 * timeout) // nobody else can wait for this thread
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if errno := <-done; errno != engine.OK {
+		t.Errorf("errno %d", errno)
+	}
+	if st := n.state(); st.Disk != statemachine.UpToDate {
+		t.Errorf("the disk is %v", st.Disk)
+	}
+}

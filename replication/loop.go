@@ -26,9 +26,7 @@ type loop struct {
 	ring   *uring.Ring
 	engine *engine.Engine
 	began  time.Time // origin of engine.Instant
-	clock  engine.Instant
-	ticked bool   // clock is of this turn, or of this batch of completions
-	memory []byte // the engine's buffers
+	memory []byte    // the engine's buffers
 
 	disks   disks
 	conn    connection
@@ -48,13 +46,9 @@ type loop struct {
 	turns   int64 // since the start
 }
 
-// now is the engine's clock. It is read once for a batch of completions and once for a turn.
-func (l *loop) now() engine.Instant {
-	if !l.ticked {
-		l.clock, l.ticked = time.Since(l.began), true
-	}
-	return l.clock
-}
+// now is the engine's clock: the moment when the last wait ended. What disks and peer had answered by then the engine has heard when it
+// looks whether their time is up, also if this thread gets no processor for a while.
+func (l *loop) now() engine.Instant { return max(0, l.ring.Woken().Sub(l.began)) }
 
 // run turns until stop. The calling goroutine is locked to its thread, which made the ring.
 func (l *loop) run() error {
@@ -63,9 +57,7 @@ func (l *loop) run() error {
 		if l.stopped {
 			break
 		}
-		at := l.deadline()
-		l.ticked = false
-		if _, err := l.ring.Wait(at); err != nil {
+		if _, err := l.ring.Wait(l.deadline()); err != nil {
 			return err
 		}
 	}
@@ -84,7 +76,6 @@ func (l *loop) deadline() time.Time {
 // turn lets the engine and what it orders go on until nothing moves.
 func (l *loop) turn() {
 	l.turns++
-	l.ticked = false
 	l.engine.Tick(l.now())
 	for again := true; again; {
 		l.fed = false

@@ -21,13 +21,18 @@ func (r *Ring) Wait(deadline time.Time) (int, error) {
 		if err := r.enterWait(deadline); err != nil {
 			return 0, err
 		}
+		r.woken = time.Now()
 		n := r.deliver()
 		n += r.mail.run()
-		if n > 0 || !deadline.IsZero() && !time.Now().Before(deadline) {
+		if n > 0 || !deadline.IsZero() && !r.woken.Before(deadline) {
 			return n, nil
 		}
 	}
 }
+
+// Woken is when the last Wait ended its waiting; before the first one, when the ring was made. What had completed by then has been
+// delivered when Wait returns: a time limit that is measured by this clock cannot pass unnoticed by what has kept it.
+func (r *Ring) Woken() time.Time { return r.woken }
 
 // Submit hands everything prepared to the kernel without waiting or delivering. Wait does it as well;
 // Submit is for an owner that computes for long before it waits.
