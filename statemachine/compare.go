@@ -183,6 +183,10 @@ var compareRules = []compareRule{
 		}
 		return false
 	}},
+	// A renewed set has lost its older history; what its bits count against is of the same origin as the peer's.
+	{rule: 101, result: result(resultSplitBrain), matches: func(x pair) bool {
+		return x.s.Bitmap != 0 && x.p.Bitmap != 0 && sameOrigin(x.s.Bitmap, x.p.Bitmap)
+	}},
 	{rule: 100, result: result(resultUnrelated), matches: func(pair) bool { return true }},
 }
 

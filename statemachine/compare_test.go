@@ -63,6 +63,8 @@ func restated(s, p UUIDs, in CompareInput) (rule, res int, self, peer UUIDs) {
 		return 90, 100, s, p
 	case H0 == h0 || H0 == h1 || H1 == h0 || H1 == h1:
 		return 100, -100, s, p
+	case B != 0 && b != 0 && sameOrigin(B, b):
+		return 101, -100, s, p
 	}
 	return 100, -1000, s, p
 }
@@ -216,6 +218,8 @@ func TestCompareRules(t *testing.T) {
 		{name: "parted long ago", self: u(0x100, 0x300, 0x500, 0x600), peer: u(0x200, 0x400, 0x700, 0x501), in: none,
 			rule: 100, result: -100, mirrorRule: 100, mirrored: -100},
 		{name: "empty histories meet", self: u(0x100, 0, 0, 0), peer: u(0x200, 0, 0, 0), in: none, rule: 100, result: -100, mirrorRule: 100, mirrored: -100},
+		{name: "parted, and a sync UUID that never came has renewed the one", self: u(f|0x300, f|0x200+off, f|0x200, f|0x101), peer: u(0x700, f|0x200, 0x500, 0x600), in: none,
+			rule: 101, result: -100, mirrorRule: 101, mirrored: -100},
 		{name: "unrelated", self: u(0x100, 0, 0x300, 0x400), peer: u(0x200, 0, 0x500, 0x600), in: none,
 			rule: 100, result: -1000, mirrorRule: 100, mirrored: -1000},
 	} {

@@ -196,12 +196,16 @@ func startsGeneration(o, n State, how How) bool {
 //
 // A peer that was copied to may be done, and contact is lost before it is heard of: it calls
 // its disk as this node's is called, and if it is promoted, too, the data that it then has would pass for the newer one. So it would
-// if it had that disk already, and never heard that it is to be copied to.
+// if it had that disk already, and never heard that it is to be copied to. A peer without a disk is there, and has one that may
+// come back: whether the Primary is this node or, for the disk here, the peer, what is written is on this disk alone.
 func renewsGeneration(o, n State, how How) bool {
 	if !how.HasBitmapUUID || how.Forced || n.Disk != UpToDate {
 		return false
 	}
-	if n.Role == Primary && !n.Conn.Established() && (o.Role != Primary || o.Disk != UpToDate) {
+	if n.Role == Primary && (!n.Conn.Established() || n.PeerDisk.Gone()) && (o.Role != Primary || o.Disk != UpToDate) {
+		return true
+	}
+	if o.Conn.Established() && n.PeerDisk < Inconsistent && o.Peer != Primary && n.Peer == Primary {
 		return true
 	}
 	parted := o.Conn.Established() && o.PeerDisk.Usable() && (!n.Conn.Established() || n.PeerDisk.Gone())

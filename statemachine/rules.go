@@ -41,7 +41,7 @@ type Rules struct {
 	NewUUIDPending bool // RememberNewUUID was the effect, and no NewCurrentUUID since
 	ConsiderResync bool // MarkConsiderResync was the effect, and no PeerState since
 	Negotiated     Disk // while Negotiating: what the metadata made of the disk at attach
-	PeerWentOn     bool // the peer, Primary, has begun a generation on the one that is here: what it writes since is missing here
+	PeerWentOn     bool // the peer has begun a generation on the one that is here: what was written since is missing here
 	StaleDisk      bool // while Negotiating: its current UUID is not the one that the applications here have seen, see DataDiffers
 }
 

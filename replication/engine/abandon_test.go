@@ -80,6 +80,33 @@ func TestDiskComesBackWhileThePrimarysFails(t *testing.T) {
 	}
 }
 
+// Both disks fail, the Secondary's first, which takes no superblock; the Primary writes on, loses its own, and is demoted. The disk that comes
+// back then lacks what was written meanwhile: it is not promoted.
+func TestDiskComesBackBesideADemotedPeerWithoutOne(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.b.fail = func(DiskIO) Errno { return EIO }
+	p.b.e.Submit(p.now, &Request{Op: OpRead, Len: 4096, Data: make([]byte, 4096)})
+	p.write(p.a, 0, filled(1, 4096))
+	p.settle(time.Second)
+	p.b.fail = nil
+	p.write(p.a, 4096, filled(2, 4096))
+	p.settle(time.Second)
+	p.a.fail = func(DiskIO) Errno { return EIO }
+	p.a.e.Submit(p.now, &Request{Op: OpRead, Len: 4096, Data: make([]byte, 4096)})
+	p.settle(time.Second)
+	p.a.fail = nil
+	p.must(p.a, Demote{})
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.settle(time.Second)
+	if d := p.b.e.State(0).Disk; d != sm.Outdated {
+		t.Errorf("the disk is %v\n%s", d, p.story())
+	}
+	if err := p.do(p.b, Promote{}); err == nil {
+		t.Errorf("promoted without what was answered\n%s", p.story())
+	}
+}
+
 // A disk is given up in the same turn in which a write has found its extent cold: the transaction of the activity log is never
 // begun, and the write goes on without that disk.
 func TestGivenUpBeforeLog(t *testing.T) {

@@ -72,7 +72,7 @@ func (e *Engine) rules(v *volume) sm.Rules {
 		// What was written while the disk was away is on the peer's alone.
 		r.Negotiated = min(r.Negotiated, sm.Outdated)
 	}
-	r.PeerWentOn = v.state.Peer == sm.Primary && v.uuids.Current != 0 && (v.peerUUIDs.Bitmap^v.uuids.Current)&^sm.RoleBit == 0
+	r.PeerWentOn = v.uuids.Current != 0 && (v.peerUUIDs.Bitmap^v.uuids.Current)&^sm.RoleBit == 0
 	r.Waiting = v.waitingUsers()
 	r.Handshaking = false
 	for _, o := range e.vols {

@@ -163,3 +163,48 @@ func TestResyncCutAtItsBeginning(t *testing.T) {
 		t.Fatalf("generations %v, before %016X\n%s", u, before, p.story())
 	}
 }
+
+// The source of a resync misses its end, and meets the target again without that one's disk. What is written then, by whichever of them is
+// Primary, is on the source's disk alone. The target's disk comes back alone and is used, too: both stop when they meet, and nothing is overwritten.
+func TestMissedEndBesideAPeerWithoutADisk(t *testing.T) {
+	for name, c := range map[string]struct {
+		target  bool // it is the target that is promoted
+		inOrder bool // they part by a disconnect
+	}{
+		"the source is promoted":            {},
+		"the source is promoted and leaves": {inOrder: true},
+		"the target is promoted":            {target: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := missedEnd(t, false)
+			p.must(p.b, Detach{})
+			p.meet()
+			n := p.a
+			if c.target {
+				n = p.b
+			}
+			p.must(n, Promote{})
+			p.write(n, 1<<20, filled(2, 4096))
+			p.settle(time.Second)
+			if c.inOrder {
+				p.must(n, Disconnect{})
+				p.a.conn, p.b.conn = "away", "away"
+			} else {
+				p.part()
+			}
+			p.must(n, Demote{})
+			p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			p.used(p.b, 2<<20, 3)
+			if p.a.e.State(0).Conn == sm.StandAlone {
+				p.must(p.a, Connect{})
+			}
+			p.meet()
+			if p.a.disk[1<<20] != 2 || p.b.disk[2<<20] != 3 {
+				t.Fatalf("what was answered is overwritten\n%s", p.story())
+			}
+			if !strings.Contains(p.story(), "split brain") {
+				t.Errorf("nobody finds the split brain\n%s", p.story())
+			}
+		})
+	}
+}
