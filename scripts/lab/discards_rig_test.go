@@ -120,7 +120,8 @@ func (b *bench) discardsOf(primary *vm.Node) {
 				b.ok(fmt.Errorf("%d chunks are allocated, not %d to %d", n, low, high))
 			}
 		}
-		if d := a - c; d < -32 || d > 32 {
+		// Both zero what is no whole chunk; which ends those are depends on how requests were merged on the way.
+		if d := a - c; d < -64 || d > 64 {
 			b.ok(fmt.Errorf("%d chunks on one node and %d on the other", a, c))
 		}
 	}
