@@ -38,9 +38,7 @@ func (e *Engine) Command(now Instant, id uint64, c Command) {
 	case Detach:
 		e.detach(id, c)
 	case Connect:
-		if e.order(id, "connect", sm.Connect{DiscardMyData: c.DiscardMyData}, e.vols, nil).err == nil {
-			e.conn.discardMyData = c.DiscardMyData
-		}
+		e.connect(id, c)
 	case Disconnect:
 		e.disconnect(id, sm.Disconnect{Force: c.Force})
 	case Promote:
@@ -228,6 +226,23 @@ func (e *Engine) finishCommand(cmd *command) {
 
 func (e *Engine) reply_(id uint64, err error) { e.emit(Reply{id, err}) }
 
+// connect has the peer looked for. Not while an order to leave waits, which is over when the node is StandAlone: it would never be.
+func (e *Engine) connect(id uint64, c Connect) {
+	if slices.ContainsFunc(e.cmds, (*command).leaves) {
+		e.reply_(id, sm.InTransientState)
+		return
+	}
+	if e.order(id, "connect", sm.Connect{DiscardMyData: c.DiscardMyData}, e.vols, nil).err == nil {
+		e.conn.discardMyData = c.DiscardMyData
+	}
+}
+
+// leaves reports whether an order ends the connection: a disconnect, or a down.
+func (cmd *command) leaves() bool {
+	_, is := cmd.ev.(sm.Disconnect)
+	return is || cmd.name == downName
+}
+
 // disconnect ends the connection in agreement with the peer.
 func (e *Engine) disconnect(id uint64, ev sm.Disconnect) *command {
 	cmd := &command{id: id, name: "disconnect", ev: ev, vols: e.vols}
@@ -283,6 +298,9 @@ func (f *proof) ioDone(e *Engine, err Errno) {
 
 // leave has the volumes leave the connection, all of them, or none.
 func (e *Engine) leave(cmd *command, ev sm.Disconnect) {
+	if cmd.when != nil && slices.ContainsFunc(e.vols, func(v *volume) bool { return v.state.Role == sm.Primary && !v.state.Conn.Established() }) {
+		cmd.lacks = &LeaveError{Peers: true, Why: "the connection ended before the peer was asked"}
+	}
 	if cmd.err = e.mayDisconnect(ev); cmd.err != nil {
 		return
 	}

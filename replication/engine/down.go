@@ -14,9 +14,11 @@ type downing struct {
 	stage int
 }
 
+const downName = "down"
+
 // down ends everything. By force it asks nobody, and gives up disks that do not answer.
 func (e *Engine) down(id uint64, force bool) {
-	cmd := &command{id: id, name: "down", vols: e.vols, stepped: true}
+	cmd := &command{id: id, name: downName, vols: e.vols, stepped: true}
 	if force {
 		cmd.limit = forcedPatience
 	}

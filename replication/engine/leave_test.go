@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -385,5 +386,42 @@ func TestLeaveIsAnsweredWhenEveryVolumeIsDurable(t *testing.T) {
 		if d := p.b.e.State(slow).Disk; d != sm.Outdated {
 			t.Errorf("the disk of volume %d is %v\n%s", slow, d, p.story())
 		}
+	}
+}
+
+// A connect that comes while an order to leave waits for the disk is refused: that order would never end, and what it allows itself would go on.
+func TestNoConnectWhileLeaving(t *testing.T) {
+	for _, c := range []Command{Disconnect{}, Disconnect{Force: true}, Down{}} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.b.hold = func(io DiskIO) bool { return io.Meta }
+		p.b.e.Command(p.now, 100, c)
+		p.settle(time.Second)
+		if err := p.do(p.b, Connect{}); err != sm.InTransientState {
+			t.Fatalf("connect during %T%+v: %v\n%s", c, c, err, p.story())
+		}
+		p.releaseWrites(p.b)
+		p.settle(time.Second)
+		if err, ok := p.b.reply[100]; !ok || err != nil {
+			t.Errorf("%T%+v: answered %v, %v\n%s", c, c, ok, err, p.story())
+		}
+	}
+}
+
+// The connection ends while the Primary's disk has to show that it answers: the peer was not asked, and may be promoted.
+func TestLeaveThatNeverAsked(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.a.hold = hangs
+	p.a.e.Command(p.now, 100, Disconnect{})
+	p.settle(100 * time.Millisecond)
+	p.unanswered(p.a, 100)
+	p.part()
+	p.a.hold = nil
+	p.comesBack(p.a, OK)
+	p.settle(time.Second)
+	var lacks *LeaveError
+	if err := p.a.reply[100]; !errors.As(err, &lacks) || !lacks.Peers {
+		t.Errorf("answered %v\n%s", err, p.story())
 	}
 }
