@@ -203,8 +203,8 @@ func (n *node) transition(i int, ev engine.StateChange) {
 	n.trace[i] = ev.To.String()
 	s.vols[i].follows(n, ev.From, ev.To)
 	n.fits(i, ev.From, ev.To)
-	silent := ev.Cause == "the disk does not answer" && !s.cond.stalls // who gets no processor hears no answer
-	if (ev.Cause == "I/O error" || silent) && !n.disks[i].broken {
+	silent := ev.Cause == "the disk does not answer" && !s.cond.stalls           // who gets no processor hears no answer
+	if (ev.Cause == "I/O error" || silent) && !n.disks[i].broken && !s.healing { // what failed before may be heard of after the repair
 		s.fail("%s: volume %d: the disk is given up (%s), and nothing is wrong with it", n.name, ev.Vol, ev.Cause)
 	}
 	from, to := ev.From.Conn.String(), ev.To.Conn.String()
