@@ -46,8 +46,8 @@ type loop struct {
 	turns   int64 // since the start
 }
 
-// now is the engine's clock: the moment when the last wait ended. What disks and peer had answered by then the engine has heard when it
-// looks whether their time is up, also if this thread gets no processor for a while.
+// now is the engine's clock: the moment when the last wait ended. What the kernel had posted of disks and peer by then the engine has
+// heard when it looks whether their time is up, also if this thread gets no processor before it looks.
 func (l *loop) now() engine.Instant { return max(0, l.ring.Woken().Sub(l.began)) }
 
 // run turns until stop. The calling goroutine is locked to its thread, which made the ring.

@@ -30,8 +30,9 @@ func (r *Ring) Wait(deadline time.Time) (int, error) {
 	}
 }
 
-// Woken is when the last Wait ended its waiting; before the first one, when the ring was made. What had completed by then has been
-// delivered when Wait returns: a time limit that is measured by this clock cannot pass unnoticed by what has kept it.
+// Woken is when the last Wait ended its waiting; before the first one, when the ring was made. What the kernel had posted by then
+// has been delivered when Wait returns. With DEFER_TASKRUN the kernel posts some 20 completions a system call, so more than
+// that which came at once are delivered by the Waits that follow.
 func (r *Ring) Woken() time.Time { return r.woken }
 
 // Submit hands everything prepared to the kernel without waiting or delivering. Wait does it as well;
