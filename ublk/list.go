@@ -63,26 +63,36 @@ type Info struct {
 func Lookup(ctx context.Context, id int) (Info, error) {
 	i, err := describe(ctx, id)
 	if err == nil {
-		i.Orphan, err = orphan(ctx, &i)
+		err = i.complete(ctx)
 	}
 	return i, err
 }
 
-// describe finds everything but Orphan.
+// describe finds everything but Geometry and Orphan, by one command.
 func describe(ctx context.Context, id int) (Info, error) {
 	raw, err := devInfo(ctx, id)
 	if err != nil {
 		return Info{}, &OpError{Op: "look up", Device: BlockPath(id), Err: err}
 	}
-	p, err := getParams(ctx, id)
-	if err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: none were set yet
-		return Info{}, &OpError{Op: "look up", Device: BlockPath(id), Err: err}
-	}
 	f := Features(raw.Flags)
 	return Info{
 		ID: id, State: State(raw.State), Server: int(raw.PID), Owner: raw.OwnerTag, Features: f, Mode: modeOf(f),
-		Recovery: recoveryOf(f), Queues: int(raw.Queues), Depth: int(raw.Depth), MaxIO: int(raw.MaxIOBytes), Geometry: geometryOf(&p),
+		Recovery: recoveryOf(f), Queues: int(raw.Queues), Depth: int(raw.Depth), MaxIO: int(raw.MaxIOBytes),
 	}, nil
+}
+
+// complete finds what describe has left out.
+func (i *Info) complete(ctx context.Context) error {
+	p, err := getParams(ctx, i.ID)
+	if errors.Is(err, unix.ENODEV) { // it was there a moment ago
+		err = fmt.Errorf("%w: %w", ErrNotExist, err)
+	}
+	if err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: none were set yet
+		return &OpError{Op: "look up", Device: BlockPath(i.ID), Err: err}
+	}
+	i.Geometry = geometryOf(&p)
+	i.Orphan, err = orphan(ctx, i)
+	return err
 }
 
 // lookLimit is how long something else may have a character device open in order to look at it, or because it is dying.
@@ -112,9 +122,9 @@ func orphan(ctx context.Context, i *Info) (bool, error) {
 	}
 }
 
-// List describes all devices of the host, by number; match (nil for all) chooses, for example by Owner. Orphan is not known yet
-// when match is asked: finding it out opens the character device, which nobody does to a device that he does not mean. A device
-// that goes away meanwhile is left out.
+// List describes all devices of the host, by number; match (nil for all) chooses, for example by Owner. Geometry and Orphan are not
+// known yet when match is asked: finding out the latter opens the character device, which nobody does to a device that he does not
+// mean. A device that goes away meanwhile is left out.
 func List(ctx context.Context, match func(*Info) bool) ([]Info, error) {
 	entries, err := os.ReadDir(driver.class)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -135,7 +145,7 @@ func List(ctx context.Context, match func(*Info) bool) ([]Info, error) {
 			continue
 		}
 		if err == nil {
-			i.Orphan, err = orphan(ctx, &i)
+			err = i.complete(ctx)
 		}
 		if errors.Is(err, ErrNotExist) {
 			continue

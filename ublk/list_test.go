@@ -1,6 +1,7 @@
 package ublk
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -15,7 +16,7 @@ func added(id uint32, owner uint64) uapi.DevInfo {
 	return uapi.DevInfo{DevID: id, Queues: 1, Depth: 64, MaxIOBytes: 512 << 10, State: uapi.StateDead, OwnerTag: owner}
 }
 
-// Looking for one's own devices opens nobody else's.
+// Looking for one's own devices opens nobody else's, and costs one command for each of these.
 func TestListLooksAtNothingForeign(t *testing.T) {
 	f := fakeHost(t)
 	for id := range uint32(6) {
@@ -26,6 +27,9 @@ func TestListLooksAtNothingForeign(t *testing.T) {
 	if err != nil || len(found) != 3 || !slices.Equal(f.opened, []int{1, 3, 5}) {
 		t.Errorf("found %+v, opened %v, %v", found, f.opened, err)
 	}
+	if len(f.sent) != 6+3 {
+		t.Errorf("%d commands for six devices, three of them our own", len(f.sent))
+	}
 	for _, i := range found {
 		if !i.Orphan {
 			t.Errorf("%d has a server that nobody made", i.ID)
@@ -34,6 +38,21 @@ func TestListLooksAtNothingForeign(t *testing.T) {
 	f.opened = nil
 	if done, err := Clean(t.Context(), own); err != nil || !slices.Equal(done, []int{1, 3, 5}) || len(f.devs) != 3 {
 		t.Errorf("cleaned up %v, %d devices are left, %v", done, len(f.devs), err)
+	}
+}
+
+// A device that goes away while it is looked at is none.
+func TestListLeavesOutWhatGoesAway(t *testing.T) {
+	f := fakeHost(t)
+	f.add(added(1, 1))
+	f.before = func(_ context.Context, op uint32) error {
+		if op == uapi.CmdGetParams {
+			return unix.ENODEV
+		}
+		return nil
+	}
+	if found, err := List(t.Context(), nil); err != nil || len(found) > 0 {
+		t.Errorf("found %+v, %v", found, err)
 	}
 }
 
