@@ -12,7 +12,7 @@ import (
 // package ublk; tests use a fake.
 type Devices interface {
 	// Add reserves a device without making it appear, so that a taken minor or a limit is
-	// found at `up` and not in a failover. It is called off the loop and may block.
+	// found at `up` and not in a failover. It is called off the loop, for several volumes at a time, and may block.
 	Add(ctx context.Context, cfg DeviceConfig) (Device, error)
 }
 

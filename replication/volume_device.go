@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -137,20 +138,32 @@ func (d *volumeDevice) path() string {
 	return d.device.Path()
 }
 
-// addDevices reserves the devices of all volumes. On an error none is left.
+// addDevices reserves the devices of all volumes, at the same time: applications may be waiting for them, and the driver takes
+// its time for each. On an error none is left, and of several errors the first volume's is told.
 func (r *Resource) addDevices(ctx context.Context, opened openedStores) error {
 	if r.cfg.Devices == nil {
 		return nil
 	}
+	added, errs := make([]Device, len(opened)), make([]error, len(opened))
+	var all sync.WaitGroup
 	for i, o := range opened {
 		v := &r.cfg.Local.Volumes[i]
-		dev, err := r.cfg.Devices.Add(ctx, DeviceConfig{
-			Resource: r.name(), Volume: v.Number, Minor: v.Minor, BlockSize: o.b.data.block, DiscardUnit: o.b.data.discards.unit, Recover: r.cfg.Recover,
+		all.Go(func() {
+			added[i], errs[i] = r.cfg.Devices.Add(ctx, DeviceConfig{
+				Resource: r.name(), Volume: v.Number, Minor: v.Minor, BlockSize: o.b.data.block, DiscardUnit: o.b.data.discards.unit, Recover: r.cfg.Recover,
+			})
 		})
-		if err != nil {
-			return errors.Join(fmt.Errorf("block device of volume %d: %w", v.Number, err), r.deleteDevices(ctx))
+	}
+	all.Wait()
+	for i, dev := range added {
+		if errs[i] == nil {
+			r.devices = append(r.devices, newVolumeDevice(&r.cfg.Local.Volumes[i], dev))
 		}
-		r.devices = append(r.devices, newVolumeDevice(v, dev))
+	}
+	for i, err := range errs {
+		if err != nil {
+			return errors.Join(fmt.Errorf("block device of volume %d: %w", r.cfg.Local.Volumes[i].Number, err), r.deleteDevices(ctx))
+		}
 	}
 	return nil
 }

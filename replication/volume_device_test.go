@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,6 +102,71 @@ func TestResizeIsBounded(t *testing.T) {
 		synctest.Wait()
 		if size := slow.Size(); size != 16384 {
 			t.Errorf("the device has %d bytes", size)
+		}
+	})
+}
+
+// slowDriver takes a while for each device, has no place for one volume, and counts what is deleted.
+type slowDriver struct {
+	full    int // the volume without a device; below 0: none
+	deleted atomic.Int32
+}
+
+type slowlyAdded struct {
+	*FakeDevice
+	driver *slowDriver
+}
+
+func (s *slowDriver) Add(_ context.Context, cfg DeviceConfig) (Device, error) {
+	time.Sleep(time.Second) // of the bubble's clock
+	if cfg.Volume >= s.full && s.full >= 0 {
+		return nil, errors.New("no place")
+	}
+	return slowlyAdded{&FakeDevice{cfg: cfg}, s}, nil
+}
+
+func (s slowlyAdded) Delete(context.Context) error {
+	s.driver.deleted.Add(1)
+	return nil
+}
+
+// Applications may wait for every device of a resource: none of them waits for the others to be reserved.
+func TestDevicesAreAddedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			full    int
+			deleted int32
+			err     string
+		}{
+			{-1, 0, ""},
+			{2, 2, "block device of volume 2: no place"},
+		} {
+			driver := &slowDriver{full: tt.full}
+			r := &Resource{cfg: Config{Resource: &config.Resource{Name: "r0"}, Devices: driver, Local: &config.Host{}}}
+			var opened openedStores
+			for i := range 4 {
+				r.cfg.Local.Volumes = append(r.cfg.Local.Volumes, config.Volume{Number: i, Minor: i})
+				opened = append(opened, openedStore{i, &backing{data: new(store)}})
+			}
+			began := time.Now()
+			err := r.addDevices(t.Context(), opened)
+			if took := time.Since(began); took != time.Second {
+				t.Errorf("four devices took %v", took)
+			}
+			if tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err) {
+				t.Errorf("error %v, not %q", err, tt.err)
+			}
+			if n := driver.deleted.Load(); n != tt.deleted {
+				t.Errorf("%d devices are deleted, not %d", n, tt.deleted)
+			}
+			for i, d := range r.devices {
+				if tt.err == "" && d.vol.Number != i {
+					t.Errorf("device %d is that of volume %d", i, d.vol.Number)
+				}
+			}
+			if tt.err == "" && len(r.devices) != 4 {
+				t.Errorf("%d devices", len(r.devices))
+			}
 		}
 	})
 }
