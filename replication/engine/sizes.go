@@ -57,11 +57,14 @@ func (e *Engine) peerSizesReceived(v *volume, p wire.Sizes) error {
 // offers is how much of the own disk may be used, in bytes: what the nodes have agreed on, even if the disk has
 // grown since. To grow a device that holds data is not served yet, and what is new would not be equal on both disks.
 func (v *volume) offers() int64 {
-	if v.super.LastAgreedSize > 0 && v.uuids.Current&^sm.RoleBit != sm.JustCreated {
+	if v.super.LastAgreedSize > 0 && v.holdsData() {
 		return min(v.layout.DataLimit, v.super.LastAgreedSize)
 	}
 	return v.layout.DataLimit
 }
+
+// holdsData reports whether the own disk had data once, good or not.
+func (v *volume) holdsData() bool { return v.uuids.Current&^sm.RoleBit != sm.JustCreated }
 
 // sizeInUse tells whether the size of the device is known to somebody: its users, or the peer.
 func (v *volume) sizeInUse() bool {
@@ -80,27 +83,23 @@ func (v *volume) fitsInUse(room, block int64) error {
 	return nil
 }
 
-// agreeSize fits the size of the device to both disks.
+// agreeSize fits the size of the device to both disks. That of a device that holds data does not shrink, also where the disk is not
+// good now: it may have users, and the peer that has the rest of the data would not find its size any more.
 func (e *Engine) agreeSize(v *volume) error {
-	worth := v.state.Disk
-	if worth == sm.Negotiating {
-		worth = v.restored
-	}
 	user := v.cfg.Disk.Size
 	if v.peer.user != 0 && (user == 0 || v.peer.user < user) {
 		user = v.peer.user
 	}
 	size := metadata.EffectiveSize(v.offers(), v.peer.disk, v.super.LastAgreedSize, user)
-	if size < v.size && worth >= sm.Outdated && (!v.state.Conn.Established() || v.state.PeerDisk < sm.Inconsistent) {
+	if size < v.size && (v.holdsData() || v.state.Role == sm.Primary) && (!v.state.Conn.Established() || v.state.PeerDisk < sm.Inconsistent) {
 		return mismatchf("volume %d: the peer's disk has room for %d bytes, %d are in use here: give the peer a disk that is large enough",
 			v.number, v.peer.disk, v.size)
 	}
 	if size != v.size && v.state.Conn.Established() && v.state.PeerDisk >= sm.Inconsistent && v.state.Disk != sm.Negotiating {
 		return mismatchf("volume %d: the peer has changed the size to %d bytes while connected, which is not served yet: connect again", v.number, size)
 	}
-	if block := v.blockSize(); size%block != 0 {
-		return mismatchf("volume %d: its %d bytes are no multiple of %d, the logical block size of one of the disks: write size %ds; into the disk section of both",
-			v.number, size, block, size/block*block/wire.SectorSize)
+	if err := v.wholeBlocks(size); err != nil {
+		return err
 	}
 	if size != v.size {
 		v.bm.Resize(size, true)
@@ -109,6 +108,15 @@ func (e *Engine) agreeSize(v *volume) error {
 	}
 	if v.state.Conn.Established() && v.peer.current != v.size {
 		e.sendSizes(v)
+	}
+	return nil
+}
+
+// wholeBlocks refuses a size that ends within a block of the device.
+func (v *volume) wholeBlocks(size int64) error {
+	if block := max(v.blockSize(), v.blockInUse()); size%block != 0 {
+		return mismatchf("volume %d: its %d bytes are no multiple of %d, the logical block size of one of the disks: write size %ds; into the disk section of both",
+			v.number, size, block, size/block*block/wire.SectorSize)
 	}
 	return nil
 }
@@ -127,6 +135,9 @@ func (e *Engine) disklessSize(v *volume) error {
 	}
 	if size < v.size && v.state.Role == sm.Primary {
 		return mismatchf("volume %d: the peer's device of %d bytes is smaller than the %d in use here", v.number, size, v.size)
+	}
+	if err := v.wholeBlocks(size); err != nil {
+		return err
 	}
 	e.resizeVolume(v, size)
 	return nil

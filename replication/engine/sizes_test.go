@@ -136,6 +136,28 @@ func TestOddSizeAndLargeBlocks(t *testing.T) {
 	}
 }
 
+// TestOddSizeWithoutDisk: the users of a Primary without a disk write in blocks of 4096 bytes, and the peer's device gets a size that ends within one.
+func TestOddSizeWithoutDisk(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	for _, n := range []*node{p.a, p.b} {
+		p.must(n, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20, BlockSize: 4096})
+		p.must(n, Connect{})
+	}
+	p.settle(time.Second)
+	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
+	p.must(p.a, Promote{})
+	p.must(p.a, Detach{})
+	p.settle(time.Second)
+	v := p.a.e.vols[0]
+	was, odd := v.size, wire.SectorOf(v.size)+1
+	p.a.resizes()
+	err := p.a.e.peerSizesReceived(v, wire.Sizes{DSize: odd, CSize: odd, Queue: wire.QueueLimits{LogicalBlockSize: 512}})
+	p.work(p.a)
+	if got := p.a.resizes(); !isMismatch(err) || len(got) > 0 || v.size != was {
+		t.Errorf("%v; the device of %d bytes was resized to %v", err, was, got)
+	}
+}
+
 // TestStrangeBlockSize: what the peer says of its blocks is not believed blindly.
 func TestStrangeBlockSize(t *testing.T) {
 	p := inSync(t, 8<<20, nil)
@@ -146,5 +168,45 @@ func TestStrangeBlockSize(t *testing.T) {
 		if isMismatch(err) != refused || v.blockSize() != 512 {
 			t.Errorf("%d: %v, blocks of %d bytes", block, err, v.blockSize())
 		}
+	}
+}
+
+// TestSmallerPeerShrinksNothing: a peer with less room comes to a disk that is not good now, because a resync to it has broken. The device may be
+// in use, and the peer that has the rest of the data needs its size.
+func TestSmallerPeerShrinksNothing(t *testing.T) {
+	for _, role := range []sm.Role{sm.Primary, sm.Secondary} {
+		t.Run(role.String(), func(t *testing.T) {
+			p := inSync(t, 8<<20, nil)
+			p.must(p.a, Demote{})
+			if role == sm.Primary {
+				p.must(p.b, Promote{})
+			}
+			p.a.hold = func(io DiskIO) bool { return io.Op == DiskRead } // no block goes out
+			p.b.e.Command(p.now, 99, Invalidate{})
+			p.settle(time.Second)
+			v := p.b.e.vols[0]
+			if v.state.Conn != sm.SyncTarget {
+				t.Fatalf("the target is %v", v.state)
+			}
+			was := v.size
+			p.b.e.ConnDown(p.now, NetworkFailure, nil)
+			p.a.conn = "away" // the peer's packets are made here
+			for p.work(p.b) {
+			}
+			p.b.conn, p.b.wire = "up", [2][]byte{}
+			p.b.e.ConnUp(p.now, Link{Features: Features})
+			p.b.resizes()
+			b := packets(1, wire.CmdProtocol, wire.Protocol{Protocol: wire.ProtC}.Append(nil))
+			b = append(b, packets(1, wire.CmdSizes, wire.Sizes{DSize: 4096, CSize: 4096, MaxBioSize: wire.MaxRequest}.Append(nil))...)
+			p.b.e.Receive(p.now, DataSock, b)
+			for p.work(p.b) {
+			}
+			if got := p.b.resizes(); len(got) > 0 || v.size != was || v.super.LastAgreedSize != was {
+				t.Errorf("the device of %d bytes was resized to %v, and has %d; the metadata says %d", was, got, v.size, v.super.LastAgreedSize)
+			}
+			if v.state.Conn.Established() || !strings.Contains(p.b.e.conn.refused, "large enough") {
+				t.Errorf("the peer is not refused: %v, %q", v.state, p.b.e.conn.refused)
+			}
+		})
 	}
 }
