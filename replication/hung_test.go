@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -26,12 +25,7 @@ func hangingPair(t *testing.T, timeout time.Duration) [2]*node {
 			o.DiskFlushes, o.MDFlushes, o.DiskTimeout = false, false, timeout
 		}
 	})
-	nodes[0].up()
-	nodes[0].must(engine.Promote{Force: true})
-	nodes[1].up()
-	for _, n := range nodes {
-		n.await("UpToDate", redundant)
-	}
+	upAndEqual(t, nodes)
 	return nodes
 }
 
@@ -39,20 +33,13 @@ func hangingPair(t *testing.T, timeout time.Duration) [2]*node {
 // Until what is returned is called no I/O ends, and nobody can take it back.
 func (n *node) hang(full bool) (back func()) {
 	n.t.Helper()
-	path := filepath.Join(n.t.TempDir(), "pipe")
-	if err := unix.Mkfifo(path, 0o600); err != nil {
-		n.t.Fatal(err)
-	}
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	n.t.Cleanup(func() { unix.Close(fd) })
-	for err := error(nil); full && err == nil; {
-		_, err = unix.Write(fd, make([]byte, 4096))
-	}
-	if err := unix.SetNonblock(fd, false); err != nil { // the ring would answer EAGAIN instead of waiting
-		n.t.Fatal(err)
+	fd := newPipe(n.t)
+	if full {
+		unix.SetNonblock(fd, true)
+		for err := error(nil); err == nil; {
+			_, err = unix.Write(fd, make([]byte, 4096))
+		}
+		unix.SetNonblock(fd, false) // the ring would answer EAGAIN instead of waiting
 	}
 	real := n.redirect(uring.FD(fd))
 	return func() {
@@ -232,28 +219,4 @@ func TestOrderTakenBack(t *testing.T) {
 	}
 	nodes[0].must(engine.PauseSync{On: true}) // an order that was still there would be carried out before this one is answered
 	nodes[0].await("still Primary", func(s statemachine.State) bool { return s.Role == statemachine.Primary })
-}
-
-// A daemon that gets no processor for longer than disk-timeout finds the disk's answer first, and gives up no disk that is good.
-func TestDiskAnswersWhileTheDaemonStandsStill(t *testing.T) {
-	const timeout = 500 * time.Millisecond
-	nodes := hangingPair(t, timeout)
-	n := nodes[0]
-	r := &engine.Request{Op: engine.OpRead, Len: 4096, Data: page(t, 4096)}
-	d, done := n.devices.Volume(0), make(chan engine.Errno, 1)
-	if err := n.res.on(t.Context(), func(l *loop) {
-		d.waiting[r] = fakeCall{done, r.Data}
-		l.submit(r)
-		l.turn()
-		l.ring.Submit()
-		<-time.After(2 * timeout) // nobody else can wait for this thread
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if errno := <-done; errno != engine.OK {
-		t.Errorf("errno %d", errno)
-	}
-	if st := n.state(); st.Disk != statemachine.UpToDate {
-		t.Errorf("the disk is %v", st.Disk)
-	}
 }

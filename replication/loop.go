@@ -25,7 +25,7 @@ const (
 type loop struct {
 	ring   *uring.Ring
 	engine *engine.Engine
-	began  time.Time // origin of engine.Instant
+	began  time.Time // origin of engine.Instant, by the ring's clock
 	memory []byte    // the engine's buffers
 
 	disks   disks
@@ -46,9 +46,8 @@ type loop struct {
 	turns   int64 // since the start
 }
 
-// now is the engine's clock: the moment when the last wait ended. What the kernel had posted of disks and peer by then the engine has
-// heard when it looks whether their time is up, also if this thread gets no processor before it looks.
-func (l *loop) now() engine.Instant { return max(0, l.ring.Woken().Sub(l.began)) }
+// now is the engine's clock, the ring's: it stands while this thread gets no processor, so that neither a disk nor the peer is given up for that.
+func (l *loop) now() engine.Instant { return l.ring.Now().Sub(l.began) }
 
 // run turns until stop. The calling goroutine is locked to its thread, which made the ring.
 func (l *loop) run() error {

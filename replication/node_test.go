@@ -218,13 +218,19 @@ func sameDisks(t *testing.T, nodes [2]*node) {
 func connectedPair(t testing.TB) [2]*node {
 	t.Helper()
 	nodes := newNodes(t, nil)
+	upAndEqual(t, nodes)
+	return nodes
+}
+
+// upAndEqual has the first node become Primary, and waits until both have the same data.
+func upAndEqual(t testing.TB, nodes [2]*node) {
+	t.Helper()
 	nodes[0].up()
 	nodes[0].must(engine.Promote{Force: true})
 	nodes[1].up()
 	for _, n := range nodes {
 		n.await("UpToDate", redundant)
 	}
-	return nodes
 }
 
 // state is that of volume 0 now.

@@ -117,12 +117,13 @@ func (r *Resource) startLoop() (<-chan error, error) {
 
 // newLoop is called on the loop's thread.
 func (r *Resource) newLoop() (*loop, error) {
-	l := &loop{began: time.Now(), replies: make(map[uint64]func(error)), volumes: make(map[int]Device), tell: r.events.put}
+	l := &loop{replies: make(map[uint64]func(error)), volumes: make(map[int]Device), tell: r.events.put}
 	var err error
 	l.ring, err = uring.New(uring.Config{Entries: ringEntries, Slots: ringSlots, Files: ringFiles + 2*len(r.cfg.Local.Volumes), Buffers: ringBuffers})
 	if err != nil {
 		return nil, err
 	}
+	l.began = l.ring.Now()
 	if err := r.equip(l); err != nil {
 		return nil, errors.Join(err, l.ring.Close(time.Time{}))
 	}

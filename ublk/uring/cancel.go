@@ -98,7 +98,7 @@ func (r *Ring) drainFor(d time.Duration, deadline time.Time) error {
 		end = deadline
 	}
 	for r.slots.live > r.slots.cmds {
-		if err := r.enterWait(end); err != nil {
+		if err := r.enterWait(max(0, time.Until(end))); err != nil {
 			return err
 		}
 		if r.deliver()+r.deliverRefused() == 0 && !time.Now().Before(end) {

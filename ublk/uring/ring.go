@@ -41,7 +41,7 @@ type Ring struct {
 	oneProc bool  // GOMAXPROCS is 1: a wait must not keep the only processor
 	backlog []cqe // taken out of a full completion queue in the middle of a turn
 	refused []Token
-	woken   time.Time
+	clock   clock
 
 	files   table
 	plain   bool // AddFile puts nothing into the table
@@ -85,7 +85,7 @@ func New(cfg Config) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Ring{fd: fd, enterFD: fd, flags: p.Flags, size: p.SQEntries, slots: newSlots(cfg.Slots), woken: time.Now()}
+	r := &Ring{fd: fd, enterFD: fd, flags: p.Flags, size: p.SQEntries, slots: newSlots(cfg.Slots), clock: newClock(time.Now())}
 	r.oneProc = runtime.GOMAXPROCS(0) == 1
 	r.plain = p.Features&featRWAttr == 0
 	if p.Features&featNoIOWait != 0 {

@@ -12,28 +12,52 @@ import (
 
 // Wait submits everything prepared, waits until something completes, is posted, or the deadline passes, and delivers
 // all there is: completions first, then signals and posted functions. It returns how much it delivered, 0 at
-// the deadline. The zero time means no deadline; a past one means not to wait. Signals to the process do not end it.
+// the deadline, which is a time of Now. The zero time means no deadline; a past one means not to wait. Signals to the process do not end it.
 func (r *Ring) Wait(deadline time.Time) (int, error) {
 	if r.state != ringOpen {
 		return 0, ErrClosed
 	}
 	for {
-		if err := r.enterWait(deadline); err != nil {
+		r.clock.worked(time.Now())
+		left := time.Duration(-1)
+		if !deadline.IsZero() {
+			left = max(0, deadline.Sub(r.clock.now))
+		}
+		if err := r.enterWait(left); err != nil {
 			return 0, err
 		}
-		r.woken = time.Now()
+		r.clock.waited(left, time.Now())
 		n := r.deliver()
+		passed := left >= 0 && !r.clock.now.Before(deadline)
+		if passed {
+			more, err := r.deliverRest()
+			if n += more; err != nil {
+				return n, err
+			}
+		}
 		n += r.mail.run()
-		if n > 0 || !deadline.IsZero() && !r.woken.Before(deadline) {
+		if n > 0 || passed {
 			return n, nil
 		}
 	}
 }
 
-// Woken is when the last Wait ended its waiting; before the first one, when the ring was made. What the kernel had posted by then
-// has been delivered when Wait returns. With DEFER_TASKRUN the kernel posts some 20 completions a system call, so more than
-// that which came at once are delivered by the Waits that follow.
-func (r *Ring) Woken() time.Time { return r.woken }
+// deliverRest delivers what had ended before the deadline and is not posted yet: with DEFER_TASKRUN one system call posts some 20
+// completions. It ends when nothing comes, or as many came as there were operations in flight.
+func (r *Ring) deliverRest() (n int, err error) {
+	for left := r.slots.live; left > 0; {
+		if err := r.entered(r.enter(0, -1)); err != nil {
+			return n, err
+		}
+		before := r.cqHead
+		n += r.deliver()
+		if r.cqHead == before {
+			break
+		}
+		left -= int(r.cqHead - before)
+	}
+	return n, nil
+}
 
 // Submit hands everything prepared to the kernel without waiting or delivering. Wait does it as well;
 // Submit is for an owner that computes for long before it waits.
@@ -43,20 +67,19 @@ func (r *Ring) Submit() {
 	}
 }
 
-// enterWait is the one system call of a turn.
-func (r *Ring) enterWait(deadline time.Time) error {
+// enterWait is the one system call of a turn. It waits for left at most (-1: for ever).
+func (r *Ring) enterWait(left time.Duration) error {
 	want := uint32(1)
-	left := time.Duration(-1)
-	if !deadline.IsZero() {
-		if left = time.Until(deadline); left <= 0 {
-			want = 0
-		}
-	}
-	if len(r.backlog) > 0 || r.shared.ready() != r.cqHead || want == 1 && !r.mail.sleep() {
+	if left == 0 || len(r.backlog) > 0 || r.shared.ready() != r.cqHead || !r.mail.sleep() {
 		want = 0
 	}
 	errno := r.enterPaced(want, left)
 	r.mail.asleep.Store(0)
+	return r.entered(errno)
+}
+
+// entered sorts the answers of a system call whose completions are delivered next.
+func (r *Ring) entered(errno unix.Errno) error {
 	switch errno {
 	case 0, unix.EINTR, unix.ETIME, unix.EAGAIN, unix.EBUSY:
 		return nil // whatever there is gets delivered, the rest is tried again
