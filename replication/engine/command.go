@@ -78,11 +78,12 @@ func (v *volume) detached() bool { return v.state.Disk == sm.Diskless }
 
 func (v *volume) gone() bool { return v.state.Disk == sm.Diskless || v.state.Disk == sm.Failed }
 
-// detach lets the disk go. By force it is given up at once, whatever is in flight there or asked of the peer.
+// detach lets the disk go, as it is: what it has become by then is on it before. By force it is given up at once, whatever is in flight
+// there or asked of the peer.
 func (e *Engine) detach(id uint64, c Detach) {
 	v := e.volume(c.Vol)
 	if v == nil || !c.Force {
-		e.orderVolume(id, "detach", sm.Detach{}, c.Vol, (*volume).detached)
+		e.orderWhen(id, "detach", sm.Detach{}, c.Vol, (*volume).settled, (*volume).detached)
 		return
 	}
 	if r := v.request; r != nil {
@@ -93,6 +94,9 @@ func (e *Engine) detach(id uint64, c Detach) {
 	e.abandon(v) // also if it would not be let go before a superblock is durable: that may be what hangs
 }
 
+// settled reports whether everything that the volume has become is durable, and known to whom it has to be.
+func (v *volume) settled() bool { return v.committing == 0 && v.effects.len() == 0 }
+
 // orderVolume queues a command for one volume.
 func (e *Engine) orderVolume(id uint64, name string, ev sm.Event, number int, done func(*volume) bool) {
 	v := e.volume(number)
@@ -101,6 +105,25 @@ func (e *Engine) orderVolume(id uint64, name string, ev sm.Event, number int, do
 		return
 	}
 	e.order(id, name, ev, []*volume{v}, done)
+}
+
+// orderWhen is orderVolume for a command that is refused at once, or carried out as soon as when says so.
+func (e *Engine) orderWhen(id uint64, name string, ev sm.Event, number int, when, done func(*volume) bool) {
+	v := e.volume(number)
+	if v == nil || when(v) || e.refuses(v, ev) {
+		e.orderVolume(id, name, ev, number, done)
+		return
+	}
+	e.cmds = append(e.cmds, &command{
+		id: id, name: name, ev: ev, vols: []*volume{v},
+		when: func() bool { return when(v) }, done: func(*Engine) bool { return done(v) },
+	})
+}
+
+// refuses reports whether a volume does not allow an order now.
+func (e *Engine) refuses(v *volume, ev sm.Event) bool {
+	_, _, err := v.state.Step(ev, e.rules(v))
+	return err != nil || v.request != nil
 }
 
 // order queues a command. What refuses it at once is in its err.

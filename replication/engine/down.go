@@ -92,10 +92,5 @@ func (d *downing) demote(e *Engine) {
 }
 
 func settledAll(vols []*volume) bool {
-	for _, v := range vols {
-		if v.committing > 0 || v.effects.len() > 0 {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(vols, func(v *volume) bool { return !v.settled() })
 }
