@@ -366,7 +366,7 @@ func (e *Engine) beganGeneration(v *volume, before sm.UUIDs) {
 	switch b := &v.begun; {
 	case !v.attached || v.state.Conn.Established() && v.state.PeerDisk == sm.UpToDate:
 		*b = begunGeneration{}
-	case v.answeredAlone || v.crashed || before.Bitmap != 0 || e.answeredUnconfirmed(v):
+	case v.answeredAlone || v.crashed || e.answeredUnconfirmed(v):
 		*b = begunGeneration{} // without this disk something would be missing
 	case b.to == before: // it is not on the disk either
 		b.to = v.uuids

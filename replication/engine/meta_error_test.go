@@ -105,6 +105,41 @@ func TestMetaLostGeneration(t *testing.T) {
 	p.inSyncAgain()
 }
 
+// Also where the bits count already: what the peer lacks was there before, and has a name that it does not have. The Primary has
+// nothing to work on until its own disk is back, which has what its applications had.
+func TestMetaLostRenewal(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.a, Disconnect{Force: true})
+	p.must(p.b, Disconnect{Force: true})
+	p.write(p.a, 0, bytes.Repeat([]byte{7}, 4096))
+	p.must(p.a, Down{})
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	v := p.a.e.vols[0]
+	if v.answeredAlone = false; v.uuids.Bitmap == 0 { // it is another daemon
+		t.Fatalf("nothing counts\n%s", p.story())
+	}
+	p.a.fail = func(io DiskIO) Errno {
+		if io.Meta && io.Op == DiskWrite && io.Off == v.layout.Superblock {
+			return EIO
+		}
+		return OK
+	}
+	p.do(p.a, Promote{})
+	p.want(p.a, "Primary/Unknown StandAlone Diskless/DUnknown")
+	p.a.fail = nil
+	p.must(p.a, Connect{})
+	p.must(p.b, Connect{})
+	p.settle(10 * time.Second)
+	p.want(p.a, "Primary/Unknown StandAlone Diskless/DUnknown") // what the peer has is older
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	if r := p.read(p.a, 0); !p.a.done[r] || r.Err != OK || r.Data[0] != 7 {
+		t.Fatalf("read: done %v, errno %d, data %d\n%s", p.a.done[r], r.Err, r.Data[0], p.story())
+	}
+	p.must(p.a, Connect{})
+	p.inSyncAgain()
+}
+
 // A generation that cannot be written is not taken back if something was answered before it that is on this disk alone:
 // with protocol A what the peer never received, with all what its disk has refused. The Primary stops, and does not go on
 // with older data.
