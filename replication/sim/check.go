@@ -24,6 +24,7 @@ func (s *Sim) check() {
 		}
 	}
 	s.admin.observe()
+	s.link.agree()
 	s.admin.press()
 	if s.turn%64 == 0 {
 		s.checkPatience()

@@ -37,6 +37,7 @@ const (
 	SizeConfigured  // a device smaller than its disks was promoted
 	SizeChanged     // a daemon came with another size in its configuration
 	Ambiguous       // the run ended because no node could say which data is newer
+	SplitByLie      // or because nodes that were lied to about a change of state have parted
 	DiskHung        // a disk did not answer for a while
 	DiskAbandoned   // what was in flight there was given up
 	ReadMoved       // of that, a read that went to the peer with other memory
@@ -100,7 +101,7 @@ var faultNames = [faults]string{
 	"power loss", "daemon crash", "power loss of both", "cached data lost", "flight torn", "flight outlived its daemon",
 	"cut", "bytes lost", "stall", "one-way partition", "late notice", "ping timeout", "read error", "write error", "flush error", "metadata error",
 	"activity log damaged", "activity log distrusted", "activity log unreadable", "both disks failed", "disk replaced", "larger blocks refused",
-	"resync between block sizes", "size configured", "size changed", "ended ambiguous",
+	"resync between block sizes", "size configured", "size changed", "ended ambiguous", "ended by a lie",
 	"disk hung", "disk abandoned", "read moved",
 	"promoted", "demoted", "refused", "forbidden and refused", "left as Outdated", "failed over", "disconnected", "reconnected", "detached", "attached again",
 	"invalidated", "invalidated the peer", "paused", "restarted", "split brain", "parted at the end of a resync", "split brain ended", "resync done",

@@ -121,6 +121,7 @@ func (l *liar) note(f Fault, p packet, said []byte) {
 	l.lied = true
 	s.counts[f]++
 	s.link.lied = e.number
+	s.link.misled, s.link.smeared = s.link.misled || aboutChange(said), true
 	show := said[:min(len(said), 80)]
 	s.tell("a lie to %s on %v, %v: in place of %v vol %d: % x", e.other.n.name, l.st.sock, f, p.Cmd, p.Volume, show)
 	s.after(between(s.cond.rng, pick(s.cond.rng, 5*time.Millisecond, 100*time.Millisecond, time.Second)), func() {
@@ -151,6 +152,46 @@ func (st *stream) judge(used int) {
 
 // believes reports whether what a node says may come of a lie.
 func (n *node) believes() bool { return n.end != nil && n.end.number == n.s.link.lied }
+
+// receiver is the state of the volume that a packet is for, at the node that it goes to.
+func (l *liar) receiver(h wire.Header) sm.State {
+	return l.st.from.other.n.state(l.st.from.n.s.volumeIndex(int(h.Volume)))
+}
+
+// aboutChange reports whether a request for a change of state, or the answer to one, is among the packets. After a lie about that
+// one node may have been granted, as it thinks, what the other has never heard of, or has refused: to be the source of a resync, to go on alone. That
+// outlasts the connection: the one has begun a generation, and so does the other when it is promoted.
+func aboutChange(said []byte) bool {
+	for len(said) >= wire.HeaderLen100 {
+		h, err := wire.DecodeHeader100(said)
+		if err != nil {
+			return false
+		}
+		switch h.Cmd {
+		case wire.CmdStateChgReq, wire.CmdConnStChgReq, wire.CmdStateChgReply, wire.CmdConnStChgReply:
+			return true
+		}
+		said = said[min(len(said), wire.HeaderLen100+int(h.Length)):]
+	}
+	return false
+}
+
+// agree ends what a lie can do: on a later connection both disks of every volume are the same, in name as well, and then without a mark.
+func (l *link) agree() {
+	e := l.s.nodes[0].end
+	if !l.misled && !l.smeared || e == nil || e.number == l.lied || !l.s.admin.allInSync() {
+		return
+	}
+	l.misled = false
+	for _, n := range l.s.nodes {
+		for _, v := range n.eng.Status().Volumes {
+			if v.OutOfSync > 0 {
+				return
+			}
+		}
+	}
+	l.smeared = false
+}
 
 func (l *liar) rng() *rand.Rand { return l.st.from.n.s.cond.rng }
 
@@ -208,6 +249,10 @@ func (l *liar) replay(p packet) ([]byte, bool) {
 	switch h.Cmd {
 	case wire.CmdData, wire.CmdTrim, wire.CmdZeroes, wire.CmdDataReply, wire.CmdRSDataReply, wire.CmdSyncUUID:
 		return nil, false // older data, or the name of older data
+	case wire.CmdUUIDs:
+		if l.receiver(h).Conn >= sm.Connected {
+			return nil, false // the same: it may be adopted
+		}
 	case wire.CmdRSWriteAck, wire.CmdNegAck, wire.CmdWriteAck:
 		if be.Uint64(old[wire.HeaderLen100+8:]) == wire.IDSyncer {
 			return nil, false // it may have been asked for once more

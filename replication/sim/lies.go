@@ -86,9 +86,7 @@ func refusal(l *liar, p packet) (bool, bool) {
 
 // sizes has the peer's disk be too small for a node that has data.
 func sizes(l *liar, p packet) (bool, bool) {
-	to := l.st.from.other.n
-	i := l.st.from.n.s.volumeIndex(int(p.Volume))
-	st := to.state(i)
+	st := l.receiver(p.Header)
 	if st.Disk < sm.Outdated || st.Disk == sm.DUnknown || be.Uint64(p.body) == 0 {
 		return false, false
 	}
@@ -98,9 +96,7 @@ func sizes(l *liar, p packet) (bool, bool) {
 
 // generation is one that nobody knows, where nobody goes by it yet.
 func generation(l *liar, p packet) (bool, bool) {
-	to := l.st.from.other.n
-	st := to.state(l.st.from.n.s.volumeIndex(int(p.Volume)))
-	if st.Conn >= sm.Connected {
+	if l.receiver(p.Header).Conn >= sm.Connected {
 		return false, false
 	}
 	be.PutUint64(p.body[8*l.rng().IntN(4):], l.rng().Uint64())

@@ -16,6 +16,8 @@ type link struct {
 	meeting bool              // an attempt to connect is under way
 	number  int               // of the last connection
 	lied    int               // of the last one on which somebody lied
+	misled  bool              // about a change of state, and the disks have not agreed since: see aboutChange
+	smeared bool              // and since no node has been without a mark in its bitmap
 }
 
 // end is a node's side of a connection.

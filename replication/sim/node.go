@@ -251,7 +251,10 @@ func (n *node) notice(ev engine.Notice) {
 		fmt.Sscanf(strings.TrimPrefix(ev.Text, "connection refused: "), "volume %d: this node is Primary on data %X", &n.missing.vol, &n.missing.data)
 	case strings.Contains(ev.Text, "split brain:"):
 		if !s.admin.parted && slices.ContainsFunc(s.ambiguous, func(g string) bool { return strings.Contains(ev.Text, g) }) {
-			panic(ambiguous{})
+			panic(ending(Ambiguous))
+		}
+		if !s.admin.parted && s.link.misled && !n.believes() {
+			panic(ending(SplitByLie))
 		}
 		if !s.admin.parted && !n.believes() {
 			s.fail("%s: %s", n.name, ev.Text)
@@ -268,9 +271,10 @@ func (n *node) notice(ev engine.Notice) {
 	}
 }
 
-// ambiguous is the panic of a run that cannot go on, and breaks no promise: a disk had failed while a generation was
-// written to it and taken back, and has it all the same. Both nodes have stopped, and an administrator is asked.
-type ambiguous struct{}
+// ending is the panic of a run that cannot go on, and breaks no promise. Both nodes have stopped, and an administrator is asked: a disk
+// had failed while a generation was written to it and taken back, and has it all the same (Ambiguous); or one node has gone on alone with a change of
+// state that somebody had lied about (SplitByLie).
+type ending Fault
 
 // generationOf is the first generation in a notice, without the digit that has the bit of the role.
 func generationOf(text string) string {

@@ -16,6 +16,9 @@ func (a *admin) replace(n *node, i int) {
 		return
 	}
 	idle := !d.open && d.old == 0 && (!n.alive() || n.state(i).Disk == sm.Diskless && len(n.orders) == 0)
+	if !p.disks[i].saysUpToDate() { // it would not outlive its daemon
+		return
+	}
 	if !idle || d.misfits() || n.users.wait || d.vol.size > 64<<20 || !a.has[p.index][i] || !p.alive() || p.state(i).Disk != sm.UpToDate || p.spoilt() || a.behind[p.index] || a.lost[p.index] {
 		return
 	}

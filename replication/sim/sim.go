@@ -63,9 +63,9 @@ func Run(opt Options) (res Result) {
 		res.Events, res.Time, res.Counts = int(s.turn), s.now, s.counts
 		switch r := recover().(type) {
 		case nil:
-		case ambiguous:
-			res.Counts[Ambiguous]++
-			s.tell("the run ends: no node can say which data is newer")
+		case ending:
+			res.Counts[r]++
+			s.tell("the run ends: %v", Fault(r))
 		case violation:
 			res.Err = fmt.Errorf("seed %d, event %d, at %v: %s", opt.Seed, s.turn, s.now, r.text)
 		default:

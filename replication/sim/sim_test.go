@@ -32,6 +32,11 @@ var found = []uint64{
 	2026112709203, 2026112711294, 2026112710027, 2026121500665,
 }
 
+// later are seeds that broke one since, each with the number of events that it needed.
+var later = map[uint64]int{
+	32000003: 1000, 32002926: 1000, 32000416: 1000, 5000210: 1500, 5000377: 1500, 3000020: 1500, 5000212: 1500, 32001571: 1000, 32000876: 1000, 8200810: 1000,
+}
+
 // TestSeeds runs many seeds. Each kind of fault has to fire in some of them.
 func TestSeeds(t *testing.T) {
 	if testing.Short() {
@@ -54,10 +59,16 @@ func TestSeeds(t *testing.T) {
 		total  int
 		length time.Duration
 		wg     sync.WaitGroup
-		queue  = slices.Clone(found)
+		queue  []Options
 	)
+	for _, s := range found {
+		queue = append(queue, Options{Seed: s, Events: *events, Plain: true})
+	}
+	for s, n := range later {
+		queue = append(queue, Options{Seed: s, Events: n})
+	}
 	for i := range *seeds {
-		queue = append(queue, *first+uint64(i))
+		queue = append(queue, Options{Seed: *first + uint64(i), Events: *events})
 	}
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
@@ -67,25 +78,27 @@ func TestSeeds(t *testing.T) {
 					mu.Unlock()
 					return
 				}
-				s := queue[0]
+				opt := queue[0]
 				queue = queue[1:]
 				mu.Unlock()
-				res := Run(Options{Seed: s, Events: *events, Plain: slices.Contains(found, s)})
+				res := Run(opt)
 				mu.Lock()
 				counts.Add(res.Counts)
 				total += res.Events
 				length += res.Time
 				mu.Unlock()
 				if res.Err != nil {
-					t.Errorf("%v\nreplay: go test ./replication/sim -run TestSeeds -sim.seed=%d -sim.events=%d", res.Err, s, *events)
+					t.Errorf("%v\nreplay: go test ./replication/sim -run TestSeeds -sim.seed=%d -sim.events=%d", res.Err, opt.Seed, opt.Events)
 				}
 			}
 		})
 	}
 	wg.Wait()
 	t.Logf("%d seeds, %d events, %v of virtual time\n%v", *seeds, total, length, &counts)
-	if n := counts[Ambiguous]; n > *seeds/100 {
-		t.Errorf("%d runs ended because no node could say which data is newer", n)
+	for _, f := range []Fault{Ambiguous, SplitByLie} {
+		if n := counts[f]; n > 3+*seeds/200 { // three of them are among those above
+			t.Errorf("%d runs: %v", n, f)
+		}
 	}
 	if short := short(&counts); len(short) > 0 && *seeds >= 300 {
 		t.Errorf("happened too seldom: %v", short)
