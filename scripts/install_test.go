@@ -96,3 +96,38 @@ func files(t *testing.T, dir string) (all []string) {
 	}
 	return all
 }
+
+// TestAnotherStart has the unit that starts a daemon again hear of every end: what does not heal by trying again is left.
+func TestAnotherStart(t *testing.T) {
+	unit, err := os.ReadFile("systemd/urbd-again@.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, script, _ := strings.Cut(string(unit), "\nExecStart=/bin/sh -c '")
+	script, _, ok := strings.Cut(script, "'\n")
+	if !ok {
+		t.Fatal("urbd-again@.service runs no shell")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte("#!/bin/sh\necho \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		code, status string
+		starts       bool
+	}{
+		{"exited", "1", false}, {"exited", "2", false}, {"exited", "10", false},
+		{"exited", "11", true}, {"exited", "20", true}, {"exited", "255", true}, {"killed", "KILL", true}, {"dumped", "ABRT", true}, {"", "", true},
+	} {
+		cmd := exec.Command("/bin/sh", "-c", strings.ReplaceAll(script, "%i", "r0"))
+		cmd.Env = []string{"PATH=" + dir, "MONITOR_EXIT_CODE=" + tt.code, "MONITOR_EXIT_STATUS=" + tt.status}
+		out, err := cmd.CombinedOutput()
+		want := ""
+		if tt.starts {
+			want = "start --no-block --job-mode=ignore-dependencies urbd@r0.service\n"
+		}
+		if err != nil || string(out) != want {
+			t.Errorf("%s %s: %v, systemctl %q, want %q", tt.code, tt.status, err, out, want)
+		}
+	}
+}
