@@ -153,3 +153,37 @@ func TestFlushFailsDuringBitmapExchange(t *testing.T) {
 	p.ends(p.a, f, EIO)
 	p.ends(p.a, second, EIO)
 }
+
+// A FLUSH that the own disk has done waits for a superblock to be answered, and the disk fails meanwhile: it is the peer's then.
+func TestFlushHeldBackFallsBackOnPeer(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		gone bool
+		want Errno
+	}{{"peer", false, OK}, {"none", true, EIO}} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{Protocol: ProtocolA})
+			p.inSync()
+			p.write(p.a, 1<<20, bytes.Repeat([]byte{7}, 4096))
+			release := p.a.e.holdAnswers(p.a.e.vols[0])
+			f := &Request{Op: OpFlush}
+			p.a.e.Submit(p.now, f)
+			p.settle(0)
+			if p.a.done[f] {
+				t.Fatal("answered, and the superblock is not written")
+			}
+			p.a.fail = func(io DiskIO) Errno { return EIO }
+			p.read(p.a, 0)
+			p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+			if tc.gone {
+				p.must(p.b, Disconnect{Force: true})
+			}
+			p.a.e.at(p.now)
+			release()
+			p.settle(time.Second)
+			if !p.a.done[f] || f.Err != tc.want {
+				t.Fatalf("done %v errno %d, want %d\n%s", p.a.done[f], f.Err, tc.want, p.story())
+			}
+		})
+	}
+}

@@ -98,10 +98,14 @@ func (e *Engine) holdAnswers(v *volume) (release func()) {
 		if v.ackGate--; v.ackGate > 0 {
 			return
 		}
-		for v.gated.len() > 0 {
+		for v.ackGate == 0 && v.gated.len() > 0 {
 			r := v.gated.pop()
-			if r.alone && !v.state.ReadsLocally() {
-				r.Err = EIO // the disk was lost before anybody was told
+			switch lost := r.alone && !v.state.ReadsLocally(); { // the disk, before anybody was told
+			case lost && r.Op == OpFlush:
+				e.admit(v, r) // the peer has what was written, perhaps
+				continue
+			case lost:
+				r.Err = EIO
 			}
 			e.finished(v, r)
 		}

@@ -34,7 +34,7 @@ var found = []uint64{
 
 // later are seeds that broke one since, each with the number of events that it needed.
 var later = map[uint64]int{
-	32000003: 1000, 32002926: 1000, 32000416: 1000, 5000210: 1500, 5000377: 1500, 3000020: 1500, 5000212: 1500, 32001571: 1000, 32000876: 1000, 8200810: 1000,
+	32000003: 1000, 32002926: 1000, 32000416: 1000, 5000210: 1500, 5000377: 1500, 3000020: 1500, 5000212: 1500, 32001571: 1000, 32000876: 1000, 8200810: 1000, 61000664: 1000,
 }
 
 // TestSeeds runs many seeds. Each kind of fault has to fire in some of them.
