@@ -124,11 +124,6 @@ func (s State) leave() Change {
 	return DisconnectChange
 }
 
-// OutdatesPeer reports whether the peer will be asked to call its disk old, as this node leaves.
-func (s State) OutdatesPeer(ev Disconnect) bool {
-	return s.Conn.Established() && !ev.Force && !ev.Idle && s.leave() == DisconnectPeerChange
-}
-
 // LeavingRank orders the volumes of a connection, which all leave by one request: the highest speaks for all of them. It is
 // one that outdates a disk, or else one that has something to lose.
 func (s State) LeavingRank() int {

@@ -33,6 +33,15 @@ func (s State) ReadsCleanLocally() bool {
 // ReadsRemotely says that the peer can serve a read.
 func (s State) ReadsRemotely() bool { return s.Conn.Established() && s.PeerDisk == UpToDate }
 
+// RestsOn says that a change to next makes the own disk the only good one that there is: the peer's is called old or let go while a
+// Primary goes on, or is overwritten.
+func (s State) RestsOn(next State) bool {
+	if !s.Redundant() || next.PeerDisk == UpToDate || next.PeerDisk == DUnknown {
+		return false
+	}
+	return next.Role == Primary || next.Peer == Primary || next.Conn == StartingSyncS
+}
+
 // WritesLocally says that a write goes to the own disk.
 func (s State) WritesLocally() bool { return s.Disk.Usable() }
 

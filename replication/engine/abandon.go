@@ -67,6 +67,7 @@ func (e *Engine) abandon(v *volume) {
 	for v.ios.first != 0 {
 		e.giveUpIO(v, v.ios.first-1)
 	}
+	e.proofAdvances(v)
 }
 
 // giveUpIO tells the owner of an I/O that it has failed, and keeps its memory.

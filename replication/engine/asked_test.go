@@ -20,9 +20,14 @@ func heapInUse() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// replies takes the codes that n answers to requests for a change of volume 0, from what waits on meta, or is on its way to a peer that
+// replies takes the codes of answers to requests for a change of volume 0, from what waits on meta, or is on its way to a peer that
 // does not listen.
-func (p *pair) replies(n *node) (codes []int32) {
+func (p *pair) replies(n *node) []int32 { return p.codes(n, wire.CmdStateChgReply) }
+
+// connReplies takes those of answers to requests for the connection.
+func (p *pair) connReplies(n *node) []int32 { return p.codes(n, wire.CmdConnStChgReply) }
+
+func (p *pair) codes(n *node, cmd wire.Cmd) (codes []int32) {
 	b := append(n.peer.wire[MetaSock], n.e.conn.queue[MetaSock].heads...)
 	for len(b) > 0 {
 		h, err := wire.DecodeHeader100(b)
@@ -30,7 +35,7 @@ func (p *pair) replies(n *node) (codes []int32) {
 			p.t.Fatal(err)
 		}
 		body := b[wire.HeaderLen100:][:h.Length]
-		if h.Cmd == wire.CmdStateChgReply {
+		if h.Cmd == cmd {
 			r, err := wire.DecodeStateChgReply(body)
 			if err != nil {
 				p.t.Fatal(err)
@@ -98,8 +103,8 @@ func TestRefusalsWaitForNothing(t *testing.T) {
 	p.inSync()
 	n := p.b
 	n.peer = &node{t: t, name: "void", e: p.a.e, peer: n}
-	n.hold = func(io DiskIO) bool { return io.Meta }
-	n.e.Receive(p.now, DataSock, changeRequest(sm.DetachChange)) // granted: the answer waits
+	n.hold = func(io DiskIO) bool { return io.Meta && n.e.vols[0].proof.since == 0 }
+	n.e.Receive(p.now, DataSock, changeRequest(sm.DetachChange)) // granted when the disk has answered: the answer waits
 	for p.work(n) {
 	}
 	if !n.e.settling(n.e.vols[0]) || n.e.vols[0].asked.stage != askAnswers {

@@ -67,7 +67,7 @@ func (v *volume) metaKind() metadata.Kind {
 func (v *volume) resetDisk() {
 	v.bm, v.al, v.logSuspended, v.block = nil, nil, false, smallestBlock
 	v.dataBlock = 0
-	v.cache, v.missedEnd = cacheState{}, 0
+	v.cache, v.wroteAt, v.missedEnd = cacheState{}, 0, 0
 	v.wrote(false)                        // whoever had the disk before may have left something in its cache
 	v.meta.plain, v.crashed = true, false // what is read may be in the cache of the metadata device only
 }

@@ -19,7 +19,6 @@ type command struct {
 	stepped bool
 	when    func() bool // stepped as soon as it says so; nil: at once
 	err     error
-	proving int           // I/Os of disks that have to show first that they answer
 	retryAt Instant       // a dead peer is being found out; then it is tried again
 	limit   time.Duration // a disk that takes longer for one I/O is given up, by a forced order; 0: it is waited for
 	retried bool
@@ -140,7 +139,11 @@ func (e *Engine) order(id uint64, name string, ev sm.Event, vols []*volume, done
 		}
 	}
 	e.cmds = append(e.cmds, cmd)
-	e.stepCommand(cmd)
+	if e.provesFirst(vols, ev) {
+		cmd.when = func() bool { return !proving(vols) }
+	} else {
+		e.stepCommand(cmd)
+	}
 	return cmd
 }
 
@@ -258,118 +261,6 @@ func (e *Engine) connect(id uint64, c Connect) {
 	if e.order(id, "connect", sm.Connect{DiscardMyData: c.DiscardMyData}, e.vols, nil).err == nil {
 		e.conn.discardMyData = c.DiscardMyData
 	}
-}
-
-// leaves reports whether an order ends the connection: a disconnect, or a down.
-func (cmd *command) leaves() bool {
-	_, is := cmd.ev.(sm.Disconnect)
-	return is || cmd.name == downName
-}
-
-// disconnect ends the connection in agreement with the peer.
-func (e *Engine) disconnect(id uint64, ev sm.Disconnect) *command {
-	cmd := &command{id: id, name: "disconnect", ev: ev, vols: e.vols}
-	cmd.done = func(*Engine) bool { return statesAll(e.vols, sm.StandAlone) && cmd.left() }
-	if ev.Force {
-		cmd.limit = forcedPatience
-	}
-	e.cmds = append(e.cmds, cmd)
-	if e.mayDisconnect(ev) == nil {
-		for _, v := range e.vols {
-			if v.state.OutdatesPeer(ev) {
-				e.prove(v, cmd)
-			}
-		}
-	}
-	if cmd.proving > 0 {
-		cmd.when = func() bool { return cmd.proving == 0 }
-	} else {
-		e.stepCommand(cmd)
-	}
-	return cmd
-}
-
-// prove has the disk of a volume write something durably before an order goes on. The peer is not asked to call its disk old for one that does not
-// answer: it would be the last good one. What a disk answers shows in the state; if it does not, the order is taken back at the end of its time.
-func (e *Engine) prove(v *volume, cmd *command) {
-	cmd.proving += 2
-	f := &proof{vol: v, cmd: cmd}
-	f.covers = e.flushDisk(v, f)
-	e.writeSuper(v, noPages, func(e *Engine, _ Errno) { cmd.proved(e) })
-}
-
-func (cmd *command) proved(e *Engine) {
-	cmd.proving--
-	e.commandsAdvance()
-}
-
-// proof is the flush of a disk that has to show that it answers.
-type proof struct {
-	vol    *volume
-	cmd    *command
-	covers uint64
-}
-
-func (f *proof) ioDone(e *Engine, err Errno) {
-	if err == OK {
-		f.vol.flushed(f.covers)
-	} else {
-		e.flushFailed(f.vol, err)
-	}
-	f.cmd.proved(e)
-}
-
-// leave has the volumes leave the connection, all of them, or none.
-func (e *Engine) leave(cmd *command, ev sm.Disconnect) {
-	if cmd.when != nil && slices.ContainsFunc(e.vols, func(v *volume) bool { return v.state.Role == sm.Primary && !v.state.Conn.Established() }) {
-		cmd.lacks = &LeaveError{Peers: true, Why: "the connection ended before the peer was asked"}
-	}
-	if cmd.err = e.mayDisconnect(ev); cmd.err != nil {
-		return
-	}
-	for _, v := range e.leavingOrder() {
-		if err := e.stepFor(v, cmd.ev, cmd.name, cmd); err != nil {
-			cmd.err = err
-			break
-		}
-		if e.conn.request != nil && !ev.Force {
-			break // the connection's request speaks for all volumes
-		}
-	}
-}
-
-// left ends a disconnect. It has succeeded if every disk that was to be Outdated is, durably: nothing is being committed any more, and a
-// disk whose metadata could not be written has failed.
-func (cmd *command) left() bool {
-	for _, v := range cmd.outdates {
-		if v.state.Disk != sm.Outdated {
-			cmd.lacks = &LeaveError{Why: fmt.Sprintf("the metadata of volume %d could not be written", v.number)}
-		}
-	}
-	if cmd.lacks != nil {
-		cmd.err = cmd.lacks
-	}
-	return true
-}
-
-// leavingOrder are the volumes, those first that speak for the others when this node leaves.
-func (e *Engine) leavingOrder() []*volume {
-	all := slices.Clone(e.vols)
-	slices.SortStableFunc(all, func(a, b *volume) int { return b.state.LeavingRank() - a.state.LeavingRank() })
-	return all
-}
-
-// mayDisconnect asks every volume: the connection goes for all of them. By force it goes also where the peer has been asked, and does not answer.
-func (e *Engine) mayDisconnect(ev sm.Disconnect) error {
-	if e.conn.request != nil && !ev.Force {
-		return sm.InTransientState
-	}
-	for _, v := range e.vols {
-		if _, _, err := v.state.Step(ev, e.rules(v)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // demote waits until the peer has confirmed everything, because from then on

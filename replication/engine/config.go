@@ -22,7 +22,7 @@ type Config struct {
 // Least sizes of Config.Buffers in bytes: what the volumes share, and what belongs to each.
 const (
 	MinBuffers    = 8 << 20
-	VolumeBuffers = metaMemory + 2*reserveSize
+	VolumeBuffers = metaMemory + largestBlock + 2*reserveSize
 )
 
 // Protocol is DRBD's replication protocol, with its wire value.

@@ -45,6 +45,7 @@ type conn struct {
 	request       *request // for the whole connection, answer outstanding
 	leftAt        Instant  // when the data socket ended while that was so, 0: it has not
 	replies       due      // answers to requests for the whole connection
+	asked         peerAsk  // the request of the peer for it that is open
 	refused       string   // why this node has given the connection up, until it looks for the peer again
 	backoff       time.Duration
 	closed        bool // the owner has closed the sockets
@@ -61,22 +62,6 @@ type conn struct {
 
 	bitmapAt Instant // a packet of any volume's bitmap was queued, or came
 }
-
-// fence is what goes on when the peer has answered a certain ping.
-type fence struct {
-	ping uint64
-	kind fenceKind
-	vol  *volume
-	of   uint64 // the resync or the consent that it is for
-}
-
-type fenceKind uint8
-
-const (
-	targetFence  fenceKind = iota // the Target has written everything
-	sourceFence                   // the Target has said so
-	consentFence                  // to be the source of a resync
-)
 
 // connPhase says what the sockets are good for.
 type connPhase uint8
@@ -153,7 +138,7 @@ func (e *Engine) ConnUp(now Instant, link Link) {
 	}
 	c.phase, c.link, c.features = connLive, link, link.Features
 	c.upAt, c.heardAt, c.metaAt, c.pingAt, c.leftAt = e.now, e.now, e.now, 0, 0
-	c.protocolSeen, c.peerDryRun, c.request, c.replies, c.fences, c.pings, c.pongs = false, false, nil, 0, nil, 0, 0
+	c.protocolSeen, c.peerDryRun, c.request, c.asked, c.replies, c.fences, c.pings, c.pongs = false, false, nil, peerAsk{}, 0, nil, 0, 0
 	c.resetEpochs()
 	c.resetPeerEpochs()
 	for i := range c.recv {
@@ -238,6 +223,7 @@ func (e *Engine) lost() {
 		return
 	}
 	c.cleaned = true
+	c.asked = peerAsk{}
 	for _, v := range e.vols {
 		v.asked = peerAsk{}
 	}
@@ -361,55 +347,6 @@ func (e *Engine) check(sock Socket, err error) {
 func isMismatch(err error) bool {
 	_, ok := err.(*Mismatch)
 	return ok
-}
-
-// ping asks the peer for a sign of life.
-func (e *Engine) ping() {
-	q := e.sending(MetaSock)
-	if q == nil {
-		return
-	}
-	q.packet(wire.CmdPing, 0, 0)
-	e.conn.pings++
-	if e.conn.pingAt == 0 {
-		e.conn.pingAt = max(e.now, 1)
-	}
-}
-
-// fence goes on with a volume when the peer has seen everything that was sent on meta so far. A later one of the
-// same kind takes the place of an earlier one.
-func (e *Engine) fence(kind fenceKind, v *volume, of uint64) {
-	c := &e.conn
-	if !c.up() {
-		return
-	}
-	e.ping()
-	c.fences = slices.DeleteFunc(c.fences, func(f fence) bool { return f.kind == kind && f.vol == v })
-	c.fences = append(c.fences, fence{c.pings, kind, v, of})
-}
-
-func (e *Engine) fenced(f fence) {
-	switch f.kind {
-	case targetFence:
-		e.targetFenced(f.vol, f.of)
-	case sourceFence:
-		e.sourceFenced(f.vol)
-	case consentFence:
-		e.consentFenced(f.vol, f.of)
-	}
-}
-
-func (e *Engine) pingAck() {
-	c := &e.conn
-	c.pongs++
-	if c.pingAt = 0; c.pongs < c.pings {
-		c.pingAt = max(e.now, 1)
-	}
-	for len(c.fences) > 0 && c.fences[0].ping <= c.pongs {
-		f := c.fences[0]
-		c.fences = append(c.fences[:0], c.fences[1:]...)
-		e.fenced(f)
-	}
 }
 
 // dataSent goes on with what waited for room on the data socket.

@@ -74,6 +74,7 @@ func New(cfg Config) (*Engine, error) {
 		v := &volume{number: vc.Number, cfg: vc, state: statemachine.Initial, block: smallestBlock, users: vc.Users}
 		own := mem[:VolumeBuffers:VolumeBuffers]
 		v.meta.record, v.meta.chunk, own = own[:PageSize:PageSize], own[PageSize:metaMemory:metaMemory], own[metaMemory:]
+		v.proof.block, own = own[:largestBlock:largestBlock], own[largestBlock:]
 		v.reserve = reserve{newPool(own[:reserveSize]), newPool(own[reserveSize:])}
 		mem = mem[VolumeBuffers:]
 		e.vols = append(e.vols, v)

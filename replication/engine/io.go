@@ -103,6 +103,7 @@ func (e *Engine) DiskDone(now Instant, tok Token, err Errno) {
 	owner, v := e.ios.close(tok)
 	v.diskPending--
 	owner.ioDone(e, err)
+	e.proofAdvances(v)
 	if v.diskPending == 0 {
 		e.diskIdle(v)
 	}

@@ -204,6 +204,9 @@ func (p *peerReq) ioDone(e *Engine, err Errno) {
 	p.ok = err == OK
 	if p.ok && p.kind <= applyDealloc {
 		p.vol.wrote(p.flags&wire.DPFUA != 0 && p.kind == applyWrite)
+		if p.kind == applyWrite {
+			p.vol.wroteAt = p.off
+		}
 	}
 	switch p.kind {
 	case applyWrite, applyZero:

@@ -13,7 +13,9 @@ func (p *pair) releaseWrites(n *node) {
 	held := n.held
 	n.hold, n.held = nil, nil
 	for _, io := range held {
-		copy(n.disk[io.Off:], io.Data[:io.Len])
+		if io.Op == DiskWrite {
+			copy(n.disk[io.Off:], io.Data[:io.Len])
+		}
 		n.e.DiskDone(p.now, io.Token, OK)
 	}
 	p.settle(0)

@@ -248,46 +248,45 @@ func (e *Engine) consentFenced(v *volume, consent uint64) {
 	}
 }
 
-// peerAsksAll takes P_CONN_ST_CHG_REQ: all volumes agree, or none. Who agrees leaves, and hears of no other request.
-func (e *Engine) peerAsksAll(c sm.Change) {
-	ev := sm.PeerRequest{Change: c, Connection: true, Crossing: e.conn.request != nil}
-	for _, v := range e.vols {
-		if _, effects, err := v.state.Step(ev, e.rules(v)); err != nil {
-			for _, eff := range effects {
-				if r, ok := eff.(sm.SendReply); ok {
-					e.sendReply(v, r)
-					return
-				}
-			}
-		}
-	}
-	e.conn.replied = false
-	e.stepAll(ev, "the peer disconnects")
-	e.runAllEffects()
-}
-
 // sendReply answers a request of the peer, on meta.
 func (e *Engine) sendReply(v *volume, r sm.SendReply) {
+	if !e.conn.up() {
+		return
+	}
+	if r.Connection {
+		e.sendConsent(r.Code)
+		return
+	}
+	times := 1
+	if v.asked.open() {
+		times, v.asked = 1+int(v.asked.again), peerAsk{}
+	}
+	q := &e.conn.queue[MetaSock]
+	for range times {
+		q.packet(wire.CmdStateChgReply, v.number, 4)
+		q.heads = wire.StateChgReply{Code: r.Code}.Append(q.heads)
+	}
+}
+
+// sendConsent lets the peer leave, once for all volumes. A peer that may have the last good copy is not told: it sees the connection end, as in
+// a crash, and keeps it as it is.
+func (e *Engine) sendConsent(code int32) {
+	if e.lostDisk() || e.conn.replied && statesAll(e.vols, sm.TearDown) {
+		return
+	}
+	e.conn.replied = true
+	e.replyAll(code, 1)
+}
+
+// replyAll answers a request for the whole connection.
+func (e *Engine) replyAll(code int32, times int) {
 	q := &e.conn.queue[MetaSock]
 	if !e.conn.up() {
 		return
 	}
-	code, vol, times := wire.CmdStateChgReply, v.number, 1
-	if r.Connection && sm.Consents(r.Code) && e.lostDisk() {
-		return // the peer may have the last good copy: it sees the connection end, as in a crash, and keeps it as it is
-	}
-	if r.Connection {
-		if e.conn.replied && statesAll(e.vols, sm.TearDown) {
-			return
-		}
-		e.conn.replied = true
-		code, vol = wire.CmdConnStChgReply, 0
-	} else if v.asked.open() {
-		times, v.asked = 1+int(v.asked.again), peerAsk{}
-	}
 	for range times {
-		q.packet(code, vol, 4)
-		q.heads = wire.StateChgReply{Code: r.Code}.Append(q.heads)
+		q.packet(wire.CmdConnStChgReply, 0, 4)
+		q.heads = wire.StateChgReply{Code: code}.Append(q.heads)
 	}
 }
 

@@ -181,7 +181,7 @@ func TestSmallerPeerShrinksNothing(t *testing.T) {
 			if role == sm.Primary {
 				p.must(p.b, Promote{})
 			}
-			p.a.hold = func(io DiskIO) bool { return io.Op == DiskRead } // no block goes out
+			p.a.hold = func(io DiskIO) bool { return io.Op == DiskRead && p.a.e.State(0).Conn == sm.SyncSource } // no block goes out
 			p.b.e.Command(p.now, 99, Invalidate{})
 			p.settle(time.Second)
 			v := p.b.e.vols[0]

@@ -39,6 +39,7 @@ func (e *Engine) Tick(now Instant) {
 		}
 	}
 	e.checkDisks()
+	e.refuseUnproven()
 	e.commandsAdvance()
 }
 
@@ -122,6 +123,7 @@ func (e *Engine) Deadline() Instant {
 	if t := c.epochs.closeAt; t != 0 {
 		at = min(at, t)
 	}
+	at = min(at, e.proofDeadline())
 	for _, cmd := range e.cmds {
 		if cmd.retryAt != 0 {
 			at = min(at, cmd.retryAt)

@@ -47,10 +47,12 @@ type volume struct {
 	late      int     // I/Os in flight of a disk that was given up: see abandon
 	lateSince Instant // when the oldest of them was started
 	meta      metaWriter
+	proof     proof   // that the disk answers
 	reserve   reserve // buffers that no other volume can use up
 	flush     bool    // the backing store has a volatile cache
 	cache     cacheState
-	attached  bool // backing store and metadata are in use
+	wroteAt   int64 // offset of what was written last, bytes
+	attached  bool  // backing store and metadata are in use
 
 	effects            fifo[queuedEffect] // at most maxEffects, and those of one more event
 	running            bool               // runEffects is at work

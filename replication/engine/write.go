@@ -203,6 +203,9 @@ func (e *Engine) writeFlags(w *write) wire.DPFlags {
 func (w *write) ioDone(e *Engine, err Errno) {
 	if w.localOK = err == OK; err == OK {
 		w.vol.wrote(w.req != nil && w.req.FUA && w.op == OpWrite)
+		if w.op == OpWrite {
+			w.vol.wroteAt = w.off
+		}
 	} else {
 		w.mark(e)
 		e.writeFailed(w.vol, err) // w does not end by what that leads to: it is busy still
