@@ -21,7 +21,7 @@ const (
 	forever = 0                 // waits: that is its purpose
 )
 
-const description = `TARGET is all, RES, or RES/VOL. Options may stand before or behind it.
+const description = `TARGET is all, RES, RES/VOL or minor-N. Options may stand before or behind it.
 
 The configuration is FILE of -c, or /etc/urbd.conf and /etc/urbd.d/*.res.
 

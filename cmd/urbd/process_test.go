@@ -154,3 +154,27 @@ func TestCompletionInBash(t *testing.T) {
 		}
 	}
 }
+
+// Whoever starts a daemon by hand does not wait for the pauses of those that died at once.
+func TestUpForgetsThePauses(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("daemons need root")
+	}
+	b := newBench(t)
+	t.Setenv("URBD_TEST_AS", "urbd") // the daemon, which finds no disk
+	now, err := sinceBoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, logs := startsOf(b.run, "r1"), filepath.Join(b.dir, "log")
+	if err := record.write(died{now, len(startPauses)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.urbd("up --no-systemd --host alpha --log-dir " + logs + " --timeout 30 r1"); got.code == exitOK || !strings.Contains(got.err, "e.img") {
+		t.Fatalf("%+v", got)
+	}
+	text, err := os.ReadFile(filepath.Join(logs, "r1.log"))
+	if d, ok := record.read(); err != nil || !ok || d.quick != 0 || bytes.Contains(text, []byte("waiting before the next one")) {
+		t.Errorf("it left %+v, %v, and said %s, %v", d, ok, text, err)
+	}
+}
