@@ -78,7 +78,7 @@ func tell(worker int, p records.Progress) error {
 
 // write is one worker. It returns with the first error.
 func write(f *os.File, plan records.Plan, worker int, after, every uint64) error {
-	buf := aligned()
+	buf := aligned(records.BlockSize)
 	told := time.Now()
 	p := records.Progress{Answered: after, Synced: after}
 	for {
@@ -103,11 +103,11 @@ func write(f *os.File, plan records.Plan, worker int, after, every uint64) error
 	}
 }
 
-// aligned is a block as O_DIRECT wants it.
-func aligned() []byte {
-	b := make([]byte, 2*records.BlockSize)
+// aligned is so many bytes as O_DIRECT wants them.
+func aligned(size int) []byte {
+	b := make([]byte, size+records.BlockSize)
 	skip := -uintptr(unsafe.Pointer(&b[0])) & (records.BlockSize - 1)
-	return b[skip : skip+records.BlockSize : skip+records.BlockSize]
+	return b[skip:][:size:size]
 }
 
 // verify checks the area against what a test knows.
@@ -126,7 +126,7 @@ func verify(f *os.File, plan records.Plan, check string) error {
 	if len(floor) == 0 {
 		return errors.New("--check names no writes")
 	}
-	if err := floor.Check(plan, direct{f, aligned()}); err != nil {
+	if err := floor.Check(plan, direct{f, aligned(records.PieceSize)}); err != nil {
 		return err
 	}
 	fmt.Printf("%d blocks hold what was confirmed\n", len(floor))

@@ -25,21 +25,26 @@ func (f Floor) Raise(p Plan, r Run) {
 	}
 }
 
+// PieceSize is how many bytes [Floor.Check] reads at a time, at most.
+const PieceSize = 64 * BlockSize
+
 // Check reads the area and reports the first sectors that are older than they may be, or no record.
 func (f Floor) Check(p Plan, area io.ReaderAt) error {
 	var faults []string
-	buf := make([]byte, BlockSize)
-	for block := range p.Blocks {
-		if _, err := area.ReadAt(buf, block*BlockSize); err != nil {
-			return fmt.Errorf("block %d: %w", block, err)
+	buf := make([]byte, PieceSize)
+	for off := int64(0); off < p.Blocks*BlockSize; off += PieceSize {
+		piece := buf[:min(PieceSize, p.Blocks*BlockSize-off)]
+		if _, err := area.ReadAt(piece, off); err != nil {
+			return fmt.Errorf("at block %d: %w", off/BlockSize, err)
 		}
-		for i := range BlockSize / SectorSize {
-			write, err := p.read(buf[i*SectorSize:(i+1)*SectorSize], block, i)
+		for i := 0; i < len(piece); i += SectorSize {
+			block, index := (off+int64(i))/BlockSize, i%BlockSize/SectorSize
+			write, err := p.read(piece[i:i+SectorSize], block, index)
 			if err == nil && write < f[block] {
 				err = fmt.Errorf("holds write %d, and write %d had been confirmed", write, f[block])
 			}
 			if err != nil {
-				faults = append(faults, fmt.Sprintf("block %d, sector %d %v", block, i, err))
+				faults = append(faults, fmt.Sprintf("block %d, sector %d %v", block, index, err))
 			}
 			if len(faults) == 5 {
 				return fmt.Errorf("%s, and perhaps more", strings.Join(faults, "; "))

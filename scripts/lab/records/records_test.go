@@ -38,14 +38,14 @@ func TestWorkersKeepApart(t *testing.T) {
 }
 
 func TestFloor(t *testing.T) {
-	p := Plan{Seed: 9, Workers: 2, Blocks: 32}
-	runs := []Run{{0, 1, 100}, {1, 1, 80}, {0, 1001, 1050}}
+	p := Plan{Seed: 9, Workers: 2, Blocks: 150} // two pieces and a part
+	runs := []Run{{0, 1, 600}, {1, 1, 480}, {0, 1001, 1050}}
 	floor := Floor{}
 	for _, r := range runs {
 		floor.Raise(p, r)
 	}
 	whole := written(p, runs...)
-	later := written(p, append(runs, Run{1, 81, 120})...) // what was written and not confirmed
+	later := written(p, append(runs, Run{1, 481, 720})...) // what was written and not confirmed
 	for _, c := range []struct {
 		name string
 		area []byte
@@ -56,9 +56,10 @@ func TestFloor(t *testing.T) {
 		{"torn between two writes", torn(whole, later), ""},
 		{"a confirmed write is lost", written(p, runs[0], runs[1]), "had been confirmed"},
 		{"a sector is zeroes", wiped(whole, p.Block(0, 1050)*BlockSize+SectorSize), "holds write 0"},
-		{"a bit is wrong", flipped(whole, p.Block(1, 80)*BlockSize+200), "holds no record"},
+		{"a bit is wrong", flipped(whole, p.Block(1, 480)*BlockSize+200), "holds no record"},
+		{"a bit at the end is wrong", flipped(whole, 150*BlockSize-1), "block 149, sector 7 holds no record"},
 		{"blocks are exchanged", exchanged(whole), "belongs to block"},
-		{"another run's", written(Plan{Seed: 8, Workers: 2, Blocks: 32}, runs...), "another run"},
+		{"another run's", written(Plan{Seed: 8, Workers: 2, Blocks: 150}, runs...), "another run"},
 	} {
 		err := floor.Check(p, bytes.NewReader(c.area))
 		switch {
