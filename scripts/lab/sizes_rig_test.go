@@ -84,53 +84,104 @@ func (b *bench) same(name string, sectors int) {
 }
 
 // TestBlockSizes has a disk with blocks of 4096 bytes on one node and of 512 on the other. The device gets the
-// larger ones on either, also where the own disk has small ones.
+// larger ones on either, also where the own disk has small ones, and keeps them; data in small ones keeps those.
 func TestBlockSizes(t *testing.T) {
 	b := newBench(t, Options{Kernel: vm.Linux6_12, Block: 4096})
 	b.ok(b.Up(b.ctx))
 	b.ok(b.Sync(b.ctx, b.Alpha))
 	for _, n := range []*vm.Node{b.Alpha, b.Beta} {
 		b.urbd(n, "primary", Resource)
-		b.sh(n, "[ $(blockdev --getss %s) = 4096 ]", b.Device(n, 0))
+		b.blocksAre(n, 4096)
 		b.finished(b.fio(n, 0))
 		b.equalNow(n)
 		b.urbd(n, "secondary", Resource)
 	}
-	for _, n := range b.Nodes() {
-		b.urbd(n, "down", Resource)
-	}
-	b.urbd(b.Beta, "up", Resource)
-	b.urbd(b.Beta, "primary", Resource)
-	b.sh(b.Beta, "[ $(blockdev --getss %s) = 4096 ]", b.Device(b.Beta, 0)) // alone, on small blocks: it is remembered
-	b.urbd(b.Beta, "secondary", Resource)
-	b.urbd(b.Beta, "down", Resource)
+	b.ok(b.Down(b.ctx))
+	b.largeAreRemembered()
+	b.smallJoinsLarge()
 	b.largeJoinsSmall()
 }
 
-// largeJoinsSmall has a disk with larger blocks come to data, mounted and not. It is refused on both nodes, by name, and the
+// blocksAre wants the device of a Primary to have logical blocks of so many bytes.
+func (b *bench) blocksAre(n *vm.Node, size int) {
+	b.t.Helper()
+	b.sh(n, "[ $(blockdev --getss %s) = %d ]", b.Device(n, 0), size)
+}
+
+// mounted makes a file system on a Primary's device, with a file.
+func (b *bench) mounted(n *vm.Node, mkfs string) {
+	b.t.Helper()
+	b.sh(n, "%s %s; mkdir -p /mnt; mount %[2]s /mnt; echo kept > /mnt/file; sync -f /mnt", mkfs, b.Device(n, 0))
+}
+
+// unmounted wants that file there, in the device as it is and in a fresh mount, and leaves a Secondary.
+func (b *bench) unmounted(n *vm.Node) {
+	b.t.Helper()
+	b.sh(n, "grep -q kept /mnt/file; umount /mnt; mount %s /mnt; grep -q kept /mnt/file; umount /mnt", b.Device(n, 0))
+	b.urbd(n, "secondary", Resource)
+}
+
+// largeAreRemembered: alone on small blocks, then mounted while the larger ones come back.
+func (b *bench) largeAreRemembered() {
+	b.t.Log("larger blocks are remembered")
+	b.urbd(b.Beta, "up", Resource)
+	b.urbd(b.Beta, "primary", Resource)
+	b.blocksAre(b.Beta, 4096)
+	b.mounted(b.Beta, "mkfs.ext4 -q -F")
+	b.urbd(b.Alpha, "up", Resource)
+	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
+	b.blocksAre(b.Beta, 4096)
+	b.unmounted(b.Beta)
+}
+
+// smallJoinsLarge has a new disk with smaller blocks come to data that is mounted: it takes it, in the larger ones.
+func (b *bench) smallJoinsLarge() {
+	b.t.Log("smaller blocks join data")
+	b.urbd(b.Beta, "down", Resource)
+	b.urbd(b.Alpha, "primary", Resource)
+	b.mounted(b.Alpha, "mkfs.ext4 -q -F")
+	b.urbd(b.Beta, "create-md", "--force", Resource)
+	b.urbd(b.Beta, "up", Resource)
+	b.ok(b.WaitUpToDate(b.ctx, b.Beta))
+	b.unmounted(b.Alpha)
+	b.urbd(b.Beta, "primary", Resource)
+	b.blocksAre(b.Beta, 4096)
+	b.sh(b.Beta, "mount %s /mnt", b.Device(b.Beta, 0))
+	b.unmounted(b.Beta)
+	b.ok(b.Down(b.ctx))
+}
+
+// largeJoinsSmall has a disk with larger blocks come to data, mounted and not, and data come to it. It is refused on both nodes, by name, and the
 // data can be mounted as before.
 func (b *bench) largeJoinsSmall() {
 	b.t.Log("larger blocks join data")
 	for _, n := range b.Nodes() {
 		b.urbd(n, "create-md", "--force", Resource)
 	}
-	b.urbd(b.Beta, "up", Resource)
-	b.urbd(b.Beta, "primary", "--force", Resource)
-	b.sh(b.Beta, "mkfs.ext4 -q -F -b 1024 %[1]s; mkdir -p /mnt; mount %[1]s /mnt; echo kept > /mnt/file", b.Device(b.Beta, 0))
-	b.urbd(b.Alpha, "up", Resource)
 	refused := func() {
+		b.t.Helper()
 		for _, n := range b.Nodes() {
 			b.state(n, "cstate", "StandAlone")
 			b.sh(n, "urbd status r0 | tr -s ' \n' ' ' | grep -q 'logical blocks of 4096 bytes.*units of 512'")
 		}
 	}
+	b.urbd(b.Beta, "up", Resource)
+	b.urbd(b.Beta, "primary", "--force", Resource)
+	b.mounted(b.Beta, "mkfs.ext4 -q -F -b 1024")
+	b.urbd(b.Alpha, "up", Resource)
 	refused()
-	b.sh(b.Beta, "umount /mnt")
-	b.urbd(b.Beta, "secondary", Resource)
+	b.unmounted(b.Beta)
 	for _, n := range b.Nodes() {
 		b.urbd(n, "connect", Resource)
 	}
 	refused()
+	b.ok(b.Down(b.ctx))
+	for _, n := range b.Nodes() { // and the other one first
+		b.urbd(n, "up", Resource)
+	}
+	refused()
 	b.urbd(b.Beta, "primary", Resource)
-	b.sh(b.Beta, "[ $(blockdev --getss %[1]s) = 512 ]; mount %[1]s /mnt; grep -q kept /mnt/file; umount /mnt", b.Device(b.Beta, 0))
+	b.blocksAre(b.Beta, 512)
+	b.sh(b.Beta, "mount %s /mnt", b.Device(b.Beta, 0))
+	b.unmounted(b.Beta)
 }
