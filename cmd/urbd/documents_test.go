@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/urbd/urbd/replication/config"
 )
 
 func document(t *testing.T, name string) string {
@@ -94,5 +97,27 @@ func TestReadmeNamesWhatIsNotThere(t *testing.T) {
 	}
 	if verbs < 60 {
 		t.Errorf("%d verbs in the table", verbs)
+	}
+}
+
+// TestReadmeFigures builds README's figures from what the program has.
+func TestReadmeFigures(t *testing.T) {
+	net, disk := config.DefaultNet(), config.DefaultDisk()
+	readme := strings.Join(strings.Fields(document(t, "README.md")), " ")
+	for _, text := range []string{
+		fmt.Sprintf("%v seconds (`ping-int` and `ping-timeout`)", (net.PingInterval + net.PingTimeout).Seconds()),
+		fmt.Sprintf("%v seconds (`timeout` times `ko-count`)", net.Timeout.Seconds()*float64(net.KOCount)),
+		fmt.Sprintf("4 MiB for each of the last %d places", disk.ALExtents),
+		fmt.Sprintf("at most %d MiB of it are kept", (1+logsKept)*logMegabytes),
+		fmt.Sprintf("(exit codes %d, %d and %d)", exitUsage, exitSyntax, exitConfig),
+		fmt.Sprintf("end with %d, as with drbdadm", exitNoMetadata),
+		fmt.Sprintf("is an error (%d) and touches nothing", exitConfig),
+	} {
+		if !strings.Contains(readme, text) {
+			t.Errorf("README does not say: %s", text)
+		}
+	}
+	if disk.DiskTimeout != 0 || !strings.Contains(readme, "`disk-timeout` (off by default") {
+		t.Errorf("disk-timeout is %v by default", disk.DiskTimeout)
 	}
 }
