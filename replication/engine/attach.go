@@ -123,6 +123,7 @@ func (a *attaching) superblock(e *Engine) {
 		return
 	}
 	v.super, a.size, v.dataBlock = sb, size, remembered
+	v.meta.written = sb.Flags
 	if v.super.DeviceUUID == 0 {
 		v.super.DeviceUUID = a.cmd.DeviceUUID
 	}

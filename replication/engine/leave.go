@@ -53,11 +53,14 @@ func (v *volume) leftUnasked() bool {
 	return v.state.Role == sm.Primary && !v.state.Conn.Established() && v.state.PeerDisk != sm.Outdated
 }
 
-// left ends a disconnect. It has succeeded if every disk that was to be Outdated is, durably: nothing is being committed any more, and a
-// disk whose metadata could not be written has failed.
+// left ends a disconnect. It has succeeded if every disk that was to be Outdated is, durably: nothing is being committed any more, and one
+// that has failed has it written on it, when it is let go.
 func (cmd *command) left() bool {
 	for _, v := range cmd.outdates {
-		if v.state.Disk != sm.Outdated {
+		if v.state.Disk == sm.Failed && v.late == 0 {
+			return false
+		}
+		if v.comesBackGood() {
 			cmd.lacks = &LeaveError{Why: fmt.Sprintf("the metadata of volume %d could not be written", v.number)}
 		}
 	}

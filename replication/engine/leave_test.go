@@ -280,6 +280,47 @@ func TestLeaveThatLacksSomethingIsNoSuccess(t *testing.T) {
 	}
 }
 
+// The same where the disk fails before the peer has answered: it is good by what is written on it.
+func TestLeaveWithFailingDiskIsNoSuccess(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	deaf(p)
+	p.b.e.Command(p.now, 100, Disconnect{})
+	p.settle(0)
+	p.b.fail = func(io DiskIO) Errno { return EIO }
+	p.b.e.flushFailed(p.b.e.vols[0], EIO)
+	p.b.e.ConnDown(p.now, NetworkFailure, nil)
+	p.settle(time.Second)
+	p.leftSomehow(p.b, 100, LeaveError{Why: "the metadata of volume 0 could not be written"})
+	if p.outdatedOnDisk(p.b) {
+		t.Errorf("the disk is Outdated all the same\n%s", p.story())
+	}
+}
+
+// Nor before that is written on it.
+func TestLeaveWaitsForFailingDisk(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	deaf(p)
+	p.b.e.Command(p.now, 100, Disconnect{})
+	p.settle(0)
+	p.b.hold = func(io DiskIO) bool { return io.Meta }
+	p.b.e.flushFailed(p.b.e.vols[0], EIO)
+	p.b.e.ConnDown(p.now, NetworkFailure, nil)
+	p.settle(time.Second)
+	p.unanswered(p.b, 100)
+	p.b.hold = nil
+	for _, io := range p.b.held {
+		copy(p.b.disk[io.Off:], io.Data[:io.Len])
+		p.b.e.DiskDone(p.now, io.Token, OK)
+	}
+	p.settle(time.Second)
+	p.succeeded(p.b, 100)
+	if !p.outdatedOnDisk(p.b) {
+		t.Errorf("the disk is not Outdated\n%s", p.story())
+	}
+}
+
 // deaf has neither node hear the other's question, and they wait for the answer as long as they ever do.
 func deaf(p *pair) { p.a.mute[DataSock], p.b.mute[DataSock] = true, true }
 

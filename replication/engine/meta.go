@@ -49,6 +49,7 @@ type metaJob struct {
 	cursor int
 	runs   []pageRun // pages that were encoded: they count as written
 	ring   uint32
+	flags  metadata.Flags // of the superblock that is on the disk after it
 	busy   int
 	err    Errno
 	stage  metaStage
@@ -78,13 +79,14 @@ const (
 type metaWriter struct {
 	queue   fifo[*metaJob] // nothing is taken of a peer beyond maxMetaJobs
 	current *metaJob
-	plain   bool   // pages were written since the last flush
-	flush   bool   // the metadata device has a volatile cache
-	next    uint32 // number of the next transaction
-	record  []byte // 4096 bytes for the superblock or a block of the log
-	chunk   []byte // metaChunk pages
-	issued  uint64 // tickets of superblock writes
-	durable uint64 // the last one that is done
+	plain   bool           // pages were written since the last flush
+	flush   bool           // the metadata device has a volatile cache
+	next    uint32         // number of the next transaction
+	record  []byte         // 4096 bytes for the superblock or a block of the log
+	chunk   []byte         // metaChunk pages
+	issued  uint64         // tickets of superblock writes
+	durable uint64         // the last one that is done
+	written metadata.Flags // of the superblock that is on the disk
 }
 
 func (e *Engine) queueMeta(v *volume, j *metaJob) {
@@ -123,7 +125,7 @@ func (e *Engine) metaNext(v *volume) {
 	m := &v.meta
 	for m.current == nil && m.queue.len() > 0 {
 		j := m.queue.pop()
-		m.current = j
+		m.current, j.flags = j, m.written
 		if j.kind == metaLog {
 			j.evict = v.evictedPages(j.log)
 		}
@@ -254,8 +256,10 @@ func (e *Engine) nextRecord(v *volume, j *metaJob) bool {
 		e.dataBegins(v)
 		v.fillSuper()
 		v.super.Encode(m.record)
+		j.flags = v.super.Flags
 	case metaKept:
 		v.super.Encode(m.record)
+		j.flags = v.super.Flags
 	case metaRing:
 		metadata.EncodeInit(m.record)
 		off = v.layout.AL + int64(j.ring)*PageSize
@@ -345,6 +349,9 @@ func (e *Engine) metaEnd(v *volume, j *metaJob) {
 		e.metaFailed(v, j.err)
 	case j.ticket > 0 && v.super.Current == v.begun.to.Current:
 		v.begun = begunGeneration{}
+	}
+	if j.err == OK {
+		m.written = j.flags
 	}
 	if j.then != nil {
 		j.then(e, j.err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/urbd/urbd/replication/metadata"
 	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
 )
@@ -12,7 +13,8 @@ import (
 // moment that it is decided on, although the packet may have to wait for metadata.
 type request struct {
 	change     sm.Change
-	connection bool // of all volumes
+	connection bool      // of all volumes
+	good       []*volume // of one of the connection: whose own disk is good
 	cmd        *command
 	since      Instant // when it was sent; Never before
 	quiet      bool    // no write is on its way: see giveUpLater
@@ -25,6 +27,11 @@ func (e *Engine) newRequest(v *volume, ask sm.SendRequest, cmd *command) *reques
 	r := &request{change: ask.Change, connection: ask.Connection, cmd: cmd, since: Never}
 	if r.connection {
 		e.conn.request = r
+		for _, o := range e.vols {
+			if o.state.Disk > sm.Outdated {
+				r.good = append(r.good, o)
+			}
+		}
 	} else {
 		v.request = r
 	}
@@ -130,7 +137,7 @@ func (e *Engine) outdates(r *request) {
 		return
 	}
 	for _, v := range e.vols {
-		if v.state.Disk == sm.Outdated {
+		if v.state.Disk == sm.Outdated || v.state.Disk.Gone() && slices.Contains(r.good, v) {
 			r.cmd.outdates = append(r.cmd.outdates, v)
 		}
 	}
@@ -160,6 +167,11 @@ func (e *Engine) leftUnheard(r *request) *LeaveError {
 		}
 	}
 	return nil
+}
+
+// comesBackGood reports whether the own disk is good, or is lost, and the metadata on it says that it is.
+func (v *volume) comesBackGood() bool {
+	return v.state.Disk > sm.Outdated || v.state.Disk.Gone() && v.meta.written.Has(metadata.WasUpToDate)
 }
 
 // retryRequests applies again, without a peer, what the peer was asked for
