@@ -170,9 +170,16 @@ func (e *Engine) unconfirmed(v *volume) iter.Seq[*write] {
 // confirmed as durable. Their requests go on waiting for their answers.
 func (e *Engine) markUnconfirmed(v *volume) {
 	for w := range e.unconfirmed(v) {
-		v.setOutOfSync(w.off, w.n)
+		w.lost()
 		v.resync.outdate(w.off, w.n)
 		w.marked, w.old = true, true
+	}
+}
+
+// lost marks the range of a write that the peer may lack.
+func (w *write) lost() {
+	if w.counts() {
+		w.vol.setOutOfSync(w.off, w.n)
 	}
 }
 
@@ -188,7 +195,7 @@ func (e *Engine) loseEpochs() {
 	for _, ep := range lost {
 		for w := ep.first; w != nil; w = w.next {
 			w.acked, w.settled, w.peerOK, w.synced = true, true, false, false
-			w.vol.setOutOfSync(w.off, w.n)
+			w.lost()
 		}
 	}
 	e.conn.resetEpochs()

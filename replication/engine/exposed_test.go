@@ -162,3 +162,30 @@ func TestDiskAndConnectionLostAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// A disk that is on its way out of use is not marked for what goes to the peer's alone: the peer counts that. If it never gets
+// there, both disks are the same, and a mark would stay.
+func TestLeavingDiskIsNotMarked(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.up()
+	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
+	p.must(p.a, Disconnect{Force: true})
+	p.a.hold = func(io DiskIO) bool { return io.Meta }
+	p.a.e.writeSuper(p.a.e.vols[0], noPages, nil) // what the promotion writes waits for it
+	p.a.e.Command(p.now, 100, Promote{})
+	p.settle(0)
+	p.a.hold = nil
+	p.must(p.a, Detach{Force: true}) // the disk hangs
+	p.must(p.a, Connect{})
+	p.settle(10 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected Failed/UpToDate")
+	p.cutWrite()
+	p.b.mute = [2]bool{}
+	for _, io := range p.a.held {
+		p.a.e.DiskDone(p.now, io.Token, EIO)
+	}
+	p.settle(10 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+}
