@@ -77,12 +77,12 @@ func (a *admin) observe() {
 		return
 	}
 	for i, v := range a.s.vols {
-		if v.model.void && v.inSync() {
+		if v.model.void != unpardoned && v.inSync() {
 			from := a.s.nodes[0]
 			if from.peer().primary() {
 				from = from.peer() // the other one may not have all yet
 			}
-			a.adopts(v, from)
+			a.adopts(v, from, v.model.void)
 		}
 		var primary *node
 		for _, n := range a.s.nodes {
@@ -107,18 +107,18 @@ func (a *admin) onePrimary(i int, v *volume, p *node) {
 	if st.Disk != sm.UpToDate {
 		a.weak[p.index][i] = a.s.turn
 	}
-	if a.s.profile.net.Protocol != engine.ProtocolC && st.Disk.Gone() && !p.joined() {
-		v.model.void = true // what the lost disk had may never have reached the peer's
+	if a.s.profile.net.Protocol != engine.ProtocolC && st.Disk.Gone() && !p.joined() && p.people[i].lost {
+		v.model.void = PardonDiskLost // what the lost disk had may never have reached the peer's
 	}
 	replicates := replicates(st)
 	if !replicates || q.state(i).Disk != sm.UpToDate {
 		a.lone[p.index][i] = a.s.turn
 	}
 	p.users.worksOn(i, st.Disk == sm.UpToDate, replicates)
-	if none := !replicates && st.Disk != sm.UpToDate; none != a.none[i] {
+	if none := !replicates && st.Disk != sm.UpToDate && p.people[i].away; none != a.none[i] {
 		a.none[i] = none
 		if none && a.s.profile.net.Protocol != engine.ProtocolC {
-			v.model.lose() // the peer had received what was answered last; its disk may never have got it
+			v.model.lose(PardonNoDisk) // the peer had received what was answered last; its disk may never have got it
 		}
 	}
 	switch {
@@ -135,7 +135,7 @@ func (a *admin) onePrimary(i int, v *volume, p *node) {
 		if st.Disk == sm.UpToDate && v.inSync() {
 			a.lost[q.index], a.behind[q.index] = false, false
 		} else if st.Disk != sm.UpToDate && a.lost[q.index] {
-			a.servedBy(q, v)
+			a.servedBy(q, v, p.people[i].lost)
 		}
 	}
 }
@@ -170,14 +170,16 @@ func (n *node) joined() bool {
 // peer's power loss has left there. With protocols A and B a flush made durable what
 // the lost disk had: of both losses together nothing is promised, and if that disk comes back
 // before anything was written, what it has comes back.
-func (a *admin) servedBy(q *node, v *volume) {
-	v.model.void = a.s.profile.net.Protocol != engine.ProtocolC
+func (a *admin) servedBy(q *node, v *volume, lost bool) {
+	if v.model.void = unpardoned; lost && a.s.profile.net.Protocol != engine.ProtocolC {
+		v.model.void = PardonBothLost
+	}
 	a.loses(q)
 }
 
 // adopts takes what a node has for the truth.
-func (a *admin) adopts(v *volume, n *node) {
-	if bad := v.model.adopt(n.disks[v.index].data, a.s.turn); bad >= 0 {
+func (a *admin) adopts(v *volume, n *node, by Fault) {
+	if bad := v.model.adopt(n.disks[v.index].data, a.s.turn, func() { v.pardoned(by) }); bad >= 0 {
 		a.s.fail("%s: volume %d: sector %d has content that was never written there", n.name, v.number, bad)
 	}
 }
@@ -186,7 +188,7 @@ func (a *admin) adopts(v *volume, n *node) {
 func (a *admin) loses(n *node) {
 	a.lost[n.index] = false
 	for _, v := range a.s.vols {
-		v.model.lose()
+		v.model.lose(PardonPowerLoss)
 	}
 }
 
@@ -232,7 +234,7 @@ func (a *admin) halfway(n *node) {
 		return
 	}
 	for _, v := range a.s.vols {
-		v.model.void = true
+		v.model.void = PardonHalfway
 	}
 }
 
@@ -293,9 +295,9 @@ func (a *admin) inherits(i int, v *volume, n *node) {
 	switch {
 	case a.parted:
 	case a.behind[from.index] && !v.inSync():
-		a.adopts(v, from)
+		a.adopts(v, from, PardonFailover)
 	case a.lost[from.index]:
-		v.model.lose()
+		v.model.lose(PardonPowerLoss)
 	}
 	if from == n {
 		v.verify(n, "promoted")

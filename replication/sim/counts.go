@@ -35,9 +35,17 @@ const (
 	BlocksRefused   // a disk whose blocks are too large for the data
 	BlocksDiffer    // a resync between disks with different blocks
 	SizeConfigured  // a device smaller than its disks was promoted
+	SizeShrunk      // both came with a smaller one than their data had
 	SizeChanged     // a daemon came with another size in its configuration
 	Ambiguous       // the run ended because no node could say which data is newer
 	SplitByLie      // or because nodes that were lied to about a change of state have parted
+	PardonPowerLoss // these: see pardon.go
+	PardonFailover
+	PardonHalfway
+	PardonSplit
+	PardonDiskLost
+	PardonBothLost
+	PardonNoDisk
 	DiskHung        // a disk did not answer for a while
 	DiskAbandoned   // what was in flight there was given up
 	ReadMoved       // of that, a read that went to the peer with other memory
@@ -101,7 +109,8 @@ var faultNames = [faults]string{
 	"power loss", "daemon crash", "power loss of both", "cached data lost", "flight torn", "flight outlived its daemon",
 	"cut", "bytes lost", "stall", "one-way partition", "late notice", "ping timeout", "read error", "write error", "flush error", "metadata error",
 	"activity log damaged", "activity log distrusted", "activity log unreadable", "both disks failed", "disk replaced", "larger blocks refused",
-	"resync between block sizes", "size configured", "size changed", "ended ambiguous", "ended by a lie",
+	"resync between block sizes", "size configured", "size shrunk", "size changed", "ended ambiguous", "ended by a lie",
+	"pardoned: power loss", "pardoned: failover", "pardoned: halfway", "pardoned: split brain", "pardoned: disk lost", "pardoned: both lost", "pardoned: no disk",
 	"disk hung", "disk abandoned", "read moved",
 	"promoted", "demoted", "refused", "forbidden and refused", "left as Outdated", "failed over", "disconnected", "reconnected", "detached", "attached again",
 	"invalidated", "invalidated the peer", "paused", "restarted", "split brain", "parted at the end of a resync", "split brain ended", "resync done",

@@ -25,11 +25,5 @@ func (a *admin) left(n *node) {
 
 // saysUpToDate reports whether an attach, alone, would find the disk good.
 func (d *disks) saysUpToDate() bool {
-	b := make([]byte, 4096)
-	d.meta.ReadAt(b, d.layout.Superblock)
-	sb, err := metadata.DecodeSuperblock(b)
-	if err != nil {
-		d.n.s.fail("%s: metadata: %v", d.n.name, err)
-	}
-	return sb.Flags.AtAttach(metadata.Attach{}).Disk == metadata.DiskUpToDate
+	return d.superblock().Flags.AtAttach(metadata.Attach{}).Disk == metadata.DiskUpToDate
 }

@@ -29,6 +29,7 @@ type end struct {
 	closed  bool // here: nothing more is sent or received
 	cut     bool // what is sent gets nowhere
 	closing bool // the engine wants it closed, what is queued may still go out
+	misfit  bool // a disk that did not fit was there meanwhile
 	knocked bool // the peer looks for this node again, and has been counted
 	// resetFrom is when what is sent begins to be answered by a reset; 0: it is not a matter of that.
 	resetFrom engine.Instant
@@ -86,7 +87,8 @@ func (l *link) meet() {
 		return
 	}
 	l.number++
-	a, b := &end{n: s.nodes[0], number: l.number}, &end{n: s.nodes[1], number: l.number}
+	misfit := s.nodes[0].misfit() || s.nodes[1].misfit()
+	a, b := &end{n: s.nodes[0], number: l.number, misfit: misfit}, &end{n: s.nodes[1], number: l.number, misfit: misfit}
 	a.other, b.other = b, a
 	resolves := s.rng.IntN(2)
 	for _, e := range []*end{a, b} {

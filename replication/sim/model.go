@@ -18,6 +18,8 @@ type write struct {
 	over    uint64 // turn when it was answered or lost, 0: it is under way
 	acked   uint64 // turn of a successful answer, 0: none, or void because of a loss that is allowed
 	durable bool   // a flush or FUA promised that it stays
+	was     uint64 // acked, before that was void
+	by      Fault  // why it is
 }
 
 // entry is a write in the history of one sector.
@@ -45,7 +47,7 @@ type model struct {
 	first   *write // stands for base
 	writes  []*write
 	nextID  uint64
-	void    bool // which version is there is not promised until both disks are the same again
+	void    Fault // why it is not promised which version is there, until both disks are the same again; unpardoned: it is
 }
 
 // firstID is below the content that the application writes. What the disks had before is below it.
@@ -87,21 +89,25 @@ func (m *model) prune(off, n int64, oldestRead uint64) {
 	}
 }
 
-// allows tells whether a read that began at a turn may return content id of a sector.
-func (m *model) allows(sector int64, id, begun uint64) bool {
+// allows reports whether a read that began at a turn may return content id of a sector, and which pardon that needs.
+func (m *model) allows(sector int64, id, begun uint64) (ok bool, by Fault) {
 	r := m.sectors[sector]
-	switch {
-	case r == nil:
-		return id == m.base(sector)
-	case m.void: // any version that there ever was; neither garbage nor what no application wrote
-		return id == 0 || id == m.base(sector) || firstID < id && id <= m.nextID
+	if r == nil {
+		return id == m.base(sector), unpardoned
 	}
 	for i := range r {
-		if m.id(sector, r[i].w) == id && !r.outdated(i, begun) {
-			return true
+		if m.id(sector, r[i].w) != id || r.outdated(i, begun) {
+			continue
 		}
+		if by = r.pardon(i, begun); by == unpardoned {
+			return true, unpardoned
+		}
+		ok = true
 	}
-	return false
+	if !ok && m.void != unpardoned { // any version that there ever was; neither garbage nor what no application wrote
+		return id == 0 || id == m.base(sector) || firstID < id && id <= m.nextID, m.void
+	}
+	return ok, by
 }
 
 func (m *model) id(sector int64, w *write) uint64 {
@@ -122,6 +128,17 @@ func (r register) outdated(i int, turn uint64) bool {
 	return false
 }
 
+// pardon is why version i may be there although it was replaced before a turn.
+func (r register) pardon(i int, turn uint64) Fault {
+	v := r[i].w
+	for j := range r {
+		if by := r[j].w; j != i && by.acked == 0 && by.was != 0 && by.was < turn && v.over != 0 && v.over < by.begun {
+			return by.by
+		}
+	}
+	return unpardoned
+}
+
 // saw notes that a read returned id: older versions may not come back.
 func (m *model) saw(sector int64, id, turn uint64) {
 	r := m.sectors[sector]
@@ -140,10 +157,10 @@ func (m *model) saw(sector int64, id, turn uint64) {
 }
 
 // lose says that what was not promised to be durable may be gone.
-func (m *model) lose() {
+func (m *model) lose(by Fault) {
 	for _, w := range m.writes {
-		if !w.durable {
-			w.acked = 0
+		if !w.durable && w.acked != 0 {
+			w.was, w.by, w.acked = w.acked, by, 0
 		}
 	}
 	m.forgetSeen()
@@ -188,14 +205,17 @@ func (m *model) flushed(turn uint64) {
 
 // adopt takes a disk's content for the truth, as far as each sector has
 // something that was written there at some time. Writes under way may still come, and
-// older versions too: what the disk has may be in its cache only.
-func (m *model) adopt(d *disktest.Disk, turn uint64) (bad int64) {
+// older versions too: what the disk has may be in its cache only. used is called where that needs a pardon.
+func (m *model) adopt(d *disktest.Disk, turn uint64, used func()) (bad int64) {
 	b := make([]byte, sectorSize)
 	truth := map[uint64]*write{}
 	m.writes = slices.DeleteFunc(m.writes, func(w *write) bool { return w.over != 0 })
 	for s, r := range m.sectors {
 		d.ReadAt(b, s*sectorSize)
 		id := contentID(b, s)
+		if ok, by := m.allows(s, id, turn); !ok || by != unpardoned {
+			used()
+		}
 		older, known := m.older(s, r, id)
 		if !known && id > m.nextID {
 			return s
@@ -206,7 +226,7 @@ func (m *model) adopt(d *disktest.Disk, turn uint64) (bad int64) {
 		}
 		m.sectors[s] = append(older, entry{w: truth[id]})
 	}
-	m.void = false
+	m.void = unpardoned
 	return -1
 }
 

@@ -36,6 +36,7 @@ type node struct {
 		vol  int
 		data uint64
 	}
+	people  [3]told // by volume
 	users   users
 	refuses bool // the disk that it was given last, while it was mended
 }
@@ -182,9 +183,13 @@ func (n *node) event(ev engine.Event) {
 		n.replied(ev)
 	case engine.StateChange:
 		n.tell("volume %d: %s -> %s (%s)", ev.Vol, ev.From, ev.To, ev.Cause)
+		n.tells(s.volumeIndex(ev.Vol), ev)
 		n.transition(s.volumeIndex(ev.Vol), ev)
 	case engine.Notice:
 		n.tell("notice: volume %d: %s", ev.Vol, ev.Text)
+		if ev.Vol >= 0 {
+			n.tells(s.volumeIndex(ev.Vol), ev)
+		}
 		n.notice(ev)
 	case engine.RememberBlockSize:
 		n.disks[s.volumeIndex(ev.Vol)].remembered = ev

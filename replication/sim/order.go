@@ -67,6 +67,9 @@ func (n *node) replied(ev engine.Reply) {
 func (n *node) attach(i int, done func(err error)) {
 	d := n.disks[i]
 	d.open = true
+	if e := n.end; e != nil && d.misfits() {
+		e.misfit, e.other.misfit = true, true
+	}
 	before := d.ringErrors()
 	n.order(engine.Attach{
 		Vol: n.s.vols[i].number, BackingSize: d.data.Size(), MetaSize: d.meta.Size(), BlockSize: d.block,
@@ -97,6 +100,7 @@ func (n *node) ready() bool {
 
 // begins boots the daemon and brings it as far as one goes in a boot script.
 func (n *node) begins() {
+	n.s.shrink()
 	n.corrode()
 	n.boot()
 	connectFirst := n.s.rng.IntN(3) == 0

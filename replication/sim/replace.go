@@ -77,7 +77,7 @@ func (d *disks) refusesBlocks(err error) {
 
 // blocksRefused looks at a connection that was refused because of a disk with larger blocks.
 func (n *node) blocksRefused(text string) {
-	if !n.misfit() && !n.peer().misfit() {
+	if !n.misfit() && !n.peer().misfit() && !(n.end != nil && n.end.misfit) {
 		n.s.fail("%s: %s", n.name, text)
 	}
 	for _, m := range n.s.nodes {
@@ -111,24 +111,3 @@ func (n *node) told() bool {
 
 // misfit reports whether a node has a disk that does not fit.
 func (n *node) misfit() bool { return slices.ContainsFunc(n.disks, (*disks).misfits) }
-
-// configured is the size that a daemon finds in its configuration. Once the nodes have agreed on one, a larger one changes nothing.
-func (n *node) configured(i int) int64 {
-	s := n.s
-	vp := &s.profile.volumes[i]
-	size := vp.size[n.index]
-	if rng := s.media.rng; s.media.resized && n.life > 0 && rng.IntN(2) == 0 {
-		s.counts[SizeChanged]++
-		size = pick(rng, 0, s.vols[i].size, s.vols[i].size+rng.Int64N(n.disks[i].layout.DataLimit-s.vols[i].size+1)/largeBlock*largeBlock)
-	}
-	return size
-}
-
-// countSizes counts what a promoted device is like.
-func (n *node) countSizes() {
-	for i, v := range n.s.vols {
-		if vp := &n.s.profile.volumes[i]; v.size < min(vp.room(0), vp.room(1)) {
-			n.s.counts[SizeConfigured]++
-		}
-	}
-}

@@ -100,7 +100,7 @@ func (v *volume) follows(n *node, from, to sm.State) {
 			s.fail("%s: volume %d: promoted without an UpToDate disk: %v", n.name, v.number, to)
 		}
 		if s.admin.behind[n.index] && to.Disk == sm.UpToDate && !v.inSync() {
-			s.admin.adopts(v, n) // from now on it is the newer one, also when its daemon dies before it says so
+			s.admin.adopts(v, n, PardonFailover) // from now on it is the newer one, also when its daemon dies before it says so
 		}
 	}
 	// A peer without a disk, or with one that is still being attached, is nobody to compare with: then it is as if this node were alone, as it
@@ -132,7 +132,7 @@ func (v *volume) stale(n *node, why string) {
 	}
 	if a.lost[n.index] {
 		m = m.clone()
-		m.lose()
+		m.lose(PardonPowerLoss)
 	}
 	v.compare()
 	b, d := make([]byte, sectorSize), n.disks[v.index].data
@@ -142,7 +142,7 @@ func (v *volume) stale(n *node, why string) {
 		}
 		for sector := blk * blockSize / sectorSize; sector < min((blk+1)*blockSize, v.size)/sectorSize; sector++ {
 			d.ReadAt(b, sector*sectorSize)
-			if id := contentID(b, sector); !m.allows(sector, id, v.s.turn) {
+			if id := contentID(b, sector); !v.may(m, sector, id) {
 				v.s.fail("volume %d: %s: sector %d has content %d, the application may expect %s",
 					v.number, why, sector, int64(id), m.describe(sector))
 			}

@@ -29,21 +29,22 @@ type Result struct {
 
 // Sim is one run.
 type Sim struct {
-	opt     Options
-	rng     *rand.Rand
-	profile profile
-	cond    conditions
-	media   media
-	now     engine.Instant
-	turn    uint64 // number of the event
-	agenda  agenda
-	nodes   [2]*node
-	link    link
-	vols    []*volume
-	app     app
-	admin   admin
-	counts  Counts
-	healing bool // faults have ceased
+	opt      Options
+	rng      *rand.Rand
+	profile  profile
+	cond     conditions
+	media    media
+	shrinker shrinker
+	now      engine.Instant
+	turn     uint64 // number of the event
+	agenda   agenda
+	nodes    [2]*node
+	link     link
+	vols     []*volume
+	app      app
+	admin    admin
+	counts   Counts
+	healing  bool // faults have ceased
 
 	ambiguous []string // generations that were taken back because they could not be written: see there
 }
@@ -87,6 +88,7 @@ func newSim(opt Options) *Sim {
 	rng := rand.New(rand.NewPCG(opt.Seed, 0x5eed))
 	s := &Sim{opt: opt, rng: rng, profile: newProfile(rng)}
 	s.cond = newConditions(opt.Seed, opt.Plain, &s.profile)
+	s.shrinker = newShrinker(opt.Seed, opt.Plain)
 	s.media = newMedia(opt.Seed, opt.Plain, &s.profile)
 	return s
 }

@@ -120,6 +120,15 @@ func (v *volume) resynced(n *node) {
 	}
 }
 
+// may reports whether content is what the application may find in a sector now.
+func (v *volume) may(m *model, sector int64, id uint64) bool {
+	ok, by := m.allows(sector, id, v.s.turn)
+	if ok {
+		v.pardoned(by)
+	}
+	return ok
+}
+
 // verify compares the content that a node would serve with what was written.
 func (v *volume) verify(n *node, why string) {
 	m, d := v.modelOf(n), n.disks[v.index].data
@@ -129,7 +138,7 @@ func (v *volume) verify(n *node, why string) {
 	b := make([]byte, sectorSize)
 	for _, sector := range sortedKeys(m.sectors) {
 		d.ReadAt(b, sector*sectorSize)
-		if id := contentID(b, sector); !m.allows(sector, id, v.s.turn) {
+		if id := contentID(b, sector); !v.may(m, sector, id) {
 			v.s.fail("%s: volume %d: %s: sector %d has content %d, the application may expect %s", n.name, v.number, why, sector, int64(id), m.describe(sector))
 		}
 	}
