@@ -179,7 +179,9 @@ func startsGeneration(o, n State, how How) bool {
 	if overwritesPeer(o, n, how) {
 		return true
 	}
-	lost := n.PeerDisk < Inconsistent || n.PeerDisk == DUnknown || n.PeerDisk == Outdated
+	// Nobody is sure of a peer that was Inconsistent and in no resync: what is written without it has to have a name.
+	parted := o.Conn == Connected && !n.Conn.Established()
+	lost := n.PeerDisk < Inconsistent || n.PeerDisk == DUnknown || n.PeerDisk == Outdated || parted
 	had := o.PeerDisk == Inconsistent || o.PeerDisk == Consistent || o.PeerDisk == UpToDate
 	refused := o.PeerDisk == DUnknown && (n.PeerDisk == Diskless || n.PeerDisk == Failed || n.PeerDisk == Outdated)
 	if (had && lost || refused) && !how.LetGo && (n.Role == Primary || n.Peer == Primary) {

@@ -1,6 +1,7 @@
 package statemachine
 
 import (
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -33,4 +34,26 @@ func TestWordRoundTrip(t *testing.T) {
 		}
 		_ = s.String() // never panics, whatever the network sent
 	})
+}
+
+// A Primary that loses a peer which had said that it is Inconsistent, and was in no resync, begins a generation: by its word alone, which may
+// have been an old one, what is written from then on would have the name of what the peer has.
+func TestPeerOfDoubtfulDiskIsLost(t *testing.T) {
+	for _, tc := range []struct {
+		s    State
+		r    Rules
+		want bool
+	}{
+		{State{Role: Primary, Peer: Secondary, Conn: Connected, Disk: UpToDate, PeerDisk: Inconsistent}, Rules{}, true},
+		{State{Role: Primary, Peer: Secondary, Conn: Connected, Disk: UpToDate, PeerDisk: Inconsistent}, Rules{HasBitmapUUID: true}, false}, // it counts already
+		{State{Role: Secondary, Peer: Secondary, Conn: Connected, Disk: UpToDate, PeerDisk: Inconsistent}, Rules{}, false},
+	} {
+		_, do, err := tc.s.Step(PeerLost{NetworkFailure}, tc.r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(do, Effect(NewCurrentUUID{})); got != tc.want {
+			t.Errorf("%v, %+v: a new generation: %v, want %v", tc.s, tc.r, got, tc.want)
+		}
+	}
 }
