@@ -13,6 +13,7 @@ type floodKind struct {
 	name   string
 	short  bool // also when time is short
 	writes bool // only a Primary says so
+	owes   bool // makes a Primary wait for a resync that the peer never begins
 	sock   engine.Socket
 	make   func(r *rand.Rand, b []byte) []byte // appends one
 }
@@ -47,6 +48,12 @@ func dataKind(cmd wire.Cmd, short bool, body func(r *rand.Rand) []byte, payload 
 
 func byPrimary(k floodKind) floodKind {
 	k.writes = true
+	return k
+}
+
+// owing is a kind that has the node wait for the peer, as the rules are: until the time is up in which it has to go on.
+func owing(k floodKind) floodKind {
+	k.owes = true
 	return k
 }
 
@@ -87,10 +94,10 @@ var floodKinds = []floodKind{
 		return s
 	}),
 	changeKind("P_STATE_CHG_REQ, the same", wire.CmdStateChgReq, true, func(*rand.Rand) sm.Change { return sm.Change{Mask: ^uint32(0)} }),
-	changeKind("P_STATE_CHG_REQ", wire.CmdStateChgReq, false, func(r *rand.Rand) sm.Change {
+	owing(changeKind("P_STATE_CHG_REQ", wire.CmdStateChgReq, false, func(r *rand.Rand) sm.Change {
 		return oneOf(r, sm.PromoteChange, sm.DetachChange, sm.StartingSyncSChange, sm.StartingSyncTChange, sm.VerifyChange, sm.Change{Mask: r.Uint32(), Val: r.Uint32()})
-	}),
-	changeKind("P_STATE_CHG_REQ to invalidate", wire.CmdStateChgReq, false, func(*rand.Rand) sm.Change { return sm.StartingSyncSChange }),
+	})),
+	owing(changeKind("P_STATE_CHG_REQ to invalidate", wire.CmdStateChgReq, false, func(*rand.Rand) sm.Change { return sm.StartingSyncSChange })),
 	changeKind("P_CONN_ST_CHG_REQ", wire.CmdConnStChgReq, true, func(r *rand.Rand) sm.Change { return sm.Change{Mask: r.Uint32() &^ 0x1f0} }),
 	changeKind("P_CONN_ST_CHG_REQ to disconnect", wire.CmdConnStChgReq, false, func(*rand.Rand) sm.Change { return sm.DisconnectChange }),
 	byPrimary(dataKind(wire.CmdData, true, func(r *rand.Rand) []byte { return blockOf(r).Append(nil) }, 512)),

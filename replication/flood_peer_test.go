@@ -172,8 +172,8 @@ func (l *peerLink) answered(d wire.BlockData, err error) {
 	}
 }
 
-// drained waits until the node has taken everything that was sent, or has closed the connection. pings were among it.
-func (l *peerLink) drained(t *testing.T, pings int64) {
+// drained waits until the node has taken everything that was sent, or has closed the connection; then it reports false. pings were among it.
+func (l *peerLink) drained(t *testing.T, pings int64) bool {
 	l.data.SetWriteDeadline(time.Now().Add(60 * time.Second))
 	l.data.Write(packet(nil, wire.CmdDataRequest, wire.BlockReq{BlockID: lastRead, Size: 512}.Append(nil), 0))
 	l.say(packet(nil, wire.CmdPing, nil, 0))
@@ -181,19 +181,20 @@ func (l *peerLink) drained(t *testing.T, pings int64) {
 	select {
 	case <-l.last:
 	case <-l.dead:
-		return
+		return false
 	case <-late:
 		t.Fatal("the node does not take what it was sent")
 	}
 	for l.pongs.Load() <= pings {
 		select {
 		case <-l.dead:
-			return
+			return false
 		case <-late:
 			t.Fatalf("%d of %d pings are answered", l.pongs.Load(), pings+1)
 		case <-time.After(time.Millisecond):
 		}
 	}
+	return true
 }
 
 // reader cuts a stream into packets.

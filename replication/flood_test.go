@@ -24,11 +24,14 @@ const (
 	floodMemory = 16 << 20    // bytes that the process may grow by
 	floodLog    = 1 << 20     // bytes of log
 	floodWait   = time.Second // for an answer of the control socket
+
+	floodShare  = 512 // packets of a socket that a turn of the loop takes at most: twice what the engine takes at once
+	floodWrites = 20  // writes of the application that end in a second; hundreds do on a busy machine
 )
 
 // TestFlood: a peer sends packets of one kind, or a random mixture, as fast as the node takes them, to a Primary whose application works and
 // to a Secondary. The process does not grow by more than 16 MiB, its log by less than 1 MiB, the control socket answers within a second,
-// and the application's requests end, with the peer or without it. URBD_FLOOD is how many packets of each kind are sent; scripts/soak
+// and the application's writes go on, with the peer or without it: packets are taken by shares, between which everybody else has a turn. URBD_FLOOD is how many packets of each kind are sent; scripts/soak
 // sends ten million.
 func TestFlood(t *testing.T) {
 	many := 20000
@@ -161,7 +164,7 @@ func (f *floodRun) run(t *testing.T, k floodKind, many int) {
 	l := f.connect(t)
 	defer func() { l.close() }() // also a second time
 	f.slowest.Store(0)
-	memory, logged, writes := rss(t), f.logged.Load(), f.writes.Load()
+	memory, logged, writes, turns := rss(t), f.logged.Load(), f.writes.Load(), f.turns(t)
 	sent, links, began, top := 0, 1, time.Now(), memory
 	out := l.data
 	if k.sock == engine.MetaSock {
@@ -196,14 +199,22 @@ func (f *floodRun) run(t *testing.T, k floodKind, many int) {
 	if k.name == wire.CmdPing.String() {
 		pings = sent
 	}
-	l.drained(t, int64(pings))
+	taken := l.drained(t, int64(pings)) && links == 1
+	took := time.Since(began)
+	writes, turns = f.writes.Load()-writes, f.turns(t)-turns
 	if f.role == sm.Primary {
 		f.goesOn(t)
 	}
 	top = max(top, rss(t))
 	slowest := time.Duration(f.slowest.Load())
-	t.Logf("%d packets over %d connections in %v: memory %+d KiB, log %d bytes, slowest status %v, %d writes", sent, links, time.Since(began).Round(time.Millisecond),
-		(top-memory)>>10, f.logged.Load()-logged, slowest.Round(time.Microsecond), f.writes.Load()-writes)
+	t.Logf("%d packets over %d connections in %v: memory %+d KiB, log %d bytes, slowest status %v, %d turns, %.0f writes/s", sent, links, took.Round(time.Millisecond),
+		(top-memory)>>10, f.logged.Load()-logged, slowest.Round(time.Microsecond), turns, float64(writes)/took.Seconds())
+	if taken && turns < int64(sent)/floodShare {
+		t.Errorf("%d packets are taken in %d turns", sent, turns)
+	}
+	if taken && !k.owes && f.role == sm.Primary && writes < floodWrites*int64(took/time.Second) {
+		t.Errorf("%d writes have ended in %v", writes, took)
+	}
 	if top-memory > floodMemory {
 		t.Errorf("the process has grown by %d bytes", top-memory)
 	}
@@ -213,6 +224,14 @@ func (f *floodRun) run(t *testing.T, k floodKind, many int) {
 	if slowest > floodWait {
 		t.Errorf("the control socket has answered after %v", slowest)
 	}
+}
+
+// turns is how often the loop has gone round.
+func (f *floodRun) turns(t *testing.T) (n int64) {
+	if err := f.n.res.on(t.Context(), func(l *loop) { n = l.turns }); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // standsAlone waits until the node has noticed the end of the connection, and reports whether it has given it up: the peer

@@ -240,10 +240,13 @@ func (c *connection) closed() {
 	}
 }
 
-// deadline is when a lingering end stops waiting.
+// deadline is when a lingering end stops waiting; now, if there is something to offer in the next turn.
 func (c *connection) deadline() engine.Instant {
-	if c.phase == connFlushing {
+	switch {
+	case c.phase == connFlushing:
 		return c.closeAt
+	case c.phase == connUp && (c.socks[engine.DataSock].owes() || c.socks[engine.MetaSock].owes()):
+		return c.l.now()
 	}
 	return engine.Never
 }

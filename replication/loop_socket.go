@@ -31,7 +31,8 @@ type peerIO struct {
 	recvMsg   unix.Msghdr
 	emptied   bool // the last receive has left nothing in the socket
 	scratch   []byte
-	pending   []byte // of scratch, what the engine had no memory for
+	pending   []byte // of scratch, what the engine has not taken
+	offered   int64  // the last turn in which it was given of that
 
 	sending bool
 	segs    []engine.Segment // the engine's, until Sent
@@ -123,14 +124,20 @@ func vector(v *unix.Iovec, b []byte) {
 	v.SetLen(len(b))
 }
 
-// offer gives the engine what it had no memory for, if it has some now.
+// offer gives the engine what it has left, once a turn: everybody else has one before the next.
 func (p *peerIO) offer() bool {
-	if len(p.pending) == 0 || p.receiving || !p.l.engine.ReceiveReady(p.sock) {
+	if p.offered == p.l.turns || !p.owes() {
 		return false
 	}
+	p.offered = p.l.turns
 	used := p.l.engine.Receive(p.l.now(), p.sock, p.pending)
 	p.pending = p.pending[used:]
 	return used > 0
+}
+
+// owes reports whether the engine can take of what it has left.
+func (p *peerIO) owes() bool {
+	return len(p.pending) > 0 && !p.receiving && p.l.engine.ReceiveReady(p.sock)
 }
 
 // send starts a send of everything that is queued. It reports whether it did.

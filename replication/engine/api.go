@@ -275,8 +275,8 @@ func (Down) command()             {}
 //	(e) ConnClosed(now)                           answer to CloseConnection
 //	(e) PayloadSpace(sock) []byte                 where the next bytes of the socket belong directly, or nil
 //	(e) PayloadFilled(now, sock, n)               n bytes were put there
-//	(e) Receive(now, sock, b) (used int)          more bytes; used < len(b): no memory, or the disks are behind; offer the rest again
-//	                                              when ReceiveReady(sock) is true
+//	(e) Receive(now, sock, b) (used int)          more bytes; used < len(b): no memory, the disks are behind, or it is much; offer
+//	                                              the rest again in a later turn, when ReceiveReady(sock) is true
 //	(e) ReceiveReady(sock) bool
 //	(e) NextSend(sock) []Segment                  everything queued, as one send; nil if nothing, or if one is in flight
 //	(e) Sent(now, sock)                           that send went out whole

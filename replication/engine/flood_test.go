@@ -21,6 +21,26 @@ func discards(n int) []byte {
 	return packets(n, wire.CmdTrim, t.Append(nil))
 }
 
+// TestReceiveTakesAShare: of packets that cost nothing but time a bounded number is taken at once, in whatever pieces they come.
+func TestReceiveTakesAShare(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	const all = 10*turnPackets + 1
+	one := packets(1, wire.CmdUnplugRemote, nil)
+	b := bytes.Repeat(one, all)
+	rounds, used := 0, 0
+	for ; used < len(b); rounds++ {
+		n := p.b.e.Receive(p.now, DataSock, b[used:])
+		if n == 0 || n > turnPackets*len(one) || !p.b.e.ReceiveReady(DataSock) {
+			t.Fatalf("%d bytes are taken at once, ready for more: %v", n, p.b.e.ReceiveReady(DataSock))
+		}
+		used += n
+	}
+	if rounds != 11 {
+		t.Errorf("%d packets are taken in %d rounds", all, rounds)
+	}
+}
+
 // TestDiscardsAreBounded: a peer's discards carry nothing that fills a buffer. No more
 // than a bound of them are taken while the disk is behind; then the rest.
 func TestDiscardsAreBounded(t *testing.T) {
@@ -30,7 +50,10 @@ func TestDiscardsAreBounded(t *testing.T) {
 	p.a.conn = "away" // its packets are made here
 	p.b.hold = func(io DiskIO) bool { return io.Op == DiskZero }
 	b := discards(all)
-	used := p.b.e.Receive(p.now, DataSock, b)
+	used := 0
+	for p.b.e.ReceiveReady(DataSock) {
+		used += p.b.e.Receive(p.now, DataSock, b[used:])
+	}
 	if c := &p.b.e.conn; c.zeroing != maxZeroing || p.b.e.ReceiveReady(DataSock) {
 		t.Fatalf("%d of %d discards are under way, ready for more: %v", c.zeroing, all, p.b.e.ReceiveReady(DataSock))
 	}

@@ -17,6 +17,10 @@ const (
 	maxAnswers    = 1 << 20 // bytes on meta that are not sent: a peer reads meta whatever it waits for (wire 15.5)
 )
 
+// turnPackets is how many packets Receive takes at once, a fraction of a millisecond of work, so that a peer that sends without end leaves
+// the application, the disks and the timers their share. No batch of requests comes near it.
+const turnPackets = 256
+
 // receiver cuts the bytes of one socket into packets. Blocks go straight to
 // their buffer: the owner may even receive into it (PayloadSpace).
 type receiver struct {
@@ -99,8 +103,8 @@ func (e *Engine) behind(r *receiver) bool {
 }
 
 // Receive takes the next bytes of a socket and returns how many were used:
-// fewer than all if a block has to wait for a buffer, or the disks are behind.
-// The rest is to be offered again when ReceiveReady says so. b is not kept.
+// fewer than all if a block has to wait for a buffer, the disks are behind, or turnPackets were taken.
+// The rest is to be offered again when ReceiveReady says so, after everybody else has had a turn. b is not kept.
 func (e *Engine) Receive(now Instant, sock Socket, b []byte) (used int) {
 	e.at(now)
 	if !e.hears() {
@@ -108,7 +112,7 @@ func (e *Engine) Receive(now Instant, sock Socket, b []byte) (used int) {
 	}
 	e.heard(sock)
 	r := &e.conn.recv[sock]
-	for used < len(b) || r.stalled {
+	for packets := 0; used < len(b) && packets < turnPackets || r.stalled; {
 		if !e.hears() {
 			return len(b)
 		}
@@ -123,6 +127,9 @@ func (e *Engine) Receive(now Instant, sock Socket, b []byte) (used int) {
 		}
 		n, err := e.consume(r, b[used:])
 		used += n
+		if !r.headed && !r.inBlock {
+			packets++
+		}
 		if err != nil {
 			e.check(sock, err)
 			return len(b)
