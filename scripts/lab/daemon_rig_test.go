@@ -98,7 +98,8 @@ wait $users || true
 	b.urbd(b.Alpha, "secondary", Resource)
 }
 
-// TestWhatIsMissing starts a resource on a machine that lacks something: each gets a sentence with the next step.
+// TestWhatIsMissing starts a resource on a machine that lacks something, and then on disks that fail: each gets a sentence with
+// the next step.
 func TestWhatIsMissing(t *testing.T) {
 	b := newBench(t, Options{Kernel: vm.Linux6_12})
 	for _, n := range b.Nodes() {
@@ -137,4 +138,5 @@ func TestWhatIsMissing(t *testing.T) {
 	b.refused(b.Alpha, []string{"minor 0 is taken", "another minor"}, "-c", "/tmp/r1.res", "up", "r1")
 	b.urbd(b.Beta, "up", Resource)
 	b.state(b.Alpha, "cstate", "Connected")
+	b.failingDisks()
 }
