@@ -15,19 +15,17 @@ import (
 // SQLite and PostgreSQL to a file system on the other. The disks lose what was not flushed. Afterwards there is: of a cut of one node,
 // all that was confirmed; of both, all that was synced; and both disks are equal.
 func TestPowerCuts(t *testing.T) {
-	short := map[vm.Kernel]string{vm.Linux6_12: "primary", vm.Linux7: "both"} // TestLife has the Secondary's, under fio
 	eachKernel(t, func(t *testing.T, k vm.Kernel) {
 		b := newBench(t, Options{Kernel: k, Size: 144 << 20, Volumes: 2, Cache: vm.Volatile, Commands: []string{recorderPackage}, Databases: true,
 			Disk: []string{"al-extents 67"}})
 		r := random(t)
 		c := &cuts{bench: b, r: r, primary: b.Alpha, secondary: b.Beta, rec: b.newRecording(0, r.Uint64(), 16), databases: databases()}
 		c.prepare()
-		for round := range times(1) {
-			victim := short[k]
-			if long() {
-				victim = []string{"primary", "secondary", "both"}[round%3]
+		for range times(1) {
+			pattern := r.Perm(len(fioPatterns))
+			for i, v := range r.Perm(len(victims)) {
+				c.round(victims[v], fioPatterns[pattern[i]])
 			}
-			c.round(victim, fioPatterns[r.IntN(len(fioPatterns))])
 		}
 		b.equalDisks()
 	})
@@ -42,7 +40,9 @@ type cuts struct {
 	databases          []*database
 }
 
-// fioPatterns is what fio does beside the recorder; it verifies what it has written, pass after pass.
+var victims = []string{"primary", "secondary", "both"}
+
+// fioPatterns is what fio does beside the recorder, each with one of the victims; it verifies what it has written, pass after pass.
 var fioPatterns = []string{"--rw=randwrite --bs=4k --iodepth=8", "--rw=write --bs=64k --iodepth=4", "--rw=randwrite --bs=8k --iodepth=1 --fsync=1"}
 
 // prepare brings the pair up without a first copy, and makes the file system and the databases.
