@@ -16,7 +16,7 @@ const hungTimeout = 4 * time.Second
 // TestHungDisk has a disk that answers nothing below either node, under a recorder: a suspended device of the mapper. First without
 // disk-timeout, so that somebody has to give it up, then with it. The recorder sees no error, and what was confirmed is there.
 func TestHungDisk(t *testing.T) {
-	shortOn(t, vm.Linux7, func(t *testing.T, k vm.Kernel) {
+	eachKernel(t, func(t *testing.T, k vm.Kernel) {
 		b := newBench(t, Options{Kernel: k, Size: 32 << 20, Mapper: true, Commands: []string{recorderPackage}})
 		b.ok(b.Up(b.ctx))
 		b.ok(b.Sync(b.ctx, b.Alpha))
