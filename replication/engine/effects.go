@@ -94,7 +94,7 @@ func (v *volume) peerIsCurrent() bool {
 // this Primary wrote to the peer's disk while it had none of its own. That it has the generation that was heard of
 // last proves nothing: the one that the peer has begun for the writes may be on its way.
 func (v *volume) staleForPrimary() bool {
-	return v.state.Role == sm.Primary && (v.elsewhere || (v.exposed^v.uuids.Current)&^sm.RoleBit != 0)
+	return v.state.Role == sm.Primary && (v.elsewhere || !v.workedOn(v.uuids.Current))
 }
 
 // changed logs a transition and keeps what follows from it in memory.

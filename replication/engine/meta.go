@@ -367,19 +367,29 @@ func (e *Engine) metaEnd(v *volume, j *metaJob) {
 }
 
 // begunGeneration is a data generation that began while no other disk was good, until it is on the own disk.
-type begunGeneration struct{ from, to sm.UUIDs }
+type begunGeneration struct {
+	from, to sm.UUIDs
+	stays    bool // also if it cannot be written: without this disk something would be missing, although another one may be called from
+}
 
 func (e *Engine) beganGeneration(v *volume, before sm.UUIDs) {
+	stays := v.answeredAlone || v.crashed || e.answeredUnconfirmed(v)
 	switch b := &v.begun; {
 	case !v.attached || v.state.Conn.Established() && v.state.PeerDisk == sm.UpToDate:
 		*b = begunGeneration{}
-	case v.answeredAlone || v.crashed || e.answeredUnconfirmed(v):
-		*b = begunGeneration{} // without this disk something would be missing
 	case b.to == before: // it is not on the disk either
-		b.to = v.uuids
+		b.to, b.stays = v.uuids, b.stays || stays
 	default:
-		*b = begunGeneration{before, v.uuids}
+		*b = begunGeneration{before, v.uuids, stays}
 	}
+}
+
+// workedOn reports whether the applications of a Primary that has lost its disk worked on what a disk that is attached here has: it is called as
+// they know it, or as it was before the generation that could not be written on it.
+func (v *volume) workedOn(current uint64) bool {
+	same := func(a, b uint64) bool { return (a^b)&^sm.RoleBit == 0 }
+	b := v.begun
+	return same(v.exposed, current) || b.stays && same(b.to.Current, v.exposed) && same(b.from.Current, current)
 }
 
 // answeredUnconfirmed tells whether something was answered that the peer perhaps lacks: with protocols A and B because it
@@ -398,6 +408,9 @@ func (e *Engine) answeredUnconfirmed(v *volume) bool {
 // disk all the same, so the old one is written over it, if that is possible.
 func (e *Engine) forgetGeneration(v *volume) {
 	b := v.begun
+	if b.stays {
+		return
+	}
 	v.begun = begunGeneration{}
 	if b.to != (sm.UUIDs{}) && v.uuids == b.to {
 		v.uuids = b.from

@@ -192,6 +192,13 @@ func TestMetaLostGenerationAfterAnswer(t *testing.T) {
 				t.Fatalf("read: done %v, errno %d, data %d\n%s", p.a.done[r], r.Err, r.Data[0], p.story())
 			}
 			p.want(p.a, "Primary/Unknown StandAlone Diskless/DUnknown")
+			p.a.fail = nil
+			p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20}) // it has everything, under its old name
+			if r := p.read(p.a, 0); !p.a.done[r] || r.Err != OK || r.Data[0] != 7 {
+				t.Fatalf("read: done %v, errno %d, data %d\n%s", p.a.done[r], r.Err, r.Data[0], p.story())
+			}
+			p.must(p.a, Connect{})
+			p.inSyncAgain()
 		})
 	}
 }
