@@ -23,22 +23,17 @@ func TestStorms(t *testing.T) {
 		r := random(t)
 		rec := b.newRecording(0, r.Uint64(), 16)
 		for _, storm := range []struct {
-			name  string
-			short []vm.Kernel // where scripts/test has it; scripts/soak has all
-			rage  func(*bench, *rand.Rand, *recording)
+			name string
+			rage func(*bench, *rand.Rand, *recording)
 		}{
-			{"link-flaps", vm.Kernels, (*bench).linkFlaps},
-			{"daemon-kills", vm.Kernels, (*bench).daemonKills},
-			{"promotions", []vm.Kernel{vm.Linux6_12}, (*bench).promotions},
-			{"split-brain", []vm.Kernel{vm.Linux6_12}, (*bench).splits}, // on 7: TestOverviewIsWalked
-			{"disks-fail", []vm.Kernel{vm.Linux6_12}, (*bench).disksFail},
-			{"disks-lie", []vm.Kernel{vm.Linux7}, (*bench).disksLie},
+			{"link-flaps", (*bench).linkFlaps},
+			{"daemon-kills", (*bench).daemonKills},
+			{"promotions", (*bench).promotions},
+			{"split-brain", (*bench).splits},
+			{"disks-fail", (*bench).disksFail},
+			{"disks-lie", (*bench).disksLie},
 		} {
-			if !long() && !slices.Contains(storm.short, k) {
-				continue
-			}
-			well := t.Run(storm.name, func(t *testing.T) {
-				b := &bench{Lab: b.Lab, t: t, ctx: b.ctx}
+			well := b.stage(storm.name, func(b *bench) {
 				rec.b = b
 				storm.rage(b, r, rec)
 				b.calm(rec)
@@ -65,11 +60,11 @@ func (b *bench) calm(rec *recording) {
 // linkFlaps cuts the wire for anything between a moment and longer than the nodes take to give each other up.
 func (b *bench) linkFlaps(r *rand.Rand, rec *recording) {
 	rec.start(b.Alpha)
-	n := times(15)
+	n := times(30)
 	b.t.Logf("%d link flaps", n)
 	for i := range n {
 		dark := time.Duration(r.IntN(1500)) * time.Millisecond
-		if i%5 == 4 { // and sometimes wait until all have noticed
+		if i%10 == 9 { // and sometimes wait until all have noticed
 			b.blink(dark)
 		} else {
 			b.ok(b.CutWire())
@@ -86,7 +81,7 @@ func (b *bench) linkFlaps(r *rand.Rand, rec *recording) {
 // daemonKills kills the daemon of the Primary, sometimes the Secondary's or both, and starts it again.
 func (b *bench) daemonKills(r *rand.Rand, rec *recording) {
 	rec.start(b.Alpha)
-	n := times(15)
+	n := times(30)
 	b.t.Logf("%d times kill -9", n)
 	var pauses []time.Duration
 	for i := range n {
@@ -111,24 +106,33 @@ func (b *bench) daemonKills(r *rand.Rand, rec *recording) {
 	rec.stop()
 }
 
-// promotions has both nodes promoted at the same time, again and again: one of them becomes Primary, never both, and finds what the last one wrote.
+// promotions has both nodes promoted at the same time, again and again, one of which becomes Primary, never both; and then one after the other,
+// without a pause. Each finds what the last one wrote.
 func (b *bench) promotions(r *rand.Rand, _ *recording) {
-	n := times(3)
-	b.t.Logf("%d times who becomes Primary", n)
+	races, turns := times(3), times(10)
+	b.t.Logf("%d times who becomes Primary, and %d times the other one", races, turns)
 	b.urbd(b.Alpha, "secondary", Resource)
 	last, wins := "", map[string]int{}
-	for i := range n {
-		lead := time.Duration(r.IntN(150)) * time.Millisecond
-		primary := b.race(i%2 == 0, lead)
-		wins[primary.Name()]++
+	term := func(primary *vm.Node) {
+		b.t.Helper()
 		if last != "" {
 			b.sh(primary, "dd if=%s bs=4k count=1 skip=%d iflag=direct 2>/dev/null | grep -q '%s'", b.Device(primary, 0), markBlock, last)
 		}
-		last = fmt.Sprintf("round %d of %d", i, r.Uint32())
+		last = fmt.Sprintf("term %d of %s", r.Uint32(), primary.Name())
 		b.sh(primary, "yes '%s' | dd of=%s bs=4k count=1 seek=%d oflag=direct iflag=fullblock conv=notrunc 2>/dev/null", last, b.Device(primary, 0), markBlock)
 		b.urbd(primary, "secondary", Resource)
 	}
+	for i := range races {
+		primary := b.race(i%2 == 0, time.Duration(r.IntN(150))*time.Millisecond)
+		wins[primary.Name()]++
+		term(primary)
+	}
 	b.t.Logf("wins: %v", wins)
+	for i := range turns {
+		primary := b.Nodes()[i%2]
+		b.urbd(primary, "primary", Resource)
+		term(primary)
+	}
 	b.urbd(b.Alpha, "primary", Resource)
 }
 
