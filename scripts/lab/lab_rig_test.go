@@ -37,19 +37,8 @@ func newBench(t *testing.T, o Options) *bench {
 }
 
 // eachKernel runs a test on every kernel of the rig.
-func eachKernel(t *testing.T, f func(t *testing.T, k vm.Kernel)) { onKernels(t, vm.Kernels, f) }
-
-// shortOn runs a test on one kernel in scripts/test, and on every one in scripts/soak.
-func shortOn(t *testing.T, short vm.Kernel, f func(t *testing.T, k vm.Kernel)) {
-	kernels := vm.Kernels
-	if !long() {
-		kernels = []vm.Kernel{short}
-	}
-	onKernels(t, kernels, f)
-}
-
-func onKernels(t *testing.T, kernels []vm.Kernel, f func(t *testing.T, k vm.Kernel)) {
-	for _, k := range kernels {
+func eachKernel(t *testing.T, f func(t *testing.T, k vm.Kernel)) {
+	for _, k := range vm.Kernels {
 		t.Run("linux-"+string(k), func(t *testing.T) { f(t, k) })
 	}
 }

@@ -19,7 +19,7 @@ import (
 // looks at what power cuts would have left: metadata that can be attached, a Primary's data in its activity log, and on a disk that says that it is
 // consistent an ext4 without errors, with every file that had been synced.
 func TestEveryMoment(t *testing.T) {
-	shortOn(t, vm.Linux6_12, func(t *testing.T, k vm.Kernel) {
+	eachKernel(t, func(t *testing.T, k vm.Kernel) {
 		const size = 320 << 20
 		b := newBench(t, Options{Kernel: k, Size: size, Mapper: true, Extra: 512 << 20, Disk: []string{"al-extents 67"}})
 		r := random(t)
