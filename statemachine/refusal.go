@@ -37,7 +37,7 @@ const (
 	NotAttaching      Refusal = "the disk is not being attached"
 	DifferentData     Refusal = "the peer's data is not what was in use here before the disk was lost"
 	NotFresh          Refusal = "the data is not just created"
-	OutdatedDisk      Refusal = "this node's disk is Outdated: the peer has gone on without it, and what was written there since is lost with --force"
+	OutdatedDisk      Refusal = "this node's disk is Outdated: the peer could go on without it, and whatever was written there since is lost with --force"
 	OtherDataInUse    Refusal = "the device is in use since before its daemon died, and its users worked on data that this node does not have"
 	UsersNeedDisk     Refusal = "the device is in use since before its daemon died, and its users worked on this node's disk, which is not UpToDate"
 	LeftMeanwhile     Refusal = "the nodes were disconnected while the promotion waited for the peer"

@@ -56,9 +56,6 @@ func (e *Engine) abandon(v *volume) {
 		v.lateSince = e.ios.oldest(v)
 	}
 	e.notice(v, Error, fmt.Sprintf("the disk is given up: %s; their memory is kept until the kernel has ended them", e.inFlight(v)))
-	if v.attached && v.state.ReadsRemotely() {
-		v.super.Flags = v.super.Flags.Outdated() // the data goes on elsewhere
-	}
 	if v.leaving = leavingWritten; v.attached {
 		v.leaving = leavingBusy // otherwise nothing is to be remembered of it, or that has been tried
 	}

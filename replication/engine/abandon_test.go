@@ -463,7 +463,7 @@ func TestForcedDetachOvertakes(t *testing.T) {
 	first := p.b.id
 	p.b.e.Command(p.now, first, Detach{})
 	p.settle(0)
-	p.forced(p.b, Detach{Force: true}, 0, "Diskless", "")
+	p.forced(p.b, Detach{Force: true}, 0, "Failed", "")
 	if err, ok := p.b.reply[first]; !ok || err == nil {
 		t.Fatalf("the first: answered %v, %v", ok, err)
 	}

@@ -241,6 +241,7 @@ func (e *Engine) lost() {
 	}
 	e.retryRequests()
 	for _, v := range e.vols {
+		e.dataNowhere(v)
 		e.relaunch(v)
 	}
 }

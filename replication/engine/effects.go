@@ -82,21 +82,6 @@ func (e *Engine) rules(v *volume) sm.Rules {
 	return r
 }
 
-// peerIsCurrent reports whether the peer's disk has the generation of this one, or may have it by now, because a resync to it is done perhaps.
-func (v *volume) peerIsCurrent() bool {
-	if v.resync.active && v.resync.target >= targetActive {
-		return true
-	}
-	return v.peerKnown && (v.peerUUIDs.Current^v.uuids.Current)&^sm.RoleBit == 0
-}
-
-// staleForPrimary tells whether the disk that is attached here may lack what
-// this Primary wrote to the peer's disk while it had none of its own. That it has the generation that was heard of
-// last proves nothing: the one that the peer has begun for the writes may be on its way.
-func (v *volume) staleForPrimary() bool {
-	return v.state.Role == sm.Primary && (v.elsewhere || !v.workedOn(v.uuids.Current))
-}
-
 // changed logs a transition and keeps what follows from it in memory.
 func (e *Engine) changed(v *volume, old sm.State, cause string) {
 	level := Info
@@ -118,6 +103,9 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		}
 	}
 	v.expose(old)
+	if old.Disk > sm.Outdated && v.state.Disk == sm.Failed {
+		e.seekData(v)
+	}
 	if v.state.Redundant() {
 		v.answeredAlone = v.answeredAlone && old.Redundant()
 		v.crashed = false
@@ -132,18 +120,6 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		}
 		v.exported = v.blockSize()
 		e.emit(StartDevice{v.number, v.size})
-	}
-}
-
-// expose takes note of which data the users of a Primary work on whose own disk is not good any more, or is not when it is promoted: of
-// the generation that it had, or of the one that the peer has announced. In the first case the peer begins one perhaps, and says which.
-func (v *volume) expose(old sm.State) {
-	switch {
-	case v.state.Role != sm.Primary || v.state.ReadsLocally():
-	case old.Role != sm.Primary:
-		v.exposed, v.elsewhere = v.peerUUIDs.Current, false
-	case old.ReadsLocally():
-		v.exposed, v.elsewhere = v.uuids.Current, v.state.ReadsRemotely()
 	}
 }
 
@@ -389,18 +365,6 @@ func (e *Engine) fullSyncDone(v *volume, err Errno) {
 	e.startBitmap(v)
 }
 
-func (e *Engine) bitmapSent(v *volume) {
-	x := &v.exchange
-	x.ownSent = true
-	e.step(v, sm.OwnBitmapSent{PeerReceived: x.peerGot}, "own bitmap sent")
-}
-
-func (e *Engine) bitmapReceived(v *volume) {
-	x := &v.exchange
-	x.peerGot = true
-	e.step(v, sm.PeerBitmap{OwnSent: x.ownSent}, "peer's bitmap received")
-}
-
 // resyncDone ends a resync. A block that failed and was written after that, by the application or when it was asked for
 // again, has lost its bit: without a bit, nothing is missing.
 func (e *Engine) resyncDone(v *volume) {
@@ -413,30 +377,4 @@ func (e *Engine) sourceFenced(v *volume) {
 	if v.state.Conn.Syncing() && v.state.Conn.Source() && v.bm.Count() <= v.resync.failed {
 		e.resyncDone(v)
 	}
-}
-
-// syncUUIDReceived takes P_SYNC_UUID. One that comes early is kept.
-func (e *Engine) syncUUIDReceived(v *volume, uuid uint64) {
-	old := v.syncUUID
-	v.syncUUID = uuid
-	if err := e.step(v, sm.SyncUUIDReceived{}, "sync UUID received"); err == sm.InTransientState {
-		v.syncUUID, v.earlyUUID = old, uuid
-	}
-}
-
-func (e *Engine) lateSyncUUID(v *volume) {
-	if u := v.earlyUUID; u != 0 && v.state.Conn.TakesSyncUUID() {
-		v.earlyUUID = 0
-		e.syncUUIDReceived(v, u)
-	}
-}
-
-// sendSyncUUID announces the resync that begins.
-func (e *Engine) sendSyncUUID(v *volume) {
-	q := e.sending(DataSock)
-	if q == nil {
-		return
-	}
-	q.packet(wire.CmdSyncUUID, v.number, 8)
-	q.heads = wire.SyncUUID{UUID: v.syncUUID}.Append(q.heads)
 }

@@ -57,6 +57,18 @@ func (e *Engine) sendBitmap(v *volume) {
 	}
 }
 
+func (e *Engine) bitmapSent(v *volume) {
+	x := &v.exchange
+	x.ownSent = true
+	e.step(v, sm.OwnBitmapSent{PeerReceived: x.peerGot}, "own bitmap sent")
+}
+
+func (e *Engine) bitmapReceived(v *volume) {
+	x := &v.exchange
+	x.peerGot = true
+	e.step(v, sm.PeerBitmap{OwnSent: x.ownSent}, "peer's bitmap received")
+}
+
 // bitmapPacket merges a packet of the peer's bitmap. One that comes when none is exchanged is
 // dropped: the exchange was given up here, because a disk has gone, and the peer
 // does not know it yet.

@@ -57,6 +57,9 @@ func (e *Engine) diskIdle(v *volume) {
 		}
 		e.diskIdle(v)
 	case leavingFlushed:
+		if v.elsewhere == asking {
+			return // whether the data goes on without this disk
+		}
 		v.leaving = leavingWritten
 		e.writeLast(v)
 		e.diskIdle(v)
@@ -67,13 +70,10 @@ func (e *Engine) diskIdle(v *volume) {
 	}
 }
 
-// writeLast writes what has to be known of a disk that is being let go: also that it is old, if others write to the peer's, so that it
+// writeLast writes what has to be known of a disk that is being let go: also that it is old, if the data goes on without it, so that it
 // is not promoted by mistake later. A disk that nobody writes without is as good as the other.
 func (e *Engine) writeLast(v *volume) {
-	last := !v.attached
-	if v.attached && v.state.ReadsRemotely() && (v.state.Role == sm.Primary || v.state.Peer == sm.Primary) {
-		v.super.Flags, last = v.super.Flags.Outdated(), true
-	}
+	last := !v.attached || !v.super.Flags.Has(metadata.WasUpToDate)
 	e.writePages(v, changedPages, func(e *Engine, err Errno) {
 		if err != OK {
 			v.super.Flags |= metadata.FullSync // the next attach must not trust the bitmap (metadata 8.9)

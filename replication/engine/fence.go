@@ -20,6 +20,7 @@ const (
 	targetFence  fenceKind = iota // the Target has written everything
 	sourceFence                   // the Target has said so
 	consentFence                  // to be the source of a resync
+	lifeFence                     // the peer goes on where the own disk was let go
 )
 
 // ping asks the peer for a sign of life.
@@ -55,6 +56,8 @@ func (e *Engine) fenced(f fence) {
 		e.sourceFenced(f.vol)
 	case consentFence:
 		e.consentFenced(f.vol, f.of)
+	case lifeFence:
+		e.dataGoneOn(f.vol)
 	}
 }
 

@@ -119,6 +119,9 @@ func (e *Engine) flushDone(f *flushReq) {
 	case f.lost && !v.state.ReadsLocally():
 		r.Err = EIO // what the peer has not confirmed may be nowhere
 	}
+	if r.Err == OK && !v.state.ReadsLocally() {
+		e.dataGoneOn(v)
+	}
 	f.vol, f.req = nil, nil
 	e.freeFlushes = append(e.freeFlushes, f)
 	v.activeWrites--

@@ -50,9 +50,9 @@ func (e *Engine) sendLate(v *volume, r *request) {
 	e.sendRequest(v, r)
 }
 
-// holdsBack tells whether new writes wait: until a change is known to the peer, or this disk is given up.
+// holdsBack tells whether new writes wait: until a change is known to the peer, this disk is given up, or the peer is known to live.
 func (e *Engine) holdsBack(v *volume) bool {
-	return e.settling(v) || v.asked.stage == askWaits || v.request != nil && v.request.quiet
+	return e.settling(v) || v.elsewhere == asking || v.asked.stage == askWaits || v.request != nil && v.request.quiet
 }
 
 // confirmed tells whether everything that the volume has written is known to be durable on the peer's disk.

@@ -233,7 +233,9 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	}
 	if old.Conn < sm.Connected && v.state.ReadsRemotely() && !v.state.ReadsLocally() {
 		v.exposed = v.peerUUIDs.Current
-		v.elsewhere = v.elsewhere && v.peerUUIDs.Bitmap != 0 // no write of before has come to that disk
+		if v.peerUUIDs.Bitmap == 0 {
+			v.elsewhere = nowhere // no write of before has come to that disk
+		}
 	}
 	if err := ev.Decision.Err; err != nil {
 		e.notice(v, Error, err.Error())

@@ -60,7 +60,7 @@ func (cmd *command) left() bool {
 		if v.state.Disk == sm.Failed && v.late == 0 {
 			return false
 		}
-		if v.comesBackGood() {
+		if v.comesBackGood() && cmd.lacks == nil {
 			cmd.lacks = &LeaveError{Why: fmt.Sprintf("the metadata of volume %d could not be written", v.number)}
 		}
 	}

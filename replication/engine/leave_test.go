@@ -288,10 +288,29 @@ func TestLeaveWithFailingDiskIsNoSuccess(t *testing.T) {
 	p.b.e.Command(p.now, 100, Disconnect{})
 	p.settle(0)
 	p.b.fail = func(io DiskIO) Errno { return EIO }
+	p.b.e.at(p.now)
 	p.b.e.flushFailed(p.b.e.vols[0], EIO)
+	p.settle(0) // the peer lives
 	p.b.e.ConnDown(p.now, NetworkFailure, nil)
 	p.settle(time.Second)
 	p.leftSomehow(p.b, 100, LeaveError{Why: "the metadata of volume 0 could not be written"})
+	if p.outdatedOnDisk(p.b) {
+		t.Errorf("the disk is Outdated all the same\n%s", p.story())
+	}
+}
+
+// And where the peer is not known to have lived after that: the disk stays what it was.
+func TestLeaveWithFailingDiskUnheard(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	deaf(p)
+	p.b.e.Command(p.now, 100, Disconnect{})
+	p.settle(0)
+	p.b.e.at(p.now)
+	p.b.e.flushFailed(p.b.e.vols[0], EIO)
+	p.b.e.ConnDown(p.now, NetworkFailure, nil)
+	p.settle(time.Second)
+	p.leftSomehow(p.b, 100, LeaveError{Why: "the connection ended before the peer had agreed"})
 	if p.outdatedOnDisk(p.b) {
 		t.Errorf("the disk is Outdated all the same\n%s", p.story())
 	}
@@ -305,7 +324,9 @@ func TestLeaveWaitsForFailingDisk(t *testing.T) {
 	p.b.e.Command(p.now, 100, Disconnect{})
 	p.settle(0)
 	p.b.hold = func(io DiskIO) bool { return io.Meta }
+	p.b.e.at(p.now)
 	p.b.e.flushFailed(p.b.e.vols[0], EIO)
+	p.settle(0) // the peer lives
 	p.b.e.ConnDown(p.now, NetworkFailure, nil)
 	p.settle(time.Second)
 	p.unanswered(p.b, 100)

@@ -131,11 +131,12 @@ func TestUnconfirmedWriteIsMarkedWithoutPeersDisk(t *testing.T) {
 	p.b.hold, p.b.held = nil, nil
 	p.b.e.DiskDone(p.now, io.Token, EIO)
 	p.settle(0)
-	p.want(p.a, "Primary/Secondary Connected UpToDate/Diskless")
+	p.want(p.a, "Primary/Secondary Connected UpToDate/Failed")
 	if !p.a.marked() {
 		t.Errorf("not marked\n%s", p.story())
 	}
 	p.a.mute[MetaSock] = false
+	p.settle(0)
 	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
 	p.inSyncAgain()
 }

@@ -160,7 +160,7 @@ func (e *Engine) leftUnheard(r *request) *LeaveError {
 	const why = "the connection ended before the peer had agreed"
 	for _, v := range e.vols {
 		switch {
-		case r.change == sm.DisconnectSelfChange && v.peerMayBePrimary() && v.state.Disk > sm.Outdated:
+		case r.change == sm.DisconnectSelfChange && v.peerMayBePrimary() && (v.state.Disk > sm.Outdated || v.elsewhere == asking):
 			return &LeaveError{Why: why}
 		case r.change == sm.DisconnectPeerChange && v.state.Role == sm.Primary:
 			return &LeaveError{Peers: true, Why: why}

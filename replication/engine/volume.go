@@ -23,7 +23,7 @@ type volume struct {
 	restored  statemachine.Disk // what the metadata made of the disk at attach
 	users     Users             // of the device, and where the data is that they work on
 	exposed   uint64            // generation that a Primary without a good disk works on
-	elsewhere bool              // on the peer's disk, which may have begun a generation since
+	elsewhere elsewhere         // whether that goes on without the own disk
 	syncUUID  uint64            // of the resync under way
 	earlyUUID uint64            // P_SYNC_UUID that came before its time
 	peerConn  statemachine.Conn // as the peer said last

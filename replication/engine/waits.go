@@ -29,6 +29,9 @@ func (e *Engine) oldestWait() Instant {
 		if v.request != nil {
 			at = min(at, v.request.since)
 		}
+		if v.elsewhere == asking {
+			at = min(at, v.turned)
+		}
 		if v.resync.owed > 0 {
 			at = min(at, v.resync.owedFrom) // writes to the range wait for the block, too
 		}

@@ -119,7 +119,9 @@ func (w *write) launch(e *Engine) {
 	if remote {
 		w.strict = e.cfg.Net.Protocol == ProtocolC || !v.state.ReadsLocally()
 		e.sendWrite(w)
-		v.elsewhere = v.elsewhere || !local
+		if !local {
+			v.elsewhere = goneOn
+		}
 		if !local && w.counts() {
 			e.mark(v, w.off, w.n) // a disk that is being taken into use lacks it
 		}
@@ -260,6 +262,9 @@ func (w *write) answer(e *Engine) {
 	if w.here() || there {
 		r.Err = OK // a disk that is not UpToDate will be overwritten: its copy alone is none
 		r.alone = !there
+		if !w.here() {
+			e.dataGoneOn(v)
+		}
 	}
 	r.write, w.req = nil, nil
 	v.activeWrites--

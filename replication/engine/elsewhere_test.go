@@ -1,0 +1,147 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// gone lets a node die, and the other not know it yet: what is sent goes nowhere, and nothing comes.
+func (p *pair) gone(n *node) {
+	n.conn = "dead"
+	n.hold = hangs
+}
+
+// failsReads has the disk of a node return errors of reads.
+func failsReads(io DiskIO) Errno {
+	if io.Op == DiskRead && !io.Meta {
+		return EIO
+	}
+	return OK
+}
+
+// A disk fails in the seconds before it is noticed that the peer has died: nothing is written elsewhere any more, so the disk is as good as it was. It can be
+// taken into use again by the Primary that has lost it, and by a later one, and nobody has to force that.
+func TestDiskFailsBesideADeadPeer(t *testing.T) {
+	for name, lose := range map[string]func(p *pair, n *node){
+		"read error":     func(p *pair, n *node) { n.fail = failsReads; p.read(n, 0); n.fail = nil },
+		"hangs":          func(p *pair, n *node) { n.hold = hangs; p.read(n, 0); p.do(n, Detach{Force: true}); p.comesBack(n, OK) },
+		"detach --force": func(p *pair, n *node) { p.must(n, Detach{Force: true}) },
+	} {
+		for _, busy := range []bool{false, true} {
+			for _, later := range []bool{false, true} {
+				t.Run(name, func(t *testing.T) {
+					p := newPair(t, 8<<20, NetOptions{})
+					p.inSync()
+					p.write(p.a, 0, filled(1, 4096))
+					p.gone(p.b)
+					var before, after *Request
+					if busy {
+						before = p.give(p.a, &Request{Op: OpWrite, Off: 8192, Len: 4096, Data: filled(2, 4096)})
+					}
+					lose(p, p.a)
+					if busy {
+						after = p.give(p.a, &Request{Op: OpWrite, Off: 12288, Len: 4096, Data: filled(2, 4096)})
+					}
+					p.settle(5 * time.Second)
+					p.want(p.a, "Primary/Unknown WFConnection Diskless/DUnknown")
+					if busy {
+						p.ends(p.a, before, EIO)
+						p.ends(p.a, after, EIO)
+					}
+					if p.outdatedOnDisk(p.a) {
+						t.Fatalf("the disk is Outdated, and nothing was written elsewhere\n%s", p.story())
+					}
+					if later {
+						p.newDaemon(p.a)
+						p.a.e.conn.phase = connNone
+					}
+					p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+					p.must(p.a, Promote{})
+					if r := p.read(p.a, 0); r.Err != OK || r.Data[0] != 1 {
+						t.Fatalf("read: errno %d, data %d\n%s", r.Err, r.Data[0], p.story())
+					}
+					p.write(p.a, 4096, filled(3, 4096))
+				})
+			}
+		}
+	}
+}
+
+// What was answered because of the peer's disk alone is there: the own one is old, also if that is the last that is heard of the peer.
+func TestDiskFailsAndThePeerAnswersOnce(t *testing.T) {
+	for what, hears := range map[string]func(p *pair){
+		"a ping":  func(*pair) {},
+		"a write": func(p *pair) { p.a.e.conn.fences = nil }, // the answer to the ping is lost
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{})
+			p.inSync()
+			p.a.hold = func(io DiskIO) bool { return !io.Meta }
+			r := p.give(p.a, &Request{Op: OpWrite, Len: 4096, Data: filled(1, 4096)})
+			p.a.mute[MetaSock] = true
+			held := p.a.held
+			p.a.hold, p.a.held = nil, nil
+			for _, io := range held {
+				p.a.e.DiskDone(p.now, io.Token, EIO)
+			}
+			hears(p)
+			p.a.mute[MetaSock] = false
+			p.settle(0)
+			p.ends(p.a, r, OK)
+			p.part()
+			p.settle(time.Second)
+			if !p.outdatedOnDisk(p.a) {
+				t.Fatalf("the disk is not Outdated, and lacks what was answered\n%s", p.story())
+			}
+			if err := p.do(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20}); err == nil {
+				t.Errorf("an old disk is taken into use\n%s", p.story())
+			}
+		})
+	}
+}
+
+// A Secondary's disk fails, and the Primary has died: the data has gone on nowhere.
+func TestSecondarysDiskFailsBesideADeadPrimary(t *testing.T) {
+	for _, dead := range []bool{true, false} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		if dead {
+			p.gone(p.a)
+		}
+		p.b.e.at(p.now)
+		p.b.e.readFailed(p.b.e.vols[0], EIO)
+		p.settle(5 * time.Second)
+		if got := p.outdatedOnDisk(p.b); got == dead {
+			t.Fatalf("dead %v, Outdated %v\n%s", dead, got, p.story())
+		}
+		if !dead {
+			continue
+		}
+		p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+		p.must(p.b, Promote{})
+		if st := p.b.e.State(0); st.Disk != sm.UpToDate {
+			t.Errorf("%v", st)
+		}
+	}
+}
+
+// A peer that sends everything but the answer to a ping holds writes back no longer than other answers that it owes.
+func TestPeerThatDoesNotAnswerWhetherItLives(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.a.mute[MetaSock] = true
+	p.must(p.a, Detach{Force: true})
+	r := p.give(p.a, &Request{Op: OpWrite, Len: 4096, Data: filled(1, 4096)})
+	for range 60 {
+		p.a.e.heard(DataSock)
+		p.settle(time.Second)
+		p.a.e.heard(DataSock)
+		if p.a.done[r] {
+			p.ends(p.a, r, EIO)
+			return
+		}
+	}
+	t.Fatalf("the write waits for ever\n%s", p.story())
+}
