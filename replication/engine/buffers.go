@@ -15,6 +15,9 @@ type reserve [2]*pool
 
 const reserveSize = PageSize << maxOrder // bytes
 
+// bufferSize is what n bytes take of the pool.
+func bufferSize(n int64) int64 { return PageSize << orderOf(int(n)) }
+
 // buffer returns n bytes for a block of the peer, at most 1 MiB, or nil if there is no room now.
 func (e *Engine) buffer(v *volume, d direction, n int) []byte {
 	if b := e.pool.get(n); b != nil {

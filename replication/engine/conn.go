@@ -34,7 +34,7 @@ type conn struct {
 	wantedReads int              // of both kinds, at most maxReadQueue with the blocks that are not acknowledged
 	wantedOrder uint64           // of the last one
 	serveAt     Instant          // when a block that waits for its turn has it, 0: none waits for time
-	servedBytes int64            // read for the peer and not sent yet
+	servedBytes int64            // of buffers, with what is read for the peer and not sent yet
 	peerBusy    int              // disk I/Os and buffers on behalf of the peer: bounded by the buffers, and zeroing
 	zeroing     int              // of them zero-outs, which no buffer bounds: at most maxZeroing
 

@@ -158,3 +158,33 @@ func TestServedBlocksAreBounded(t *testing.T) {
 		t.Fatalf("%s: not given up", st)
 	}
 }
+
+// TestReadsLeaveRoom: reads of the peer take half of the buffers at most, however small they are: the rest is for what it sends.
+func TestReadsLeaveRoom(t *testing.T) {
+	for _, n := range []uint32{512, 4096 + 512, wire.MaxRequest} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.must(p.a, Detach{})
+		p.a.conn = "away" // its packets are made here
+		p.b.hold = func(io DiskIO) bool { return io.Op == DiskRead }
+		pool := p.b.e.pool
+		reads := min(maxReadQueue-1, 2*len(pool.mem)/int(n))
+		p.b.wire[DataSock] = packets(reads, wire.CmdDataRequest, wire.BlockReq{BlockID: 1, Size: n}.Append(nil))
+		for p.work(p.b) {
+		}
+		if pool.used > int64(len(pool.mem)/2) || pool.used < int64(len(pool.mem)/4) {
+			t.Errorf("reads of %d bytes take %d of %d bytes", n, pool.used, len(pool.mem))
+		}
+		for len(p.b.held) > 0 {
+			io := p.b.held[0]
+			p.b.held = p.b.held[1:]
+			p.b.e.DiskDone(p.now, io.Token, OK)
+			for p.work(p.b) {
+			}
+			p.a.wire = [2][]byte{}
+		}
+		if c := &p.b.e.conn; c.servedBytes != 0 || c.wantedReads != 0 || pool.used != 0 {
+			t.Errorf("reads of %d bytes: %d bytes are served, %d reads wait, %d bytes of the buffers are in use at the end", n, c.servedBytes, c.wantedReads, pool.used)
+		}
+	}
+}

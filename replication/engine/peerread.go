@@ -62,7 +62,7 @@ func (e *Engine) serveReads() {
 	c := &e.conn
 	for c.up() && c.wantedReads > 0 {
 		q := e.nextRead()
-		if q == nil || c.servedBytes+q.front().n > int64(len(e.pool.mem)/2) {
+		if q == nil || c.servedBytes+bufferSize(q.front().n) > int64(len(e.pool.mem)/2) {
 			return
 		}
 		w := *q.front()
@@ -78,7 +78,7 @@ func (e *Engine) serveReads() {
 		e.takeRead(q)
 		p := e.newPeerReq(w.vol, w.kind, w.off, w.n, w.id)
 		p.buf = buf
-		c.servedBytes += w.n
+		c.servedBytes += bufferSize(w.n)
 		if w.kind == serveBlock {
 			w.vol.resync.serving++
 			w.vol.pace.served(w.n)
@@ -152,7 +152,7 @@ func (e *Engine) reply(p *peerReq, cmd wire.Cmd) {
 
 // sentOut ends a read for the peer: its buffer is free.
 func (p *peerReq) sentOut(e *Engine) {
-	e.conn.servedBytes -= p.n
+	e.conn.servedBytes -= bufferSize(p.n)
 	if p.kind == serveBlock {
 		p.vol.resync.serving--
 	}
