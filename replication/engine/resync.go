@@ -160,7 +160,7 @@ func (v *volume) syncRate() int64 {
 // pumpResync asks for more, at the end of a turn.
 func (e *Engine) pumpResync(v *volume) {
 	r := &v.resync
-	if !r.active || r.paused || r.saving || v.state.Conn != statemachine.SyncTarget || e.settling(v) || !e.conn.up() {
+	if !r.active || r.paused || r.saving || r.fencing || v.state.Conn != statemachine.SyncTarget || e.settling(v) || !e.conn.up() {
 		return
 	}
 	e.sample(v)

@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"maps"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/urbd/urbd/replication/wire"
 )
@@ -54,4 +57,36 @@ func TestFailedBlockIsThereAfterAll(t *testing.T) {
 	p.a.e.vols[0].resync.failed = 1
 	p.releaseWrites(p.b)
 	p.inSyncAgain()
+}
+
+// A block that the Source refuses is not asked for again and again: the resync ends without it, and the disk of the Target is not good.
+func TestRefusedBlockEndsTheResync(t *testing.T) {
+	p := pausedResync(t, NetOptions{}, false)
+	p.a.hold = dataRead
+	p.must(p.a, PauseSync{})
+	v := p.b.e.vols[0]
+	if len(v.resync.asks) == 0 {
+		t.Fatalf("nothing is asked for\n%s", p.story())
+	}
+	p.a.conn = "away" // its packets are made here
+	for range 5 {
+		for _, off := range slices.Sorted(maps.Keys(v.resync.asks)) {
+			refused := wire.BlockAck{Sector: wire.SectorOf(off), BlockID: wire.IDSyncer, Size: uint32(v.resync.asks[off].n)}
+			p.b.e.Receive(p.now, MetaSock, framed(wire.CmdNegRSDReply, refused.Append(nil), 0))
+		}
+		p.now += 50 * time.Millisecond
+		p.b.e.Tick(p.now)
+		for p.work(p.b) {
+		}
+	}
+	if !v.resync.fencing || len(v.resync.asks) != 0 {
+		t.Fatalf("every block is refused, and %d are asked for: %v", len(v.resync.asks), v.state)
+	}
+	p.b.e.Receive(p.now, MetaSock, packets(int(p.b.e.conn.pings-p.b.e.conn.pongs), wire.CmdPingAck, nil))
+	for p.work(p.b) {
+	}
+	p.want(p.b, "Secondary/Primary Connected Inconsistent/UpToDate")
+	if v.bm.Count() != v.bm.Bits() {
+		t.Errorf("%d of %d bits are left", v.bm.Count(), v.bm.Bits())
+	}
 }

@@ -180,7 +180,7 @@ func (e *Engine) limitDeadline(limit time.Duration) Instant {
 // resyncDeadline is when the Target may ask for more.
 func (e *Engine) resyncDeadline(v *volume) Instant {
 	r := &v.resync
-	if !r.active || r.paused || r.saving || v.state.Conn != sm.SyncTarget || e.settling(v) || r.budget.at == 0 || r.budget.tokens > 0 {
+	if !r.active || r.paused || r.saving || r.fencing || v.state.Conn != sm.SyncTarget || e.settling(v) || r.budget.at == 0 || r.budget.tokens > 0 {
 		return Never // nothing is asked for now, or it is not time that is missing
 	}
 	return r.budget.due(v.syncRate())
