@@ -2,6 +2,7 @@ package engine
 
 import (
 	"testing"
+	"time"
 
 	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
@@ -139,4 +140,40 @@ func TestUnconfirmedWriteIsMarkedWithoutPeersDisk(t *testing.T) {
 	p.settle(0)
 	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
 	p.inSyncAgain()
+}
+
+// TestFailedWriteOfThePeerIsMarked: a write of the peer that this disk could not take is missing here, and this node's own bitmap says so.
+func TestFailedWriteOfThePeerIsMarked(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.b.fail = func(io DiskIO) Errno {
+		if dataWrite(io) {
+			return EIO
+		}
+		return OK
+	}
+	p.write(p.a, 8192, make([]byte, 4096))
+	p.settle(time.Second)
+	if !p.b.e.State(0).Disk.Gone() || !p.b.onDisk(2) || p.b.onDisk(1) {
+		t.Errorf("%v: the bitmap on the disk has block 1: %v, block 2: %v", p.b.e.State(0), p.b.onDisk(1), p.b.onDisk(2))
+	}
+}
+
+// TestWaitingWriteToTheOnlyDiskIsMarked: what a peer without a disk writes here is out of sync from the moment it comes, also while it waits for an
+// earlier write.
+func TestWaitingWriteToTheOnlyDiskIsMarked(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.a, Detach{})
+	p.write(p.a, 1<<20, make([]byte, 4096)) // the generation has begun
+	p.b.hold = dataWrite
+	p.a.conn = "away" // its packets are made here: two writes that overlap come at once
+	for _, sector := range []uint64{0, 8} {
+		p.b.e.Receive(p.now, DataSock, blockPacket(wire.CmdData, wire.BlockData{Sector: sector, BlockID: sector}, 8192))
+	}
+	for p.work(p.b) {
+	}
+	if len(p.b.held) != 1 || !p.b.e.vols[0].bm.AnySet(8192, 4096) {
+		t.Errorf("%d writes are under way, the waiting one is marked: %v", len(p.b.held), p.b.e.vols[0].bm.AnySet(8192, 4096))
+	}
 }

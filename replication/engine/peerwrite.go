@@ -212,6 +212,7 @@ func (p *peerReq) ioDone(e *Engine, err Errno) {
 	case applyWrite, applyZero:
 		p.vol.ranges.remove(e, &p.heldRange)
 		if !p.ok {
+			p.vol.setOutOfSync(p.off, p.n) // before the disk is let go with its last pages
 			e.writeFailed(p.vol, err)
 		}
 		e.peerWriteDone(p)
@@ -234,7 +235,6 @@ func (e *Engine) peerWriteDone(p *peerReq) {
 	}
 	switch {
 	case !p.ok:
-		v.setOutOfSync(p.off, p.n)
 		cmd = wire.CmdNegAck
 	case p.flags&wire.DPMaySetInSync != 0 && v.state.MaySetInSync():
 		v.clearOutOfSync(e, p.off, p.n)
