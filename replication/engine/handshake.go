@@ -131,9 +131,6 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 		UUIDs: sm.UUIDs{Current: p.Current, Bitmap: p.Bitmap, History: p.History},
 		Bits:  p.Size, Flags: uint64(p.Flags),
 	}
-	if err := v.mayGoOnWith(p.Current); err != nil {
-		return err
-	}
 	st := v.state
 	v.peerUUIDs, v.peerKnown = got, true
 	if !st.ReadsLocally() && st.ReadsRemotely() {
@@ -195,7 +192,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	ev.Leaving = v.request != nil && v.request.change == sm.DetachChange
 	if v.peerKnown && ev.Word.Disk >= sm.Negotiating && v.state.PeerDisk != sm.Failed {
 		if err := v.mayGoOnWith(v.peerUUIDs.Current); err != nil {
-			return err // the own disk was lost since they came; a disk that Failed is a state from before that
+			return err // a disk that Failed is a state from before the identifiers came
 		}
 	}
 	if v.bm != nil {
