@@ -188,6 +188,7 @@ func TestMergerRefuses(t *testing.T) {
 		"compressed too long":      {{true, "02" + hex.EncodeToString(make([]byte, MaxPayload))}},
 		"unknown code":             {{true, "0100"}},
 		"cut-off run":              {{true, "62ff"}},
+		"cut-off short run":        {{true, "5203"}},
 		"set run beyond the end":   {{true, "82" + "3f0000" + "00"}},
 		"clear run beyond the end": {{true, "02" + "ffffffffffffffff"}},
 	} {

@@ -36,3 +36,22 @@ func TestBarrierAckTooEarly(t *testing.T) {
 		}
 	}
 }
+
+// TestBarrierAckOfAnotherEpoch: one that counts other writes than the epoch has, or names another epoch, ends the connection: what the peer
+// has confirmed is not known.
+func TestBarrierAckOfAnotherEpoch(t *testing.T) {
+	for _, wrong := range []wire.BarrierAck{{SetSize: 1}, {SetSize: -1 & 0xffffffff}, {Number: 1}} {
+		p := newPair(t, 8<<20, NetOptions{Protocol: ProtocolA})
+		p.inSync()
+		p.b.mute = [2]bool{true, true}
+		p.a.e.Submit(p.now, &Request{Op: OpWrite, Len: 4096, Data: make([]byte, 4096)})
+		p.settle(0)
+		p.a.e.closeEpoch()
+		ep := p.a.e.conn.epochs.open.at(0)
+		ack := wire.BarrierAck{Number: uint32(ep.serial) + wrong.Number, SetSize: ep.count + wrong.SetSize}
+		p.a.e.Receive(p.now, MetaSock, framed(wire.CmdBarrierAck, ack.Append(nil), 0))
+		if p.a.e.conn.up() || !p.a.e.vols[0].bm.AnySet(0, 4096) {
+			t.Errorf("%+v for epoch %d of %d writes: connection up: %v, marked: %v", ack, ep.serial, ep.count, p.a.e.conn.up(), p.a.e.vols[0].bm.AnySet(0, 4096))
+		}
+	}
+}

@@ -321,3 +321,40 @@ func TestDataBeforeClearedBits(t *testing.T) {
 	p.a.release()
 	p.inSyncAgain()
 }
+
+// The pages of a bitmap that was set as a whole cannot be written: the superblock goes on calling it void.
+func TestFullSyncWhosePagesFail(t *testing.T) {
+	p := cachedPair(t, NetOptions{})
+	p.must(p.b, Disconnect{})
+	l := p.b.e.vols[0].layout
+	failed := 0
+	p.b.fail = func(io DiskIO) Errno {
+		page := p.b.disk[l.Bitmap:][:128]
+		switch {
+		case p.b.isPages(io):
+			failed++
+			return EIO
+		case p.b.isSuper(io) && failed > 0 && !p.b.flags(io.Data).Has(metadata.FullSync) && bytes.Count(page, []byte{0xff}) != len(page):
+			t.Errorf("the bitmap is valid, and on the disk it begins with %x", page[:8])
+		}
+		return OK
+	}
+	p.do(p.b, Invalidate{})
+	p.settle(time.Second)
+	if failed == 0 || !p.b.e.State(0).Disk.Gone() || !p.b.flagsOnDisk().Has(metadata.FullSync) {
+		t.Fatalf("%d pages have failed, the disk is %v, its flags %v", failed, p.b.e.State(0), p.b.flagsOnDisk())
+	}
+}
+
+// What is in the cache of a disk that is detached is made durable before it is given back: the daemon does not hear of its loss any more.
+func TestDetachFlushes(t *testing.T) {
+	p := cachedPair(t, NetOptions{})
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	if !p.b.e.vols[0].volatile() {
+		t.Fatal("nothing is in the cache")
+	}
+	p.must(p.b, Detach{})
+	if v := p.b.e.vols[0]; v.volatile() || v.attached {
+		t.Fatalf("given back with a dirty cache: %v, attached %v", v.volatile(), v.attached)
+	}
+}

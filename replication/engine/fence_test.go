@@ -59,3 +59,19 @@ func TestFenceOfFormerResync(t *testing.T) {
 	p.want(p.b, "Secondary/Primary Connected UpToDate/UpToDate")
 	p.equal()
 }
+
+// A ping that was under way before does not open a fence: what it says of is older than what is waited for.
+func TestFenceBehindAPing(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.a.mute[MetaSock] = true
+	e := p.a.e
+	e.ping()
+	e.fence(sourceFence, e.vols[0], 0)
+	if e.pingAck(); len(e.conn.fences) != 1 {
+		t.Fatal("the answer to the ping before opens the fence")
+	}
+	if e.pingAck(); len(e.conn.fences) != 0 {
+		t.Fatal("the answer to its own ping does not open the fence")
+	}
+}

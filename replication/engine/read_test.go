@@ -36,3 +36,27 @@ func TestReadRefusedWhileComingIn(t *testing.T) {
 		t.Fatalf("answered: %d, errno %d; want the read to fail", len(out.Done), r.Err)
 	}
 }
+
+// TestReadForThePeerFails: a disk that cannot be read is given up, also if it was the peer who wanted to know, and the peer hears it.
+func TestReadForThePeerFails(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.a, Detach{})
+	p.b.fail = func(io DiskIO) Errno {
+		if io.Op == DiskRead && !io.Meta {
+			return EIO
+		}
+		return OK
+	}
+	r := p.read(p.a, 4096)
+	p.settle(time.Second)
+	if !p.a.done[r] || r.Err != EIO {
+		t.Errorf("the read is answered: %v, errno %d", p.a.done[r], r.Err)
+	}
+	if st := p.b.e.State(0); !st.Disk.Gone() {
+		t.Errorf("the disk stays in use: %v", st)
+	}
+	if st := p.a.e.State(0); st.PeerDisk.Usable() {
+		t.Errorf("the Primary does not know: %v", st)
+	}
+}

@@ -158,6 +158,39 @@ func TestOddSizeWithoutDisk(t *testing.T) {
 	}
 }
 
+// TestSizesWhileConnected: the peer's word changes the size of no device that is in use.
+func TestSizesWhileConnected(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		diskless bool
+		sizes    func(sectors uint64) wire.Sizes
+	}{
+		{"smaller", false, func(n uint64) wire.Sizes { return wire.Sizes{DSize: n - 8, CSize: n - 8} }},
+		{"smaller by order", false, func(n uint64) wire.Sizes { return wire.Sizes{DSize: n, CSize: n, USize: n - 8} }},
+		{"smaller, without a disk", true, func(n uint64) wire.Sizes { return wire.Sizes{DSize: n - 8, CSize: n - 8} }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := inSync(t, 8<<20, nil)
+			if tt.diskless {
+				p.must(p.a, Detach{})
+			}
+			v := p.a.e.vols[0]
+			was := v.size
+			p.a.resizes()
+			p.b.conn = "away" // its packets are made here
+			p.a.e.Receive(p.now, DataSock, packets(1, wire.CmdSizes, tt.sizes(wire.SectorOf(v.size)).Append(nil)))
+			for p.work(p.a) {
+			}
+			if got := p.a.resizes(); len(got) > 0 || v.size != was || v.state.Role != sm.Primary {
+				t.Errorf("the device of %d bytes was resized to %v: %v", was, got, v.state)
+			}
+			if v.state.Conn.Established() || p.a.e.conn.refused == "" {
+				t.Errorf("the peer is not refused: %v", v.state)
+			}
+		})
+	}
+}
+
 // TestStrangeBlockSize: what the peer says of its blocks is not believed blindly.
 func TestStrangeBlockSize(t *testing.T) {
 	p := inSync(t, 8<<20, nil)

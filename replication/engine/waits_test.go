@@ -153,3 +153,46 @@ func TestResyncBlockIsOwed(t *testing.T) {
 	}
 	target(func(p *pair) *node { return p.a }, DiskRead).onlyPings()
 }
+
+// TestPeerThatSendsLives: a ping that is not answered says nothing as long as the peer sends something else; the answer may be behind it.
+func TestPeerThatSendsLives(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.b.mute[MetaSock] = true // a's answers to pings
+	for range 50 {
+		p.write(p.a, 0, make([]byte, 512))
+		p.settle(400 * time.Millisecond)
+	}
+	p.want(p.b, "Secondary/Primary Connected UpToDate/UpToDate")
+	p.a.conn = "away"
+	p.settle(time.Second)
+	if p.b.e.State(0).Conn.Established() {
+		t.Fatalf("a silent peer is not given up\n%s", p.story())
+	}
+}
+
+// TestWriteIsOwed: a peer that gives signs of life and does not acknowledge a write, or the end of its epoch, is given up, and the application gets
+// its answer.
+func TestWriteIsOwed(t *testing.T) {
+	for _, protocol := range []Protocol{ProtocolA, ProtocolB, ProtocolC} {
+		t.Run(protocolName(uint32(protocol)), func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{Protocol: protocol})
+			p.inSync()
+			p.b.hold = func(io DiskIO) bool { return !io.Meta }
+			r := &Request{Op: OpWrite, Len: 4096, Data: make([]byte, 4096)}
+			p.a.e.Submit(p.now, r)
+			p.settle(unansweredLimit - time.Second)
+			p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+			if answered := protocol != ProtocolC; p.a.done[r] != answered {
+				t.Fatalf("before the limit the write is answered: %v", p.a.done[r])
+			}
+			p.settle(2 * time.Second)
+			if st := p.a.e.State(0); st.Conn.Established() {
+				t.Fatalf("the peer is not given up: %v\n%s", st, p.story())
+			}
+			if !p.a.done[r] || r.Err != OK {
+				t.Fatalf("the write is answered: %v, errno %d", p.a.done[r], r.Err)
+			}
+		})
+	}
+}
