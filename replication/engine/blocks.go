@@ -94,12 +94,12 @@ func (e *Engine) agreeBlocks(v *volume, d sm.Decision, peer sm.Role) error {
 		}
 	case d.FullSync && d.Result > 0:
 		v.peer.block = 0
-		return mismatchf("volume %d: the peer's disk has logical blocks of %d bytes, and the data here was written in units of %d, which it cannot write: "+
-			"give the peer a disk with blocks of %[3]d bytes", v.number, theirs, own)
+		return v.mismatchf("the peer's disk has logical blocks of %d bytes, and the data here was written in units of %d, which it cannot write: "+
+			"give the peer a disk with blocks of %[2]d bytes", theirs, own)
 	case v.dataBlock != 0:
 		v.peer.block = 0
-		return mismatchf("volume %d: the peer's disk has logical blocks of %d bytes, and the data on both was written in units of %d: "+
-			"move the peer's data back to a disk with such blocks", v.number, theirs, own)
+		return v.mismatchf("the peer's disk has logical blocks of %d bytes, and the data on both was written in units of %d: "+
+			"move the peer's data back to a disk with such blocks", theirs, own)
 	case inUse && used < theirs:
 		v.peer.block = 0
 		return inUseError(v, "the peer's", theirs, used)
@@ -121,14 +121,14 @@ func (v *volume) usersBlock(d sm.Decision) (size int64, inUse bool) {
 
 // joinError is for a disk here that would be overwritten with data that it cannot write.
 func joinError(v *volume, block, data int64) error {
-	return mismatchf("volume %d: this disk has logical blocks of %d bytes, and the peer's data was written in units of %d, which it cannot write: "+
-		"use a disk with blocks of %[3]d bytes", v.number, block, data)
+	return v.mismatchf("this disk has logical blocks of %d bytes, and the peer's data was written in units of %d, which it cannot write: "+
+		"use a disk with blocks of %[2]d bytes", block, data)
 }
 
 // inUseError is for users of a device who do not know yet that it has larger blocks.
 func inUseError(v *volume, whose string, block, used int64) error {
-	return mismatchf("volume %d: %s disk has logical blocks of %d bytes, and the users of the device write in units of %d: end what uses it, make the Primary Secondary, connect, "+
-		"and make it Primary again, which gives its device the larger blocks", v.number, whose, block, used)
+	return v.mismatchf("%s disk has logical blocks of %d bytes, and the users of the device write in units of %d: end what uses it, make the Primary Secondary, connect, "+
+		"and make it Primary again, which gives its device the larger blocks", whose, block, used)
 }
 
 // aligned refuses a request of the peer that the own disk has too large blocks for. The peer's users
@@ -137,6 +137,6 @@ func (v *volume) aligned(off, n int64) error {
 	if (off|n)&(v.block-1) == 0 {
 		return nil
 	}
-	return mismatchf("volume %d: the peer wrote or read %d bytes at %d, and this disk has logical blocks of %d: make the peer Secondary, connect, "+
-		"and make it Primary again, which gives its device the larger blocks", v.number, n, off, v.block)
+	return v.mismatchf("the peer wrote or read %d bytes at %d, and this disk has logical blocks of %d: make the peer Secondary, connect, "+
+		"and make it Primary again, which gives its device the larger blocks", n, off, v.block)
 }

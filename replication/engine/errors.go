@@ -1,6 +1,9 @@
 package engine
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // A PeerError says what the peer did that the protocol does not allow. The
 // connection is dropped and looked for again.
@@ -14,12 +17,32 @@ func protocolErrorf(format string, args ...any) error {
 
 // A Mismatch says that two nodes are configured, or have data, so that they
 // cannot replicate. The connection becomes StandAlone.
-type Mismatch struct{ Reason string }
+type Mismatch struct {
+	Vol    int // the volume that does not fit, -1: the nodes do not
+	Reason string
+}
 
-func (e *Mismatch) Error() string { return e.Reason }
+func (e *Mismatch) Error() string {
+	if e.Vol < 0 {
+		return e.Reason
+	}
+	return fmt.Sprintf("volume %d: %s", e.Vol, e.Reason)
+}
 
 func mismatchf(format string, args ...any) error {
-	return &Mismatch{fmt.Sprintf(format, args...)}
+	return &Mismatch{-1, fmt.Sprintf(format, args...)}
+}
+
+func (v *volume) mismatchf(format string, args ...any) error {
+	return &Mismatch{v.number, fmt.Sprintf(format, args...)}
+}
+
+// ofVolume is what a notice about a volume says of an error: the notice names the volume itself.
+func ofVolume(err error) string {
+	if m := new(Mismatch); errors.As(err, &m) {
+		return m.Reason
+	}
+	return err.Error()
 }
 
 // A LeaveError answers an order to leave that was carried out: the nodes are disconnected. But it is not known, or not so, that the disk that the

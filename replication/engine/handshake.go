@@ -152,7 +152,7 @@ func (v *volume) mayGoOnWith(current uint64) error {
 	if !v.state.DataDiffers(v.exposed, current) {
 		return nil
 	}
-	return mismatchf("volume %d: this node is Primary on data %016X that the peer does not have (it has %016X)"+endUsers, v.number, v.exposed, current)
+	return v.mismatchf("this node is Primary on data %016X that the peer does not have (it has %016X)"+endUsers, v.exposed, current)
 }
 
 // keepsData refuses a decision after which the users of a Primary, who have no good disk here, would go on with other data than they had:
@@ -168,7 +168,7 @@ func (v *volume) keepsData(d sm.Decision) error {
 	if (v.exposed^current)&^sm.RoleBit == 0 {
 		return nil
 	}
-	return mismatchf("volume %d: this node is Primary on data %016X, and would go on with data %016X"+endUsers, v.number, v.exposed, current)
+	return v.mismatchf("this node is Primary on data %016X, and would go on with data %016X"+endUsers, v.exposed, current)
 }
 
 // sendState sends P_STATE. A disk that is being attached is none yet: the kernel's driver answers one that comes where
@@ -235,7 +235,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 		}
 	}
 	if err := ev.Decision.Err; err != nil {
-		e.notice(v, Error, err.Error())
+		e.notice(v, Error, ofVolume(err))
 		e.conn.refused = err.Error()
 	}
 	e.introduced()

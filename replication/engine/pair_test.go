@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,6 +93,10 @@ func (p *pair) work(n *node) bool {
 			n.e.ConnClosed(p.now)
 		case Reply:
 			n.reply[ev.ID] = ev.Err
+		case Notice:
+			if ev.Vol >= 0 && strings.HasPrefix(ev.Text, "volume ") {
+				p.t.Errorf("a notice that names its volume twice: %d, %s", ev.Vol, ev.Text)
+			}
 		}
 	}
 	for _, io := range disk {

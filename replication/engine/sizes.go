@@ -39,7 +39,7 @@ func (e *Engine) peerSizesReceived(v *volume, p wire.Sizes) error {
 	}
 	if b := p.Queue.LogicalBlockSize; p.DSize != 0 && bits.OnesCount32(b) == 1 {
 		if b > largestBlock {
-			return mismatchf("volume %d: the peer's disk has logical blocks of %d bytes, at most %d are supported", v.number, b, largestBlock)
+			return v.mismatchf("the peer's disk has logical blocks of %d bytes, at most %d are supported", b, largestBlock)
 		}
 		if v.peer.block < int64(b) || !v.state.Conn.Established() || v.uuids.Current != sm.JustCreated {
 			v.peer.block = int64(b) // otherwise both were fresh when they met, and agreed on more
@@ -92,11 +92,11 @@ func (e *Engine) agreeSize(v *volume) error {
 	}
 	size := metadata.EffectiveSize(v.offers(), v.peer.disk, v.super.LastAgreedSize, user)
 	if size < v.size && (v.holdsData() || v.state.Role == sm.Primary) && (!v.state.Conn.Established() || v.state.PeerDisk < sm.Inconsistent) {
-		return mismatchf("volume %d: the peer's disk has room for %d bytes, %d are in use here: give the peer a disk that is large enough",
-			v.number, v.peer.disk, v.size)
+		return v.mismatchf("the peer's disk has room for %d bytes, %d are in use here: give the peer a disk that is large enough",
+			v.peer.disk, v.size)
 	}
 	if size != v.size && v.state.Conn.Established() && v.state.PeerDisk >= sm.Inconsistent && v.state.Disk != sm.Negotiating {
-		return mismatchf("volume %d: the peer has changed the size to %d bytes while connected, which is not served yet: connect again", v.number, size)
+		return v.mismatchf("the peer has changed the size to %d bytes while connected, which is not served yet: connect again", size)
 	}
 	if err := v.wholeBlocks(size); err != nil {
 		return err
@@ -115,8 +115,8 @@ func (e *Engine) agreeSize(v *volume) error {
 // wholeBlocks refuses a size that ends within a block of the device.
 func (v *volume) wholeBlocks(size int64) error {
 	if block := max(v.blockSize(), v.blockInUse()); size%block != 0 {
-		return mismatchf("volume %d: its %d bytes are no multiple of %d, the logical block size of one of the disks: write size %ds; into the disk section of both",
-			v.number, size, block, size/block*block/wire.SectorSize)
+		return v.mismatchf("the %d bytes of the device are no multiple of %d, the logical block size of one of the disks: write size %ds; into the disk section of both",
+			size, block, size/block*block/wire.SectorSize)
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (e *Engine) disklessSize(v *volume) error {
 		return nil
 	}
 	if size < v.size && v.state.Role == sm.Primary {
-		return mismatchf("volume %d: the peer's device of %d bytes is smaller than the %d in use here", v.number, size, v.size)
+		return v.mismatchf("the peer's device of %d bytes is smaller than the %d in use here", size, v.size)
 	}
 	if err := v.wholeBlocks(size); err != nil {
 		return err
