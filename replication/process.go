@@ -46,12 +46,12 @@ func Lock(runDir, resource string) (release func() error, err error) {
 // daemon left behind, and whoever restarts daemons would take "already running" for an answer.
 const lockPatience = 10 * time.Second
 
-// lock is Lock for the daemon.
-func (r *Resource) lock(ctx context.Context) (release func() error, err error) {
+// LockForDaemon is Lock for a daemon: it waits for an owner that does not serve.
+func LockForDaemon(ctx context.Context, runDir, resource string) (release func() error, err error) {
 	for late := time.Now().Add(lockPatience); ; {
-		release, err = Lock(r.cfg.RunDir, r.name())
+		release, err = Lock(runDir, resource)
 		var running *AlreadyRunningError
-		if !errors.As(err, &running) || serves(r.cfg.RunDir, r.name()) || time.Now().After(late) {
+		if !errors.As(err, &running) || serves(runDir, resource) || time.Now().After(late) {
 			return release, err
 		}
 		select {

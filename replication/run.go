@@ -23,7 +23,7 @@ func (r *Resource) Run(ctx context.Context) error {
 	if err := r.cfg.machine.fit(len(r.cfg.Local.Volumes)); err != nil {
 		return err
 	}
-	release, err := r.lock(ctx)
+	release, err := LockForDaemon(ctx, r.cfg.RunDir, r.name())
 	if err != nil {
 		return err
 	}

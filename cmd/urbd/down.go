@@ -127,7 +127,7 @@ func (w *world) calm(ctx context.Context, c *cli.Context, t target) error {
 			return err
 		}
 	}
-	return startsOf(runDir(c), t.resource).forget()
+	return startRecord{runDir(c), t.resource}.forget()
 }
 
 // clean removes what is left of a daemon that has died.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/urbd/urbd/replication"
 )
 
 // program is urbd as a process of its own: the test binary under its name.
@@ -99,6 +102,49 @@ func TestADaemonOfSystemdDoesNotFailAtOnce(t *testing.T) {
 	}
 }
 
+// A daemon that is started beside one that serves is refused, and leaves alone what that one has written for its successor and for urbd adjust.
+func TestADaemonBesideAnotherWritesNothing(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("daemons need root")
+	}
+	b := newBench(t)
+	release, err := replication.Lock(b.run, "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	b.listen("r0", &fakeControl{})
+	for _, name := range []string{"r0.starts", "r0.conf"} {
+		if err := os.WriteFile(filepath.Join(b.run, name), []byte("1 0\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := b.runFiles()
+	cmd := exec.Command(b.program(), "--run-dir", b.run, "-c", b.conf, "--host", "alpha", "run", "r0")
+	out, _ := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code != exitConfig || !strings.Contains(string(out), "r0 is up already") {
+		t.Errorf("it ended with %d: %s", code, out)
+	}
+	if after := b.runFiles(); !maps.Equal(after, before) {
+		t.Errorf("of %v it has made %v", before, after)
+	}
+}
+
+// runFiles are the files of the run directory with what is in them.
+func (b *bench) runFiles() map[string]string {
+	b.t.Helper()
+	all, err := os.ReadDir(b.run)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	files := map[string]string{}
+	for _, e := range all {
+		text, _ := os.ReadFile(filepath.Join(b.run, e.Name())) // nothing of a socket
+		files[e.Name()] = string(text)
+	}
+	return files
+}
+
 func TestAnInterruptEndsWaiting(t *testing.T) {
 	b := newBench(t)
 	b.listen("r0", &fakeControl{hold: true, events: []string{`{"name":"r0","role":"Secondary"}`}})
@@ -166,7 +212,7 @@ func TestUpForgetsThePauses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, logs := startsOf(b.run, "r1"), filepath.Join(b.dir, "log")
+	record, logs := startRecord{b.run, "r1"}, filepath.Join(b.dir, "log")
 	if err := record.write(died{now, len(startPauses)}); err != nil {
 		t.Fatal(err)
 	}

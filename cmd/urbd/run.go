@@ -65,7 +65,7 @@ func (w *world) daemon(c *cli.Context) error {
 		return fmt.Errorf("the daemon needs root, and you are user %d: sudo urbd run %s", os.Geteuid(), word)
 	}
 	// First of all: whatever fails after this may fail again and again.
-	starts := startsOf(runDir(c), word.resource)
+	starts := startRecord{runDir(c), word.resource}
 	if !movedHere() {
 		if err := starts.pause(c.Context, logger); err != nil {
 			return err
@@ -91,12 +91,15 @@ func (w *world) daemon(c *cli.Context) error {
 	}
 	ctx, fail := context.WithCancelCause(c.Context)
 	defer fail(nil)
+	forget := func() {}
+	defer func() { forget() }()
 	r, err := replication.New(replication.Config{
 		Resource: t.conf, Local: t.local, Peer: t.peer, Logger: logger, RunDir: runDir(c), StateDir: stateDir(c), Recover: true,
 		Devices: &ublkDevices{
 			host: t.local.Name(), left: left(runDir(c)), logger: logger.With("resource", t.resource), failed: fail,
 		},
 		Ready: func() {
+			forget = func() { os.Remove(configRecord(runDir(c), t.resource)) } // not that of another daemon, beside which this one is refused
 			if err := rememberConfig(runDir(c), t); err != nil {
 				logger.Warn("urbd adjust will not see what changes in the configuration", "err", err)
 			}
@@ -106,7 +109,6 @@ func (w *world) daemon(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(configRecord(runDir(c), t.resource))
 	if err := r.Run(ctx); err != nil {
 		return err
 	}

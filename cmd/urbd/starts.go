@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/urbd/urbd/replication"
 )
 
 // A daemon that has lived for settled is one that works: when it dies, the next begins at once.
@@ -22,7 +24,9 @@ var startPauses = [...]time.Duration{0, 0, 0, 1 * time.Second, 2 * time.Second, 
 
 // A startRecord is the file in which a daemon leaves when it began, for its successor. It is there while the daemon runs, and
 // after it has died; an orderly end removes it. systemd could wait by itself, from 254 on, but never forgets a crash.
-type startRecord struct{ path string }
+type startRecord struct{ runDir, resource string }
+
+func (s startRecord) path() string { return filepath.Join(s.runDir, s.resource+".starts") }
 
 // died is what a predecessor has left.
 type died struct {
@@ -39,8 +43,11 @@ func (d died) pauseAfter(now time.Duration) (quick int, pause time.Duration) {
 }
 
 // pause waits as long as the deaths before ask for, and records this start. A record that cannot be read or written costs
-// only the pause.
+// only the pause. That of a daemon which runs is left alone: beside one, this is a *replication.AlreadyRunningError.
 func (s startRecord) pause(ctx context.Context, log *slog.Logger) error {
+	if err := s.alone(ctx, func() {}); err != nil {
+		return err
+	}
 	now, err := sinceBoot()
 	if err != nil {
 		return err
@@ -59,10 +66,21 @@ func (s startRecord) pause(ctx context.Context, log *slog.Logger) error {
 			return ctx.Err()
 		}
 	}
-	if err := s.write(died{now + pause, quick}); err != nil {
-		log.Warn("should this daemon die at once, the next one will not wait before it begins", "err", err)
+	return s.alone(ctx, func() {
+		if err := s.write(died{now + pause, quick}); err != nil {
+			log.Warn("should this daemon die at once, the next one will not wait before it begins", "err", err)
+		}
+	})
+}
+
+// alone calls f while no other daemon serves the resource, and none begins.
+func (s startRecord) alone(ctx context.Context, f func()) error {
+	release, err := replication.LockForDaemon(ctx, s.runDir, s.resource)
+	if err != nil {
+		return err
 	}
-	return nil
+	f()
+	return release()
 }
 
 // leastLife is how long a daemon lives that systemd has started. The unit that starts it again is active until its systemctl has
@@ -80,7 +98,7 @@ func outlastStart(ctx context.Context, began time.Time) {
 }
 
 func (s startRecord) read() (d died, ok bool) {
-	text, err := os.ReadFile(s.path)
+	text, err := os.ReadFile(s.path())
 	if err != nil {
 		return died{}, false
 	}
@@ -89,20 +107,15 @@ func (s startRecord) read() (d died, ok bool) {
 }
 
 func (s startRecord) write(d died) error {
-	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
+	if err := os.MkdirAll(s.runDir, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(s.path, fmt.Appendf(nil, "%d %d\n", int64(d.at), d.quick), 0o600)
-}
-
-// startsOf is the record of a resource.
-func startsOf(runDir, resource string) startRecord {
-	return startRecord{filepath.Join(runDir, resource+".starts")}
+	return os.WriteFile(s.path(), fmt.Appendf(nil, "%d %d\n", int64(d.at), d.quick), 0o600)
 }
 
 // forget is for an orderly end, and for an administrator who wants a start now.
 func (s startRecord) forget() error {
-	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(s.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

@@ -29,7 +29,7 @@ func TestPausesGrowWhileDaemonsDieAtOnce(t *testing.T) {
 }
 
 func TestAStartWaitsForWhatItsPredecessorsLeft(t *testing.T) {
-	s := startRecord{filepath.Join(t.TempDir(), "run", "r0.starts")}
+	s := startRecord{filepath.Join(t.TempDir(), "run"), "r0"}
 	log := slog.New(slog.DiscardHandler)
 	for want := range 4 { // the fourth waits a second; clocks of the machine stand still in the bubble only for Go
 		synctest.Test(t, func(t *testing.T) {
