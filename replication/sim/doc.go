@@ -22,6 +22,6 @@
 //
 // # Limits
 //
-// One peer, no verify, no resize, no fencing, no suspended I/O; handshakes of
+// One peer, no verify, no growing of a device, no fencing, no suspended I/O; handshakes of
 // sockets (features, secrets) belong to the shell and are not simulated.
 package sim

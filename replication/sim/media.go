@@ -31,7 +31,7 @@ func newMedia(seed uint64, plain bool, p *profile) media {
 	m.together = m.together && !p.splitBrain // who loses his data is decided by discard-my-data, which a node without a disk has none of
 	m.sparing = m.together || m.replaced || rng.IntN(2) == 0
 	if p.depth == 40 && p.largest == 1<<20 {
-		m.sparing = false // many large requests at once: leave them be, memory runs short
+		m.sparing, p.depth = false, 100 // many large requests at once: leave them be, memory runs short
 		if !p.errors {
 			p.diskDelay[1] = pick(rng, 3*time.Millisecond, 30*time.Millisecond) // no disk-timeout
 		}

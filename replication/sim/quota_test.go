@@ -6,7 +6,7 @@ import "fmt"
 // for what comes in bursts. A kind that is not here has to happen once.
 var quota = map[Fault]int{
 	BothPowerLoss: 20, CachedDataLost: 40, LateNotice: 35, PingTimeout: 40, Cut: 60, BytesLost: 80,
-	DiskErrorRead: 3, DiskErrorWrite: 30, DiskErrorFlush: 20, MetaError: 50,
+	DiskErrorRead: 3, DiskErrorWrite: 30, DiskErrorFlush: 8, MetaError: 50,
 	RingDamaged: 50, RingDistrusted: 10, RingUnreadable: 25, BothDisksFailed: 12, DiskReplaced: 15, BlocksRefused: 1, BlocksDiffer: 40,
 	SizeConfigured: 80, SizeChanged: 100, SizeShrunk: 10,
 	DiskHung: 15, DiskAbandoned: 4, ReadMoved: 1,

@@ -45,6 +45,9 @@ func (u *users) outlive(power bool) {
 	s, n := u.n.s, u.n
 	switch {
 	case power:
+		if u.wait {
+			u.forget()
+		}
 		u.end()
 	case n.primary() && !u.wait && (s.app.on[n.index] || s.app.underWay(n) > 0):
 		u.wait, u.doomed = true, ""
@@ -85,13 +88,18 @@ func (u *users) end() {
 // worksOn keeps account of where the data is that a Primary's users work on.
 func (u *users) worksOn(i int, own, peers bool) { u.onPeer[i] = !own && (peers || u.onPeer[i]) }
 
+// forget is for what they saw of what was not answered: it is theirs, and they are no more, or soon will be.
+func (u *users) forget() {
+	for _, v := range u.n.s.vols {
+		v.model.forgetSeen()
+	}
+}
+
 // doom takes note that the peer is Primary: it will have other data.
 func (u *users) doom() {
 	if u.wait && u.doomed == "" {
 		u.doomed = "the peer was Primary"
-		for _, v := range u.n.s.vols {
-			v.model.forgetSeen() // what they saw of what was not answered is theirs
-		}
+		u.forget()
 		for _, c := range u.n.s.app.callsOf(u.n) {
 			if c.w != nil && c.w.over == 0 {
 				c.w.over = u.n.s.turn // what was not carried out by now may never be
@@ -142,6 +150,7 @@ func (u *users) refused() {
 	n, s := u.n, u.n.s
 	s.counts[UsersRefused]++
 	n.tell("the users get errors (%s)", u.doomed)
+	u.forget()
 	for _, c := range s.app.callsOf(n) {
 		s.app.drop(c, "answered with an error")
 	}
