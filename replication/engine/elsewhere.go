@@ -42,7 +42,9 @@ func (v *volume) expose(old sm.State) {
 		v.elsewhere = nowhere
 	case v.state.Role != sm.Primary:
 	case old.Role != sm.Primary:
-		v.exposed, v.elsewhere = v.peerUUIDs.Current, nowhere
+		if v.exposed = v.peerUUIDs.Current; v.elsewhere != asking { // the disk that is let go waits for the answer
+			v.elsewhere = nowhere
+		}
 	case old.ReadsLocally():
 		v.exposed, v.elsewhere = v.uuids.Current, nowhere
 		if v.state.ReadsRemotely() && v.state.Disk != sm.Failed {
@@ -65,14 +67,18 @@ func (v *volume) goesOnThere() bool {
 	return v.state.ReadsRemotely() && (v.state.Role == sm.Primary || v.state.Peer == sm.Primary)
 }
 
-// dataGoneOn takes note that the peer goes on with the data. A disk that is being let go is old, and will say so.
+// dataGoneOn takes note that the peer goes on with the data. A disk that is being let go is old, and will say so, also if it was given up before
+// the peer was there.
 func (e *Engine) dataGoneOn(v *volume) {
-	if v.elsewhere != asking {
+	was := v.elsewhere
+	if was == nowhere || v.state.Disk != sm.Failed {
 		return
 	}
 	v.elsewhere = goneOn
 	v.super.Flags = v.super.Flags.Outdated()
-	e.dataFound(v)
+	if was == asking {
+		e.dataFound(v)
+	}
 }
 
 // dataNowhere takes note that the connection has ended, and nothing was written without the own disk.

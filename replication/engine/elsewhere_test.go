@@ -145,3 +145,46 @@ func TestPeerThatDoesNotAnswerWhetherItLives(t *testing.T) {
 	}
 	t.Fatalf("the write waits for ever\n%s", p.story())
 }
+
+// A Primary whose disk has failed is demoted and promoted again before the peer, which is slow, has answered whether it lives. The
+// disk is let go all the same when it has.
+func TestPromotedBeforeThePeerHasAnswered(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.b.mute[MetaSock] = true
+	p.must(p.a, Detach{Force: true})
+	p.must(p.a, Demote{})
+	p.must(p.a, Promote{})
+	p.want(p.a, "Primary/Secondary Connected Failed/UpToDate")
+	p.b.mute[MetaSock] = false
+	p.settle(time.Second)
+	p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+	if !p.outdatedOnDisk(p.a) {
+		t.Errorf("the disk is not Outdated\n%s", p.story())
+	}
+}
+
+// A disk was given up while nobody else was there, and hangs on; a peer comes that has all of the data, and the Primary writes there. The disk says that
+// it is old when the kernel gives it back: it is not promoted by mistake where the peer is out of reach.
+func TestDiskHangsWhileThePeerComes(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.up()
+	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
+	p.must(p.a, Disconnect{Force: true})
+	p.a.hold = func(io DiskIO) bool { return io.Meta }
+	p.a.e.Command(p.now, 100, Promote{})
+	p.settle(0)
+	p.must(p.a, Detach{Force: true})
+	p.must(p.a, Connect{})
+	p.settle(10 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected Failed/UpToDate")
+	p.write(p.a, 0, filled(1, 4096))
+	p.comesBack(p.a, EIO)
+	p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+	p.newDaemon(p.a)
+	p.a.e.conn.phase = connNone
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	if err := p.do(p.a, Promote{}); err == nil {
+		t.Errorf("promoted without what was answered\n%s", p.story())
+	}
+}
