@@ -24,8 +24,7 @@ type command struct {
 	retried bool
 	done    func(e *Engine) bool // more to wait for; nil: nothing
 
-	outdates []*volume   // whose own disks the peer has agreed to call Outdated, of a disconnect
-	lacks    *LeaveError // of a disconnect that is carried out all the same
+	from *departure // that it is about, of a disconnect
 }
 
 // Command takes an administrative order; its Reply carries id.

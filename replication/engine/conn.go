@@ -41,12 +41,13 @@ type conn struct {
 	protocolSeen  bool // P_PROTOCOL was received and fits
 	discardMyData bool // for the next handshake
 	peerDryRun    bool
-	replied       bool     // to the peer's disconnect
-	request       *request // for the whole connection, answer outstanding
-	leftAt        Instant  // when the data socket ended while that was so, 0: it has not
-	replies       due      // answers to requests for the whole connection
-	asked         peerAsk  // the request of the peer for it that is open
-	refused       string   // why this node has given the connection up, until it looks for the peer again
+	replied       bool       // to the peer's disconnect
+	request       *request   // for the whole connection, answer outstanding
+	departure     *departure // since the peer was looked for last
+	leftAt        Instant    // when the data socket ended while that was so, 0: it has not
+	replies       due        // answers to requests for the whole connection
+	asked         peerAsk    // the request of the peer for it that is open
+	refused       string     // why this node has given the connection up, until it looks for the peer again
 	backoff       time.Duration
 	closed        bool // the owner has closed the sockets
 	cleaned       bool // lost has run
@@ -75,6 +76,7 @@ const (
 
 func (c *conn) init() {
 	c.recv[DataSock].sock, c.recv[MetaSock].sock = wire.DataSock, wire.MetaSock
+	c.departure = new(departure)
 	c.resetEpochs()
 	c.resetPeerEpochs()
 }
@@ -123,7 +125,7 @@ func (e *Engine) startReceiver() {
 			return // the last volume does it
 		}
 	}
-	c.phase, c.refused = connSeeking, ""
+	c.phase, c.refused, c.departure = connSeeking, "", new(departure)
 	c.generation++
 	e.emit(OpenConnection{After: c.backoff})
 	e.stepAll(sm.ReceiverStarted{}, "looking for the peer")

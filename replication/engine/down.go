@@ -6,11 +6,13 @@ import (
 	sm "github.com/urbd/urbd/statemachine"
 )
 
-// downing is the order of a Down: connection, roles, disks. It is carried out also where its disconnect lacks something, and says so then.
+// downing is the order of a Down: connection, roles, disks. It is carried out also where the leave lacks something, its own or one that was under way
+// before, and says so then.
 type downing struct {
 	cmd   *command
-	leave *command // its disconnect
-	force bool
+	ev    sm.Disconnect
+	leave *command   // its disconnect
+	from  *departure // nil: there was no connection to leave
 	stage int
 }
 
@@ -22,11 +24,18 @@ func (e *Engine) down(id uint64, force bool) {
 	if force {
 		cmd.limit = forcedPatience
 	}
-	cmd.done = (&downing{cmd: cmd, force: force}).advance
+	d := &downing{cmd: cmd, ev: sm.Disconnect{Force: force, Idle: true}}
+	if i := slices.IndexFunc(e.cmds, func(o *command) bool { return o.from != nil }); i >= 0 {
+		d.from = e.cmds[i].from // a leave that is under way
+	}
+	cmd.done = d.advance
 	e.cmds = append(e.cmds, cmd)
 }
 
 func (d *downing) advance(e *Engine) bool {
+	if d.stage <= 3 && !statesAll(e.vols, sm.StandAlone) {
+		d.from = e.conn.departure
+	}
 	for {
 		switch d.stage {
 		case 0:
@@ -36,16 +45,16 @@ func (d *downing) advance(e *Engine) bool {
 			switch quiet := e.quiet(); {
 			case quiet:
 				d.demote(e)
-			case !d.force: // by force it is done after the disconnect, which marks what is not confirmed
+			case !d.ev.Force: // by force it is done after the disconnect, which marks what is not confirmed
 				return false
 			}
 			d.stage++
 		case 2:
-			if !settledAll(e.vols) {
-				return false
+			if !settledAll(e.vols) || e.conn.request != nil && !d.ev.Force {
+				return false // a disconnect may do it
 			}
 			if !statesAll(e.vols, sm.StandAlone) {
-				d.leave = e.disconnect(0, sm.Disconnect{Force: d.force, Idle: true})
+				d.leave = e.disconnect(0, d.ev)
 			}
 			d.stage++
 		case 3:
@@ -67,18 +76,18 @@ func (d *downing) advance(e *Engine) bool {
 			}
 			for _, v := range e.vols {
 				if v.state.Disk != sm.Diskless {
-					e.step(v, sm.Detach{Force: d.force || v.state.Disk == sm.Attaching}, "down")
+					e.step(v, sm.Detach{Force: d.ev.Force || v.state.Disk == sm.Attaching}, "down")
 				}
 			}
 			d.stage++
 		default:
 			for _, v := range e.vols {
-				if v.state.Disk != sm.Diskless && !(d.force && v.late > 0) {
+				if v.state.Disk != sm.Diskless && !(d.ev.Force && v.late > 0) {
 					return false
 				}
 			}
-			if d.leave != nil && d.leave.lacks != nil {
-				d.cmd.err = d.leave.lacks
+			if d.from != nil && d.from.settled() {
+				d.cmd.err = d.from.owed(d.ev)
 			}
 			return true
 		}

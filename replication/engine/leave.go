@@ -16,7 +16,7 @@ func (cmd *command) leaves() bool {
 // disconnect ends the connection in agreement with the peer.
 func (e *Engine) disconnect(id uint64, ev sm.Disconnect) *command {
 	cmd := &command{id: id, name: "disconnect", ev: ev, vols: e.vols}
-	cmd.done = func(*Engine) bool { return statesAll(e.vols, sm.StandAlone) && cmd.left() }
+	cmd.done = func(*Engine) bool { return statesAll(e.vols, sm.StandAlone) && cmd.left(ev) }
 	if ev.Force {
 		cmd.limit = forcedPatience
 	}
@@ -31,8 +31,9 @@ func (e *Engine) disconnect(id uint64, ev sm.Disconnect) *command {
 
 // leave has the volumes leave the connection, all of them, or none.
 func (e *Engine) leave(cmd *command, ev sm.Disconnect) {
+	cmd.from = e.conn.departure
 	if cmd.when != nil && slices.ContainsFunc(e.vols, (*volume).leftUnasked) {
-		cmd.lacks = &LeaveError{Peers: true, Why: "the connection ended before the peer was asked"}
+		cmd.from.lacks = &LeaveError{Peers: true, Why: "the connection ended before the peer was asked"}
 	}
 	if cmd.err = e.mayDisconnect(ev); cmd.err != nil {
 		return
@@ -53,20 +54,41 @@ func (v *volume) leftUnasked() bool {
 	return v.state.Role == sm.Primary && !v.state.Conn.Established() && v.state.PeerDisk != sm.Outdated
 }
 
-// left ends a disconnect. It has succeeded if every disk that was to be Outdated is, durably: nothing is being committed any more, and one
-// that has failed has it written on it, when it is let go.
-func (cmd *command) left() bool {
-	for _, v := range cmd.outdates {
+// departure is how a connection is left in order. It is the same for every order that leaves it: a down may come while a disconnect is under way. Each
+// search for the peer has its own.
+type departure struct {
+	outdates []*volume   // whose own disks the peer has agreed to call Outdated, or may have
+	lacks    *LeaveError // it is carried out all the same
+}
+
+// settled reports whether it is known what a departure lacks. It has succeeded if every disk that was to be Outdated is, durably: nothing is being
+// committed any more, and one that has failed has it written on it, when it is let go.
+func (d *departure) settled() bool {
+	for _, v := range d.outdates {
 		if v.state.Disk == sm.Failed && v.late == 0 {
 			return false
 		}
-		if v.comesBackGood() && cmd.lacks == nil {
-			cmd.lacks = &LeaveError{Why: fmt.Sprintf("the metadata of volume %d could not be written", v.number)}
+		if v.comesBackGood() && d.lacks == nil {
+			d.lacks = &LeaveError{Why: fmt.Sprintf("the metadata of volume %d could not be written", v.number)}
 		}
 	}
-	if cmd.lacks != nil {
-		cmd.err = cmd.lacks
+	return true
+}
+
+// owed is what a departure lacks of what an order to leave promises: by force nothing is, and who writes no more says nothing of the peer's disk.
+func (d *departure) owed(ev sm.Disconnect) error {
+	if d.lacks == nil || ev.Force || ev.Idle && d.lacks.Peers {
+		return nil
 	}
+	return d.lacks
+}
+
+// left ends a disconnect. One by force has nothing to wait for.
+func (cmd *command) left(ev sm.Disconnect) bool {
+	if !ev.Force && !cmd.from.settled() {
+		return false
+	}
+	cmd.err = cmd.from.owed(ev)
 	return true
 }
 

@@ -133,12 +133,12 @@ func (e *Engine) peerRepliesAll(code int32) {
 
 // outdates has a leave not succeed before the own disks are Outdated, durably.
 func (e *Engine) outdates(r *request) {
-	if r.change != sm.DisconnectSelfChange || r.cmd == nil {
+	if r.change != sm.DisconnectSelfChange {
 		return
 	}
 	for _, v := range e.vols {
 		if v.state.Disk == sm.Outdated || v.state.Disk.Gone() && slices.Contains(r.good, v) {
-			r.cmd.outdates = append(r.cmd.outdates, v)
+			e.conn.departure.outdates = append(e.conn.departure.outdates, v)
 		}
 	}
 }
@@ -183,9 +183,7 @@ func (e *Engine) retryRequests() {
 		e.outdates(r)
 		if lacks := e.leftUnheard(r); lacks != nil {
 			e.notice(nil, Warn, lacks.Error())
-			if r.cmd != nil {
-				r.cmd.lacks = lacks
-			}
+			e.conn.departure.lacks = lacks
 		}
 		var err error
 		for _, v := range e.vols {
