@@ -65,7 +65,7 @@ func (v *volume) metaKind() metadata.Kind {
 
 // resetDisk forgets what belonged to an earlier backing store.
 func (v *volume) resetDisk() {
-	v.bm, v.al, v.logSuspended, v.block = nil, nil, false, smallestBlock
+	v.bm, v.bits, v.al, v.logSuspended, v.block = nil, bitsCount, nil, false, smallestBlock
 	v.dataBlock = 0
 	v.cache, v.wroteAt, v.missedEnd = cacheState{}, 0, 0
 	v.wrote(false)                        // whoever had the disk before may have left something in its cache
@@ -191,7 +191,9 @@ func (a *attaching) replay(e *Engine) {
 	hot, _, verdict := metadata.Replay(a.ring, v.super.Stripes)
 	a.got = flags.AtAttach(metadata.Attach{PrimaryNow: v.state.Role == statemachine.Primary})
 	v.crashed = a.got.CrashedPrimary
-	v.fullSync = a.got.AllOutOfSync
+	if v.fullSync = a.got.AllOutOfSync; v.fullSync {
+		v.bits = bitsVoid
+	}
 	if flags.Has(metadata.PrimaryInd) && v.super.NeedsReplay() {
 		if verdict.Trusted() {
 			metadata.MarkHot(v.bm, hot)

@@ -102,6 +102,9 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 			e.forgetSynced(v)
 		}
 	}
+	if v.state.Role == sm.Primary || v.state.Conn > sm.Connected {
+		v.bits = bitsCount
+	}
 	v.expose(old)
 	if old.Disk > sm.Outdated && v.state.Disk == sm.Failed {
 		e.seekData(v)

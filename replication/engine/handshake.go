@@ -214,6 +214,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 			v.uuids = d.Self
 			e.commit(v)
 		}
+		e.strayBits(v, d, ev.Word.Role)
 	}
 	old := v.state
 	if old.Conn.Syncing() && old.Conn.Source() && ev.Word.Conn == sm.Connected && ev.Word.Disk == sm.UpToDate {

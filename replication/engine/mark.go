@@ -1,5 +1,38 @@
 package engine
 
+import (
+	"fmt"
+
+	sm "github.com/urbd/urbd/statemachine"
+)
+
+// bitsWorth is what the bits of a disk stand for.
+type bitsWorth uint8
+
+const (
+	bitsCount bitsWorth = iota // blocks that the peer may lack, or this disk
+	bitsVoid                   // the bitmap on the disk was void, and nothing was written or copied since: all are set
+)
+
+// strayBits deals with the bits that are set when both nodes, none of them Primary, have data of one generation and count against no other, so that nothing is
+// copied. Those of a void bitmap stand for nothing: the disks are known to be equal. Others were found by somebody, the driver's verify perhaps:
+// they stay, and it is said.
+func (e *Engine) strayBits(v *volume, d sm.Decision, peer sm.Role) {
+	identical := d.Err == nil && d.Rule == 40 && d.Result == 0 && v.uuids.Bitmap == 0 && v.peerUUIDs.Bitmap == 0
+	if !identical || v.bm.Count() == 0 || v.state.Role == sm.Primary || peer == sm.Primary {
+		return
+	}
+	if v.bits == bitsCount {
+		e.notice(v, Warn, fmt.Sprintf("nothing is copied, because the data of both nodes is of one generation, but %d KiB are marked out of sync here: "+
+			"urbd invalidate, on the node whose data is to be given up, makes them equal", v.outOfSync()>>10))
+		return
+	}
+	v.bm.ClearAll()
+	v.bits, v.tidy = bitsCount, true
+	e.commit(v)
+	e.notice(v, Info, "the bitmap of this disk was void: the data is of the peer's generation, so nothing is out of sync")
+}
+
 // servedBlock is a resync block on its way to the Target, until the Target has
 // acknowledged it.
 type servedBlock struct {

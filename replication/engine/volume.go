@@ -38,6 +38,7 @@ type volume struct {
 	dataBlock int64 // logical block size that its data is written in, bytes; 0: there is none, or it is not known
 	exported  int64 // logical block size that the users of the device know, bytes; set by a promotion
 	bm        *bitmap.Bitmap
+	bits      bitsWorth // what is set there
 	al        *bitmap.ActivityLog
 	layout    metadata.Layout
 	super     metadata.Superblock

@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urbd/urbd/replication/metadata"
+)
+
+// voids says in the superblock of a node that is down that its bitmap is void, as is done where that could not be written before the disk was let go.
+func (p *pair) voids(n *node) {
+	p.t.Helper()
+	l, err := metadata.Place(metadata.Internal, 0, int64(len(n.disk)), int64(len(n.disk)))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	sb, err := metadata.DecodeSuperblock(n.disk[l.Superblock:][:PageSize])
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	sb.Flags |= metadata.FullSync
+	sb.Encode(n.disk[l.Superblock:][:PageSize])
+}
+
+// apart brings the nodes, in sync and both Secondary, down, and has b come back with what becomes of its disk meanwhile.
+func (p *pair) apart(meanwhile func()) {
+	p.t.Helper()
+	p.inSync()
+	p.must(p.a, Demote{})
+	p.must(p.b, Down{})
+	meanwhile()
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.must(p.b, Connect{})
+	p.settle(5 * time.Second)
+}
+
+func (n *node) outOfSync() int64 { return n.e.Status().Volumes[0].OutOfSync }
+
+// The bitmap of a Secondary could not be written when its disk was let go, and nothing was written since: the disks are equal, and no bit stays.
+func TestVoidBitmapOfEqualData(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.apart(func() { p.voids(p.b) })
+	p.inSyncAgain()
+	p.newDaemon(p.b) // nor does it say so on the disk
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	if out := p.b.outOfSync(); out != 0 {
+		t.Errorf("%d bytes are out of sync by the disk\n%s", out, p.story())
+	}
+}
+
+// If something was written since, every block is copied.
+func TestVoidBitmapOfOlderData(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.apart(func() {
+		p.voids(p.b)
+		p.b.disk[2<<20] = 9 // a block whose bit is lost
+		p.must(p.a, Promote{})
+		p.write(p.a, 0, filled(1, 4096))
+		p.must(p.a, Demote{})
+	})
+	p.inSyncAgain()
+}
+
+// Bits that are not those of a void bitmap are what somebody has found: they stay, and that is said.
+func TestStrayBitsAreSaid(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.apart(func() {
+		p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+		p.b.e.mark(p.b.e.vols[0], 1<<20, 4096)
+		p.must(p.b, Detach{})
+	})
+	if out := p.b.outOfSync(); out != 4096 || !strings.Contains(p.story(), "4 KiB are marked out of sync here") {
+		t.Errorf("%d bytes are out of sync\n%s", out, p.story())
+	}
+	p.must(p.b, Invalidate{})
+	p.inSyncAgain()
+}
