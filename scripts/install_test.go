@@ -1,6 +1,8 @@
 package scripts_test
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -97,37 +99,46 @@ func files(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// TestAnotherStart has the unit that starts a daemon again hear of every end: what does not heal by trying again is left.
+// TestAnotherStart has the unit that starts a daemon again hear of every end: what does not heal by trying again is left, and what
+// systemd could not run waits for a while.
 func TestAnotherStart(t *testing.T) {
 	unit, err := os.ReadFile("systemd/urbd-again@.service")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, script, _ := strings.Cut(string(unit), "\nExecStart=/bin/sh -c '")
-	script, _, ok := strings.Cut(script, "'\n")
-	if !ok {
-		t.Fatal("urbd-again@.service runs no shell")
-	}
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte("#!/bin/sh\necho \"$@\"\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, tt := range []struct {
-		code, status string
-		starts       bool
-	}{
-		{"exited", "1", false}, {"exited", "2", false}, {"exited", "10", false},
-		{"exited", "11", true}, {"exited", "20", true}, {"exited", "255", true}, {"killed", "KILL", true}, {"dumped", "ABRT", true}, {"", "", true},
-	} {
-		cmd := exec.Command("/bin/sh", "-c", strings.ReplaceAll(script, "%i", "r0"))
-		cmd.Env = []string{"PATH=" + dir, "MONITOR_EXIT_CODE=" + tt.code, "MONITOR_EXIT_STATUS=" + tt.status}
-		out, err := cmd.CombinedOutput()
-		want := ""
-		if tt.starts {
-			want = "start --no-block --job-mode=ignore-dependencies urbd@r0.service\n"
+	for _, name := range []string{"systemctl", "sleep"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\necho \"${0##*/} $@\"\n"), 0o755); err != nil {
+			t.Fatal(err)
 		}
-		if err != nil || string(out) != want {
-			t.Errorf("%s %s: %v, systemctl %q, want %q", tt.code, tt.status, err, out, want)
+	}
+	run := func(key string, env ...string) (string, int) {
+		t.Helper()
+		_, script, _ := strings.Cut(string(unit), "\n"+key+"=/bin/sh -c '")
+		script, _, ok := strings.Cut(script, "'\n")
+		if !ok {
+			t.Fatalf("%s runs no shell", key)
+		}
+		cmd := exec.Command("/bin/sh", "-c", strings.ReplaceAll(script, "%i", "r0"))
+		cmd.Env = append(env, "PATH="+dir)
+		out, err := cmd.CombinedOutput()
+		if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	const start = "systemctl start --no-block --job-mode=ignore-dependencies urbd@r0.service\n"
+	for _, tt := range []struct{ code, status, said string }{
+		{"exited", "1", ""}, {"exited", "2", ""}, {"exited", "10", ""},
+		{"exited", "11", start}, {"exited", "20", start}, {"exited", "255", start}, {"killed", "KILL", start}, {"dumped", "ABRT", start}, {"", "", start},
+		{"exited", "203", "sleep 10\n" + start},
+	} {
+		judged, code := run("ExecStart", "MONITOR_EXIT_CODE="+tt.code, "MONITOR_EXIT_STATUS="+tt.status)
+		if code != 0 && !strings.Contains(string(unit), fmt.Sprintf("\nSuccessExitStatus=%d\n", code)) {
+			t.Errorf("%s %s: the unit fails with %d", tt.code, tt.status, code)
+		}
+		if out, code := run("ExecStop", "EXIT_CODE=exited", fmt.Sprint("EXIT_STATUS=", code)); code != 0 || judged+out != tt.said {
+			t.Errorf("%s %s: it ends with %d, runs %q, want %q", tt.code, tt.status, code, judged+out, tt.said)
 		}
 	}
 }

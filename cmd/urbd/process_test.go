@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -85,21 +84,6 @@ func TestADaemonThatCannotBeginWaits(t *testing.T) {
 		}
 	}
 	t.Errorf("it does not wait: %s", out)
-}
-
-// The unit that starts a daemon again must have ended before the daemon does, or nobody starts the next one.
-func TestADaemonOfSystemdDoesNotFailAtOnce(t *testing.T) {
-	b := newBench(t)
-	run := "exec " + b.program() + " --run-dir " + b.run + " -c /nonexistent --host alpha run r0"
-	for of, least := range map[string]time.Duration{"SYSTEMD_EXEC_PID=$$ ": leastLife, "SYSTEMD_EXEC_PID=1 ": 0} {
-		began := time.Now()
-		if out, err := exec.Command("/bin/sh", "-c", of+run).CombinedOutput(); err == nil {
-			t.Fatalf("it serves: %s", out)
-		}
-		if took := time.Since(began); took < least {
-			t.Errorf("with %s it ended after %v", of, took)
-		}
-	}
 }
 
 // A daemon that is started beside one that serves is refused, and leaves alone what that one has written for its successor and for urbd adjust.

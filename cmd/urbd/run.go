@@ -12,7 +12,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/urfave/cli/v2"
@@ -34,16 +33,12 @@ func (w *world) serve(c *cli.Context) error {
 		defer log.Close()
 		w.err = log
 	}
-	began := time.Now()
 	err := w.daemon(c)
 	if err != nil {
 		text := explain(c.Args().First(), "run", err)
 		fmt.Fprintln(w.err, "urbd:", text)
 		text = strings.TrimPrefix(text, c.Args().First()+": ") // urbd up names the resource itself
 		notify("STATUS=" + strings.ReplaceAll(text, "\n", "; "))
-		if ofSystemd() {
-			outlastStart(c.Context, began)
-		}
 		return failure(exitCode(err))
 	}
 	return nil

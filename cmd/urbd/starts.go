@@ -83,20 +83,6 @@ func (s startRecord) alone(ctx context.Context, f func()) error {
 	return release()
 }
 
-// leastLife is how long a daemon lives that systemd has started. The unit that starts it again is active until its systemctl has
-// ended; the failure of a daemon in that moment would start nothing any more.
-const leastLife = time.Second
-
-// outlastStart waits until a daemon that cannot serve may end.
-func outlastStart(ctx context.Context, began time.Time) {
-	left := time.NewTimer(leastLife - time.Since(began))
-	defer left.Stop()
-	select {
-	case <-left.C:
-	case <-ctx.Done():
-	}
-}
-
 func (s startRecord) read() (d died, ok bool) {
 	text, err := os.ReadFile(s.path())
 	if err != nil {

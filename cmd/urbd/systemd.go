@@ -28,9 +28,6 @@ func systemdServes() bool {
 	return false
 }
 
-// ofSystemd reports whether systemd has started this very process.
-func ofSystemd() bool { return os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) }
-
 // systemdStart starts the unit of a resource, whose name needs no escaping; it returns when the daemon has said that it
 // serves.
 func systemdStart(ctx context.Context, resource string, options ...string) error {
