@@ -17,9 +17,9 @@ import (
 // what both nodes looked like.
 type bench struct {
 	*Lab
-	t     *testing.T
-	ctx   context.Context
-	plain time.Duration // of a shutdown without urbd; 0: not measured
+	t               *testing.T
+	ctx             context.Context
+	plain, stubborn time.Duration // of a shutdown without urbd, and below a process that does not end; 0: not measured
 }
 
 // newBench boots a pair and closes it with the test.

@@ -63,10 +63,10 @@ func (b *bench) killedWithoutPeer() {
 	b.sh(b.Alpha, `! journalctl -b -o cat | grep -E 'Unmounting /mnt|Unmounted /mnt'; journalctl -q -b -u urbd@r0 -p warning | grep -q .`)
 }
 
-// rounds is how often the daemon is killed in each situation.
+// rounds is how often the daemon is killed in each situation: 30 times in scripts/soak.
 func rounds() int {
 	if long() {
-		return 30
+		return times(3)
 	}
 	return 2
 }
