@@ -188,3 +188,29 @@ func TestDiskHangsWhileThePeerComes(t *testing.T) {
 		t.Errorf("promoted without what was answered\n%s", p.story())
 	}
 }
+
+// The peer has heard that the disk is lost, has begun a generation, and nothing that it said came back. Once it is seen, the disk is not
+// taken into use below the applications: both would have begun one, and neither for anything.
+func TestPeerHasGoneOnUnheard(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.a.mute = [2]bool{true, true}
+	p.a.fail = failsReads
+	p.read(p.a, 0)
+	p.a.fail = nil
+	p.settle(0)
+	p.a.wire = [2][]byte{}
+	p.b.conn, p.a.conn = "", ""
+	p.b.e.ConnDown(p.now, BrokenPipe, nil)
+	p.a.e.ConnDown(p.now, NetworkFailure, nil)
+	p.a.mute = [2]bool{}
+	p.settle(5 * time.Second)
+	p.want(p.a, "Primary/Unknown StandAlone Diskless/DUnknown")
+	if err := p.do(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20}); err == nil {
+		t.Fatalf("the disk is taken into use\n%s", p.story())
+	}
+	p.must(p.a, Demote{})
+	p.must(p.a, Connect{})
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+}

@@ -147,10 +147,13 @@ const endUsers = ": if that is the newer, end the applications here, make this n
 
 // mayGoOnWith refuses data of the peer that the users of the device, who have no good disk here, have not seen. A generation
 // that continues theirs may be for writes of theirs, if the connection broke before it was heard of, but it may as well be
-// for those of others: a peer that was promoted meanwhile begins one, too.
+// for those of others: a peer that was promoted meanwhile begins one, too. In either case the own disk is the older one from then on.
 func (v *volume) mayGoOnWith(current uint64) error {
 	if !v.state.DataDiffers(v.exposed, current) {
 		return nil
+	}
+	if (v.peerUUIDs.Bitmap^v.exposed)&^sm.RoleBit == 0 {
+		v.elsewhere = goneOn // from what they have seen: with the disk that was here, there would be two generations of it
 	}
 	return v.mismatchf("this node is Primary on data %016X that the peer does not have (it has %016X)"+endUsers, v.exposed, current)
 }
