@@ -5,15 +5,16 @@ import sm "github.com/urbd/urbd/statemachine"
 // elsewhere says whether the data of a Primary goes on without the own disk: on the peer's, which may have begun a generation for it.
 //
 //	nowhere --> asking --> goneOn
-//	    ^---------/
+//	                \--> unheard
 //
 // When a good disk is let go it is not known whether the peer lives. A Primary holds its writes back, and the last superblock of the disk waits, until the
 // peer has answered a ping, or something that was written. If the connection ends before, nothing has been written elsewhere: the disk keeps what it
-// is, and can be taken into use again alone.
+// is, and can be taken into use again alone. The peer may have heard of it all the same, and have begun a generation for nothing; then they meet as a split brain.
 type elsewhere uint8
 
 const (
 	nowhere elsewhere = iota
+	unheard           // it was asked, and the connection has ended
 	asking            // the peer, whether it lives
 	goneOn
 )
@@ -71,7 +72,7 @@ func (v *volume) goesOnThere() bool {
 // the peer was there.
 func (e *Engine) dataGoneOn(v *volume) {
 	was := v.elsewhere
-	if was == nowhere || v.state.Disk != sm.Failed {
+	if was < asking || v.state.Disk != sm.Failed {
 		return
 	}
 	v.elsewhere = goneOn
@@ -84,8 +85,16 @@ func (e *Engine) dataGoneOn(v *volume) {
 // dataNowhere takes note that the connection has ended, and nothing was written without the own disk.
 func (e *Engine) dataNowhere(v *volume) {
 	if v.elsewhere == asking {
-		v.elsewhere = nowhere
+		v.elsewhere = unheard
 		e.dataFound(v)
+	}
+}
+
+// warnUnheard says what may come of a disk that is taken into use below a Primary alone.
+func (e *Engine) warnUnheard(v *volume) {
+	if v.elsewhere == unheard && v.state.Role == sm.Primary && !v.state.Conn.Established() {
+		e.notice(v, Warn, "the disk was lost, and the connection ended before it showed whether the peer goes on with the data; now it is in use again without the peer: "+
+			"if that has begun a generation meanwhile, the two meet as a split brain, and unless it was promoted, its data is the one to discard")
 	}
 }
 

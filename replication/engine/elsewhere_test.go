@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,6 +60,9 @@ func TestDiskFailsBesideADeadPeer(t *testing.T) {
 						p.a.e.conn.phase = connNone
 					}
 					p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+					if warned := p.a.noticed("meet as a split brain"); warned == later {
+						t.Fatalf("warned: %v\n%s", warned, p.story())
+					}
 					p.must(p.a, Promote{})
 					if r := p.read(p.a, 0); r.Err != OK || r.Data[0] != 1 {
 						t.Fatalf("read: errno %d, data %d\n%s", r.Err, r.Data[0], p.story())
@@ -213,4 +218,12 @@ func TestPeerHasGoneOnUnheard(t *testing.T) {
 	p.must(p.a, Connect{})
 	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
 	p.inSyncAgain()
+}
+
+// noticed reports whether people were told something.
+func (n *node) noticed(text string) bool {
+	return slices.ContainsFunc(n.events, func(ev Event) bool {
+		notice, is := ev.(Notice)
+		return is && strings.Contains(notice.Text, text)
+	})
 }
