@@ -25,8 +25,8 @@ func (s *Sim) check() {
 	}
 	s.admin.observe()
 	s.link.agree()
-	if len(s.ambiguous) > 0 && s.admin.allInSync() {
-		s.ambiguous = nil // the disk that had it was overwritten, or has it as both
+	if (s.unheard || len(s.ambiguous) > 0) && s.admin.allInSync() {
+		s.ambiguous, s.unheard = nil, false // the disk that had it was overwritten, or has it as both
 	}
 	s.admin.press()
 	if s.turn%64 == 0 {

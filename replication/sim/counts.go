@@ -38,6 +38,7 @@ const (
 	SizeShrunk      // both came with a smaller one than their data had
 	SizeChanged     // a daemon came with another size in its configuration
 	Ambiguous       // the run ended because no node could say which data is newer
+	SplitUnheard    // or because a disk came back below a Primary, whose peer had gone on unheard
 	SplitByLie      // or because nodes that were lied to about a change of state have parted
 	PardonPowerLoss // these: see pardon.go
 	PardonFailover
@@ -109,7 +110,7 @@ var faultNames = [faults]string{
 	"power loss", "daemon crash", "power loss of both", "cached data lost", "flight torn", "flight outlived its daemon",
 	"cut", "bytes lost", "stall", "one-way partition", "late notice", "ping timeout", "read error", "write error", "flush error", "metadata error",
 	"activity log damaged", "activity log distrusted", "activity log unreadable", "both disks failed", "disk replaced", "larger blocks refused",
-	"resync between block sizes", "size configured", "size shrunk", "size changed", "ended ambiguous", "ended by a lie",
+	"resync between block sizes", "size configured", "size shrunk", "size changed", "ended ambiguous", "ended unheard", "ended by a lie",
 	"pardoned: power loss", "pardoned: failover", "pardoned: halfway", "pardoned: split brain", "pardoned: disk lost", "pardoned: both lost", "pardoned: no disk",
 	"disk hung", "disk abandoned", "read moved",
 	"promoted", "demoted", "refused", "forbidden and refused", "left as Outdated", "failed over", "disconnected", "reconnected", "detached", "attached again",

@@ -250,6 +250,8 @@ func (n *node) notice(ev engine.Notice) {
 	case strings.HasPrefix(ev.Text, "the new data generation could not be written"):
 		s.ambiguous = append(s.ambiguous, n.began[ev.Vol])
 	case (strings.HasPrefix(ev.Text, "connection refused: volume ") || strings.Contains(ev.Text, "logical blocks of")) && n.believes(): // of what nobody has sent
+	case strings.Contains(ev.Text, "whether the peer goes on with the data"):
+		s.unheard = true
 	case strings.Contains(ev.Text, "logical blocks of"):
 		n.blocksRefused(ev.Text)
 	case strings.Contains(ev.Text, "this node is Primary on data"):
@@ -260,6 +262,9 @@ func (n *node) notice(ev engine.Notice) {
 		}
 		if !s.admin.parted && s.link.misled && !n.believes() {
 			panic(ending(SplitByLie))
+		}
+		if !s.admin.parted && s.unheard {
+			panic(ending(SplitUnheard))
 		}
 		if !s.admin.parted && !n.believes() {
 			s.fail("%s: %s", n.name, ev.Text)
@@ -278,7 +283,8 @@ func (n *node) notice(ev engine.Notice) {
 
 // ending is the panic of a run that cannot go on, and breaks no promise. Both nodes have stopped, and an administrator is asked: a disk
 // had failed while a generation was written to it and taken back, and has it all the same (Ambiguous); or one node has gone on alone with a change of
-// state that somebody had lied about (SplitByLie).
+// state that somebody had lied about (SplitByLie); or a Primary has taken its disk into use again, and was told that the peer may have gone on unheard
+// (SplitUnheard).
 type ending Fault
 
 // generationOf is the first generation in a notice, without the digit that has the bit of the role.

@@ -15,7 +15,7 @@ var quota = map[Fault]int{
 	ResyncDone: 400, FullResync: 35, ResyncCut: 100, LogTurnover: 1500, LogReplayed: 160, ReadRemote: 50,
 	RequestLost: 60, UsersOutlived: 60, UsersServed: 40, UsersRefused: 7, Reissued: 50,
 	HalfOpen: 50, HeldOn: 130, SlowResyncCut: 60, SlowResyncError: 4, PingDeaf: 12,
-	Ambiguous: 0, SplitByLie: 0, PardonPowerLoss: 0, PardonFailover: 0, PardonHalfway: 0, PardonDiskLost: 0, PardonNoDisk: 0, PardonBothLost: 0, PardonSplit: 0, PartedAtEnd: 4, ReceiveStalled: 1,
+	Ambiguous: 0, SplitByLie: 0, SplitUnheard: 0, PardonPowerLoss: 0, PardonFailover: 0, PardonHalfway: 0, PardonDiskLost: 0, PardonNoDisk: 0, PardonBothLost: 0, PardonSplit: 0, PartedAtEnd: 4, ReceiveStalled: 1,
 }
 
 // short lists the kinds that happened less often than they have to in 300 seeds.

@@ -46,6 +46,7 @@ type Sim struct {
 	counts   Counts
 	healing  bool // faults have ceased
 
+	unheard   bool     // a disk is in use below a Primary whose peer may have gone on, as people were told, and the disks were not the same since
 	ambiguous []string // generations that were taken back because they could not be written: see there
 }
 

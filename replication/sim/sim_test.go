@@ -35,7 +35,7 @@ var found = []uint64{
 // later are seeds that broke one since, each with the number of events that it needed.
 var later = map[uint64]int{
 	32000003: 1000, 32002926: 1000, 32000416: 1000, 5000210: 1500, 5000377: 1500, 3000020: 1500, 5000212: 1500, 32001571: 1000, 32000876: 1000, 8200810: 1000, 61000664: 1000, 61003873: 1000, 61005139: 1000, 61005358: 1000,
-	61005382: 1000, 61005522: 1000, 61005951: 1000, 62000120: 1000, 62000166: 1000, 63000117: 1000, 64000294: 3000,
+	61005382: 1000, 61005522: 1000, 61005951: 1000, 62000120: 1000, 62000166: 1000, 63000117: 1000, 64000294: 3000, 90003594: 1000, 90003944: 1000, 90004478: 1000,
 }
 
 // TestSeeds runs many seeds. Each kind of fault has to fire in some of them.
@@ -96,7 +96,7 @@ func TestSeeds(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("%d seeds, %d events, %v of virtual time\n%v", *seeds, total, length, &counts)
-	for _, f := range []Fault{Ambiguous, SplitByLie} {
+	for _, f := range []Fault{Ambiguous, SplitByLie, SplitUnheard} {
 		if n := counts[f]; n > 3+*seeds/200 { // three of them are among those above
 			t.Errorf("%d runs: %v", n, f)
 		}
