@@ -380,7 +380,7 @@ func TestUsersRecordIsRead(t *testing.T) {
 	if left, _ := filepath.Glob(path + "*"); len(left) > 0 {
 		t.Errorf("%v is left", left)
 	}
-	for _, text := range []string{"", "{", `{"0":{"State":"none of them"}}`} {
+	for _, text := range []string{"", "{", "null", `{"0":{"State":"none of them"}}`} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -29,6 +29,9 @@ func readUsers(path string) (*usersRecord, error) {
 	if err == nil {
 		err = json.Unmarshal(text, &u.known)
 	}
+	if err == nil && u.known == nil {
+		err = errors.New("it says nothing")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s, which says what the users of the block devices worked on: %w; when nobody uses a device of the resource any more, remove the file", path, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -89,7 +90,7 @@ func (s startRecord) read() (d died, ok bool) {
 		return died{}, false
 	}
 	n, err := fmt.Sscan(string(text), (*int64)(&d.at), &d.quick)
-	return d, err == nil && n == 2 && d.quick >= 0
+	return d, err == nil && n == 2 && d.quick >= 0 && d.quick < math.MaxInt
 }
 
 func (s startRecord) write(d died) error {

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math"
+	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -25,6 +28,29 @@ func TestPausesGrowWhileDaemonsDieAtOnce(t *testing.T) {
 	}
 	if quick, pause := begun.pauseAfter(begun.at + settled); quick != 0 || pause != 0 {
 		t.Errorf("after a daemon that lived for a minute: counted %d, pause %v", quick, pause)
+	}
+}
+
+// A record that makes no sense costs nothing, least of all the start.
+func TestRecordsOfStartsThatMakeNoSense(t *testing.T) {
+	s := startRecord{t.TempDir(), "r0"}
+	now, err := sinceBoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		"", "1", "no number", fmt.Sprint(int64(now), " -1"), fmt.Sprint(int64(now), " ", math.MaxInt), "99999999999999999999 1",
+	} {
+		if err := os.WriteFile(s.path(), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before, ok := s.read()
+		if !ok {
+			continue
+		}
+		if quick, pause := before.pauseAfter(now); quick != 0 || pause != 0 {
+			t.Errorf("%q: %d quick deaths, pause %v", text, quick, pause)
+		}
 	}
 }
 
