@@ -87,7 +87,8 @@ func TestQuiesceHandsOver(t *testing.T) {
 	}
 }
 
-// A ring that is closed under a live device gives everything back; the disk waits, held requests are sent again.
+// A ring that is closed under a live device gives everything back; the disk waits, held requests are sent again, also when a server
+// has recovered the device meanwhile and has ended before it served.
 func TestRingClosedUnderLiveDevice(t *testing.T) {
 	for _, mode := range kernelModes(t) {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -107,14 +108,16 @@ func TestRingClosedUnderLiveDevice(t *testing.T) {
 			defer stop()
 			<-held
 			o.close()
-			if err := d.Abandon(bounded(t)); err != nil {
-				t.Fatal(err)
+			for range 3 { // but for the last, they end before they have served
+				if err := d.Abandon(bounded(t)); err != nil {
+					t.Fatal(err)
+				}
+				next, err := Recover(bounded(t), d.ID(), Config{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				*d = Device{cfg: next.cfg, size: next.size, info: next.info, control: next.control, phase: next.phase, char: next.char}
 			}
-			next, err := Recover(bounded(t), d.ID(), Config{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			*d = Device{cfg: next.cfg, size: next.size, info: next.info, control: next.control, phase: next.phase, char: next.char}
 			newOwner(t, d).serve(d, h)
 			waitTurns(t, turns, 20)
 		})

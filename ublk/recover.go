@@ -59,6 +59,9 @@ func recoverable(info *uapi.DevInfo, owner uint64) error {
 }
 
 // startRecovery retries while the old server's file is open: the kernel lets go of it some time after the process has died.
+//
+// A server that died between its Recover and its last fetch has left a device whose recovery has begun. Some kernels, 6.12 for one, refuse to
+// begin it twice, by EINVAL; it goes on with the next server's fetches. What else they refuse so, recoverable has ruled out.
 func startRecovery(ctx context.Context, id int) error {
 	for held := false; ; {
 		err := devCommand(ctx, uapi.CmdStartUserRecovery, id, 0)
@@ -67,6 +70,9 @@ func startRecovery(ctx context.Context, id int) error {
 			if err = pause(ctx, 20*time.Millisecond); err == nil {
 				continue
 			}
+		}
+		if errors.Is(err, unix.EINVAL) {
+			return nil
 		}
 		if err != nil && held && ctx.Err() != nil {
 			return fmt.Errorf("%w: its old server still holds it: %w", ErrBusy, err)
