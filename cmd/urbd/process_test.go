@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"maps"
 	"os"
@@ -84,6 +85,39 @@ func TestADaemonThatCannotBeginWaits(t *testing.T) {
 		}
 	}
 	t.Errorf("it does not wait: %s", out)
+}
+
+// A daemon that is stopped in its pause has not failed: systemd would start it again.
+func TestAStopEndsThePause(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("daemons need root")
+	}
+	b := newBench(t)
+	now, err := sinceBoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (startRecord{b.run, "r0"}).write(died{now, len(startPauses)}); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(b.program(), "--run-dir", b.run, "-c", b.conf, "--host", "alpha", "run", "r0")
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(said).ReadString('\n')
+	if err != nil || !strings.Contains(line, "waiting before the next one") {
+		t.Errorf("it does not wait: %s%v", line, err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("stopped, it has failed: %v", err)
+	}
 }
 
 // A daemon that is started beside one that serves is refused, and leaves alone what that one has written for its successor and for urbd adjust.

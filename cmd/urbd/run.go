@@ -39,6 +39,9 @@ func (w *world) serve(c *cli.Context) error {
 		fmt.Fprintln(w.err, "urbd:", text)
 		text = strings.TrimPrefix(text, c.Args().First()+": ") // urbd up names the resource itself
 		notify("STATUS=" + strings.ReplaceAll(text, "\n", "; "))
+		if errors.Is(err, context.Canceled) && c.Context.Err() != nil {
+			return nil // told to end before it served: no failure, after which systemd would start it again
+		}
 		return failure(exitCode(err))
 	}
 	return nil
