@@ -244,7 +244,6 @@ func (e *Engine) lost() {
 	e.retryRequests()
 	for _, v := range e.vols {
 		e.dataNowhere(v)
-		e.relaunch(v)
 	}
 }
 

@@ -106,9 +106,7 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		v.bits = bitsCount
 	}
 	v.expose(old)
-	if old.Disk > sm.Outdated && v.state.Disk == sm.Failed {
-		e.seekData(v)
-	}
+	e.seekData(v, old)
 	if v.state.Redundant() {
 		v.answeredAlone = v.answeredAlone && old.Redundant()
 		v.crashed = false

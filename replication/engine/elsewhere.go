@@ -43,9 +43,7 @@ func (v *volume) expose(old sm.State) {
 		v.elsewhere = nowhere
 	case v.state.Role != sm.Primary:
 	case old.Role != sm.Primary:
-		if v.exposed = v.peerUUIDs.Current; v.elsewhere != asking { // the disk that is let go waits for the answer
-			v.elsewhere = nowhere
-		}
+		v.exposed, v.elsewhere = v.peerUUIDs.Current, nowhere // and it is asked for: see seekData
 	case old.ReadsLocally():
 		v.exposed, v.elsewhere = v.uuids.Current, nowhere
 		if v.state.ReadsRemotely() && v.state.Disk != sm.Failed {
@@ -54,9 +52,11 @@ func (v *volume) expose(old sm.State) {
 	}
 }
 
-// seekData asks the peer whether it lives, when the own disk, which was good, is let go and a Primary can go on with the peer's.
-func (e *Engine) seekData(v *volume) {
-	if v.elsewhere == goneOn || !v.goesOnThere() || !e.conn.up() {
+// seekData asks the peer whether it lives, when the own disk, which was good, is let go and a Primary can go on with the peer's; or can since, and
+// the disk hangs.
+func (e *Engine) seekData(v *volume, old sm.State) {
+	good := old.Disk > sm.Outdated || old.Disk == sm.Failed && !goesOnThere(old)
+	if v.state.Disk != sm.Failed || !good || v.elsewhere == goneOn || !goesOnThere(v.state) || !e.conn.up() {
 		return
 	}
 	v.elsewhere = asking
@@ -64,30 +64,26 @@ func (e *Engine) seekData(v *volume) {
 }
 
 // goesOnThere reports whether a Primary, here or there, works on the peer's disk.
-func (v *volume) goesOnThere() bool {
-	return v.state.ReadsRemotely() && (v.state.Role == sm.Primary || v.state.Peer == sm.Primary)
+func goesOnThere(s sm.State) bool {
+	return s.ReadsRemotely() && (s.Role == sm.Primary || s.Peer == sm.Primary)
 }
 
-// dataGoneOn takes note that the peer goes on with the data. A disk that is being let go is old, and will say so, also if it was given up before
-// the peer was there.
+// dataGoneOn takes note that the peer goes on with the data. A disk that is being let go is old, and will say so.
 func (e *Engine) dataGoneOn(v *volume) {
-	was := v.elsewhere
-	if was < asking || v.state.Disk != sm.Failed {
+	if v.elsewhere != asking {
 		return
 	}
 	v.elsewhere = goneOn
 	v.super.Flags = v.super.Flags.Outdated()
-	if was == asking {
-		e.dataFound(v)
-	}
+	e.dataFound(v)
 }
 
 // dataNowhere takes note that the connection has ended, and nothing was written without the own disk.
 func (e *Engine) dataNowhere(v *volume) {
 	if v.elsewhere == asking {
 		v.elsewhere = unheard
-		e.dataFound(v)
 	}
+	e.dataFound(v)
 }
 
 // warnUnheard says what may come of a disk that is taken into use below a Primary alone.

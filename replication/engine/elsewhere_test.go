@@ -227,3 +227,26 @@ func (n *node) noticed(text string) bool {
 		return is && strings.Contains(notice.Text, text)
 	})
 }
+
+// A disk hangs where nobody is Primary, and is given up; the peer is promoted then. The disk says that it is old when the kernel gives it back.
+func TestDiskHangsWhileThePeerIsPromoted(t *testing.T) {
+	for _, promoted := range []bool{true, false} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.must(p.a, Demote{})
+		p.b.hold = hangs
+		p.b.e.writeSuper(p.b.e.vols[0], noPages, nil)
+		p.settle(0)
+		p.must(p.b, Detach{Force: true})
+		p.want(p.b, "Secondary/Secondary Connected Failed/UpToDate")
+		if promoted {
+			p.must(p.a, Promote{})
+			p.write(p.a, 0, filled(2, 4096))
+		}
+		p.settle(time.Second)
+		p.comesBack(p.b, OK)
+		if got := p.outdatedOnDisk(p.b); got != promoted {
+			t.Errorf("the peer is Primary: %v, the disk is Outdated: %v\n%s", promoted, got, p.story())
+		}
+	}
+}

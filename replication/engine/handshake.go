@@ -234,7 +234,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	}
 	if old.Conn < sm.Connected && v.state.ReadsRemotely() && !v.state.ReadsLocally() {
 		v.exposed = v.peerUUIDs.Current
-		if v.peerUUIDs.Bitmap == 0 {
+		if v.elsewhere != asking && v.peerUUIDs.Bitmap == 0 {
 			v.elsewhere = nowhere // no write of before has come to that disk
 		}
 	}
