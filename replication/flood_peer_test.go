@@ -21,6 +21,9 @@ type peerLink struct {
 	last       chan struct{} // has an element when the last packet on data has been answered
 	pongs      atomic.Int64
 	metaOut    sync.Mutex
+
+	fits func(wire.Header, []byte) []byte // an answer on meta to what answer has none to; nil: there is none
+	ack  atomic.Uint32                    // of the next write, a wire.Cmd; 0: that it is written
 }
 
 func fdConn(t *testing.T, fd int) net.Conn {
@@ -44,9 +47,20 @@ func (f *floodRun) sockets(t *testing.T) *peerLink {
 	return &peerLink{data: fdConn(t, got.data), meta: fdConn(t, got.meta), dead: make(chan struct{}), last: make(chan struct{}, 2)}
 }
 
+// A guise is what a peer says of its data to a node that has announced its own: the generations, and the state with its role.
+type guise func(node wire.UUIDs, role sm.Role) (wire.UUIDs, sm.State)
+
+func sameData(node wire.UUIDs, role sm.Role) (wire.UUIDs, sm.State) {
+	return wire.UUIDs{Current: node.Current, Bitmap: node.Bitmap, History: node.History}, state(role, sm.WFConnection)
+}
+
 // connect greets the node as the owner of the same data.
-func (f *floodRun) connect(t *testing.T) *peerLink {
+func (f *floodRun) connect(t *testing.T) *peerLink { return f.connectAs(t, sameData, nil) }
+
+// connectAs greets the node. What is to be answered beside writes and pings, fits gives.
+func (f *floodRun) connectAs(t *testing.T, as guise, fits func(wire.Header, []byte) []byte) *peerLink {
 	l := f.sockets(t)
+	l.fits = fits
 	var b []byte
 	ours := sm.Secondary
 	if f.role == sm.Secondary {
@@ -65,11 +79,12 @@ func (f *floodRun) connect(t *testing.T) *peerLink {
 			seen = true
 		}
 	}
+	uuids, st := as(theirs, ours)
 	b = packet(b, wire.CmdProtocol, wire.Protocol{Protocol: wire.ProtC}.Append(nil), 0)
 	b = packet(b, wire.CmdSyncParam89, wire.SyncParam89{}.Append(nil), 0)
 	b = packet(b, wire.CmdSizes, wire.Sizes{DSize: size, CSize: size, MaxBioSize: wire.MaxRequest}.Append(nil), 0)
-	b = packet(b, wire.CmdUUIDs, wire.UUIDs{Current: theirs.Current, Bitmap: theirs.Bitmap, History: theirs.History}.Append(nil), 0)
-	b = packet(b, wire.CmdState, wire.State{Word: state(ours, sm.WFConnection).Word()}.Append(nil), 0)
+	b = packet(b, wire.CmdUUIDs, uuids.Append(nil), 0)
+	b = packet(b, wire.CmdState, wire.State{Word: st.Word()}.Append(nil), 0)
 	if _, err := l.data.Write(b); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +131,11 @@ func (l *peerLink) answer() {
 				return
 			}
 			count++
-			out = packet(nil, wire.CmdWriteAck, wire.BlockAck{Sector: d.Sector, BlockID: d.BlockID, Size: h.Length - 24}.Append(nil), 0)
+			ack := wire.CmdWriteAck
+			if other := l.ack.Swap(0); other != 0 {
+				ack = wire.Cmd(other)
+			}
+			out = packet(nil, ack, wire.BlockAck{Sector: d.Sector, BlockID: d.BlockID, Size: h.Length - 24}.Append(nil), 0)
 		case wire.CmdBarrier:
 			q, err := wire.DecodeBarrier(body)
 			if err != nil {
@@ -126,6 +145,10 @@ func (l *peerLink) answer() {
 			count = 0
 		case wire.CmdDataReply:
 			l.answered(wire.DecodeBlockData(body[:24]))
+		default:
+			if l.fits != nil {
+				out = l.fits(h, body)
+			}
 		}
 		if out != nil && l.say(out) != nil {
 			return

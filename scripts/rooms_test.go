@@ -40,6 +40,7 @@ var rooms = []room{
 	{dir: "replication/config", pure: true},
 	{dir: "replication/engine", imports: pureRooms, pure: true},
 	{dir: "replication", imports: append([]string{"ublk/uring"}, pureRooms...)},
+	{dir: "replication/engine/enginetest", imports: []string{"replication/wire", "statemachine"}},
 	{dir: "replication/wire/wiretest", imports: []string{"replication/wire"}},
 	{dir: "replication/disktest", imports: shell},
 	{dir: "replication/sim", imports: append([]string{"replication/disktest"}, shell...)},

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/urbd/urbd/replication/engine/enginetest"
 	"github.com/urbd/urbd/replication/metadata"
 	"github.com/urbd/urbd/replication/wire/wiretest"
 )
@@ -20,11 +21,8 @@ func FuzzConversation(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for where := range byte(16) {
-		f.Add(where, []byte{0})
-		f.Add(where, []byte{32 | 16 | 2, 9, 1, 1, 1, 64 | 9, 2, 1, 0, 12, 0, 64 | 4, 0, 9, 1, 1, 1, 6, 2, 1, 0, 16 | 13, 255, 16 | 13, 255, 64 | 11, 1, 4, 2})
-		f.Add(where, []byte{2, 9, 1, 1, 1, 9, 2, 1, 0, 4, 0, 4, 2, 12, 0, 9, 3, 1, 1, 13, 9, 12, 1})
-		f.Add(where, []byte{2, 0, 18, 1, 1, 1, 1, 3, 0, 18, 1, 1, 1, 1, 5, 0, 14, 1, 1, 1, 1, 66, 8, 1, 11, 1, 4, 6, 4, 7})
+	for _, s := range enginetest.Seeds() {
+		f.Add(s.Where, s.Script)
 	}
 	recordings, err := filepath.Glob("../wire/testdata/*.pcap.gz")
 	if err != nil || len(recordings) == 0 {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/urbd/urbd/replication/engine/enginetest"
 	"github.com/urbd/urbd/replication/metadata"
 	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
@@ -20,7 +21,7 @@ type conversation struct {
 	disks [][]byte
 	room  metadata.Layout
 
-	script []byte
+	script enginetest.Script
 	honest bool // the peer sends nothing that does not fit
 	hold   bool // disk I/O is not carried out before it is released
 	fail   int  // of the next I/Os
@@ -95,21 +96,7 @@ func (c *conversation) each(do func()) {
 	}
 }
 
-func (c *conversation) byte() byte {
-	if len(c.script) == 0 {
-		return 0
-	}
-	b := c.script[0]
-	c.script = c.script[1:]
-	return b
-}
-
-func (c *conversation) bytes(n int) []byte {
-	n = min(n, len(c.script))
-	b := c.script[:n]
-	c.script = c.script[n:]
-	return b
-}
+func (c *conversation) byte() byte { return c.script.Byte() }
 
 func (c *conversation) order(name string, cmd Command) {
 	c.last++
@@ -375,14 +362,14 @@ func (c *conversation) step() {
 	}
 	switch op % 16 {
 	case 0, 1, 2, 3: // any packet, well framed
-		c.anyPacket(op&16 != 0)
+		c.says(c.script.Any(op&16 != 0, c.node()))
 	case 4, 5: // one that fits what is open
 		c.fittingPacket()
 	case 6, 7: // what an honest peer begins
-		c.honestPacket()
+		c.says(c.script.Honest(c.node())...)
 	case 8: // bytes
 		s := Socket(op >> 4 & 1)
-		if b := c.bytes(int(c.byte())); c.up {
+		if b := c.script.Bytes(int(c.byte())); c.up {
 			c.in[s] = append(c.in[s], b...)
 		}
 	case 9, 10:
@@ -430,7 +417,7 @@ func (c *conversation) link(how byte) {
 		if how%4 == 1 && c.up {
 			st := sm.FromWord(uint32(c.byte()) | uint32(c.byte())<<8 | uint32(c.byte())<<16)
 			u := c.v.uuids
-			c.greet(c.uuid(u), c.uuid(u), 0, st)
+			c.greet(c.script.UUID(u), c.script.UUID(u), 0, st)
 		}
 	case 2:
 		c.e.ConnDown(c.now, Trouble(c.byte()%3), nil)
@@ -439,66 +426,19 @@ func (c *conversation) link(how byte) {
 	}
 }
 
-// uuid is one of those that mean something, or any.
-func (c *conversation) uuid(own sm.UUIDs) uint64 {
-	b := c.byte()
-	return [...]uint64{0, sm.JustCreated, own.Current, own.Current | sm.RoleBit, own.Bitmap, own.History[0], own.Current + 256, uint64(b) << 8}[b%8]
+// node is what the peer may know of the volume.
+func (c *conversation) node() enginetest.Node {
+	return enginetest.Node{State: c.v.state, UUIDs: c.v.uuids, Size: c.v.size}
 }
 
-// place is a sector and a length on the device, more or less.
-func (c *conversation) place() (sector uint64, n uint32) {
-	b := c.byte()
-	return uint64(b) * 8, []uint32{512, 4096, 4096, 65536}[c.byte()%4]
-}
-
-// anyPacket sends a packet of any number, with a body from the script or one that decodes.
-func (c *conversation) anyPacket(raw bool) {
-	cmd := wire.Cmd(c.byte() % 64)
-	s := DataSock
-	if cmd.Socket() == wire.MetaSock {
-		s = MetaSock
-	}
-	if raw {
-		b := c.bytes(cmd.Fixed())
-		c.say(s, cmd, append(slices.Clone(b), make([]byte, max(cmd.Fixed()-len(b), 0))...), 0)
-		return
-	}
-	sector, n := c.place()
-	block := wire.BlockData{Sector: sector, BlockID: uint64(c.byte()), Flags: wire.DPFlags(c.byte()) | wire.DPFlags(c.byte())<<8}
-	switch cmd {
-	case wire.CmdData, wire.CmdDataReply, wire.CmdRSDataReply:
-		c.say(s, cmd, block.Append(nil), int(n))
-	case wire.CmdTrim, wire.CmdZeroes:
-		c.say(s, cmd, wire.TrimBlock{BlockData: block, Size: n}.Append(nil), 0)
-	case wire.CmdDataRequest, wire.CmdRSDataRequest, wire.CmdRSThinReq:
-		c.say(s, cmd, wire.BlockReq{Sector: sector, BlockID: wire.IDSyncer, Size: n}.Append(nil), 0)
-	case wire.CmdState:
-		w := uint32(c.byte()) | uint32(c.byte())<<8 | uint32(c.byte())<<16
-		c.say(s, cmd, wire.State{Word: w}.Append(nil), 0)
-	case wire.CmdStateChgReq, wire.CmdConnStChgReq:
-		all := []sm.Change{sm.PromoteChange, sm.ForcedPromoteChange, sm.StartingSyncTChange, sm.StartingSyncSChange, sm.VerifyChange, sm.DetachChange,
-			sm.RemoveVolumeChange, sm.DisconnectChange, sm.DisconnectPeerChange, sm.DisconnectSelfChange}
-		change := all[int(c.byte())%len(all)]
-		c.say(s, cmd, wire.StateChgReq{Mask: change.Mask, Val: change.Val}.Append(nil), 0)
-	case wire.CmdUUIDs:
-		u := c.v.uuids
-		p := wire.UUIDs{Current: c.uuid(u), Bitmap: c.uuid(u), History: [2]uint64{c.uuid(u), 0}, Flags: wire.UUIDFlags(c.byte() % 16)}
-		c.say(s, cmd, p.Append(nil), 0)
-	case wire.CmdSizes:
-		size := uint64(c.byte()) * 8
-		c.say(s, cmd, wire.Sizes{DSize: size, CSize: uint64(c.byte()) * 8, MaxBioSize: wire.MaxRequest}.Append(nil), 0)
-	case wire.CmdSyncUUID:
-		c.say(s, cmd, wire.SyncUUID{UUID: uint64(c.byte()) << 8}.Append(nil), 0)
-	case wire.CmdOutOfSync:
-		c.say(s, cmd, wire.BlockDesc{Sector: sector, Size: n}.Append(nil), 0)
-	case wire.CmdBitmap, wire.CmdCompressedBitmap:
-		c.say(s, cmd, c.bytes(int(c.byte()%64)), 0)
-	case wire.CmdStateChgReply, wire.CmdConnStChgReply:
-		c.say(s, cmd, wire.StateChgReply{Code: int32(c.byte()%24) - 21}.Append(nil), 0)
-	case wire.CmdBarrier:
-		c.say(s, cmd, wire.Barrier{Number: uint32(c.byte())}.Append(nil), 0)
-	default:
-		c.say(s, cmd, make([]byte, cmd.Fixed()), 0)
+// says has the peer send packets.
+func (c *conversation) says(all ...enginetest.Packet) {
+	for _, p := range all {
+		s := DataSock
+		if p.Meta() {
+			s = MetaSock
+		}
+		c.say(s, p.Cmd, p.Body, p.Payload)
 	}
 }
 
@@ -570,46 +510,9 @@ func (c *conversation) fittingPacket() {
 	}
 }
 
-// honestPacket is what an honest peer would begin.
-func (c *conversation) honestPacket() {
-	v, b := c.v, c.byte()
-	sector, n := c.place()
-	if int64(sector)*wire.SectorSize+int64(n) > v.size {
-		return
-	}
-	block := wire.BlockData{Sector: sector, BlockID: uint64(b), Flags: wire.DPSendWriteAck | wire.DPFlags(b)&wire.DPFUA}
-	switch b % 8 {
-	case 0:
-		c.say(DataSock, wire.CmdData, block.Append(nil), int(n))
-	case 1:
-		c.say(DataSock, wire.CmdZeroes, wire.TrimBlock{BlockData: block, Size: n}.Append(nil), 0)
-	case 2:
-		c.say(DataSock, wire.CmdBarrier, wire.Barrier{Number: uint32(b)}.Append(nil), 0)
-		if b&8 != 0 {
-			c.say(DataSock, wire.CmdUnplugRemote, nil, 0)
-		}
-	case 3:
-		c.say(DataSock, wire.CmdDataRequest, wire.BlockReq{Sector: sector, BlockID: uint64(b), Size: n}.Append(nil), 0)
-	case 4:
-		c.say(DataSock, wire.CmdRSDataRequest, wire.BlockReq{Sector: sector, BlockID: wire.IDSyncer, Size: n}.Append(nil), 0)
-	case 5:
-		c.say(DataSock, wire.CmdOutOfSync, wire.BlockDesc{Sector: sector, Size: n}.Append(nil), 0)
-	case 6:
-		st := v.state
-		w := sm.State{Role: st.Peer, Peer: st.Role, Conn: sm.Connected, Disk: st.PeerDisk, PeerDisk: st.Disk, UserISP: b&8 != 0}
-		if b&16 != 0 {
-			w.Disk = []sm.Disk{sm.Failed, sm.Diskless, sm.Negotiating, sm.UpToDate}[b>>5&3]
-		}
-		c.say(DataSock, wire.CmdState, wire.State{Word: w.Word()}.Append(nil), 0)
-	case 7:
-		change := []sm.Change{sm.PromoteChange, sm.DetachChange, sm.StartingSyncSChange, sm.StartingSyncTChange}[b>>3&3]
-		c.say(DataSock, wire.CmdStateChgReq, wire.StateChgReq{Mask: change.Mask, Val: change.Val}.Append(nil), 0)
-	}
-}
-
 // application has one request begin, if there is a device.
 func (c *conversation) application() {
-	sector, n := c.place()
+	sector, n := c.script.Place()
 	b := c.byte()
 	r := &Request{Vol: c.v.number, Op: Op(b % 5), Off: int64(sector) * wire.SectorSize, Len: int64(n), FUA: b&64 != 0, NoUnmap: b&128 != 0}
 	if c.v.state.Role != sm.Primary || c.open >= 64 || r.Off+r.Len > c.v.size || (r.Off|r.Len)&(c.v.exported-1) != 0 {
