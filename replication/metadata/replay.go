@@ -171,33 +171,43 @@ func (r *reader) walk(oldest, newest uint32) (hot []uint32, complete bool) {
 	return t.hot(), t.known(size)
 }
 
-// slotTable is the content of the slots as the blocks so far tell it.
+// slotTable is the content of the slots as the blocks so far tell it, of as many as they speak of.
 type slotTable struct {
 	extent []uint32
 	sure   []bool // told since the last gap
+	empty  bool   // of the slots behind these: there was no gap, so nothing is in them
 }
 
-func newSlotTable() *slotTable {
-	t := &slotTable{extent: make([]uint32, noSlot+1), sure: make([]bool, noSlot+1)}
-	for i := range t.extent {
-		t.extent[i], t.sure[i] = bitmap.NoExtent, true
-	}
-	return t
-}
+func newSlotTable() *slotTable { return &slotTable{empty: true} }
 
 // forget notes that updates are missing here: every slot may have changed.
-func (t *slotTable) forget() { clear(t.sure) }
+func (t *slotTable) forget() {
+	clear(t.sure)
+	t.empty = false
+}
+
+// reach makes the table speak of n slots at least.
+func (t *slotTable) reach(n int) {
+	for len(t.extent) < n {
+		t.extent, t.sure = append(t.extent, bitmap.NoExtent), append(t.sure, t.empty)
+	}
+}
 
 func (t *slotTable) apply(blk *ALBlock) {
+	t.reach(blk.ContextStart + len(blk.Context))
 	for i, extent := range blk.Context {
 		t.extent[blk.ContextStart+i], t.sure[blk.ContextStart+i] = extent, true
 	}
 	for _, u := range blk.Updates {
+		t.reach(int(u.Slot) + 1)
 		t.extent[u.Slot], t.sure[u.Slot] = u.Extent, true
 	}
 }
 
-func (t *slotTable) known(size int) bool { return !slices.Contains(t.sure[:size], false) }
+func (t *slotTable) known(size int) bool {
+	t.reach(size)
+	return !slices.Contains(t.sure[:size], false)
+}
 
 // hot is what the slots hold, ascending.
 func (t *slotTable) hot() (hot []uint32) {
