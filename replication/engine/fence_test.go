@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 	"time"
+
+	"github.com/urbd/urbd/replication/wire"
 )
 
 // A pause while the Target waits for the last answer of the Source does not keep
@@ -73,5 +75,28 @@ func TestFenceBehindAPing(t *testing.T) {
 	}
 	if e.pingAck(); len(e.conn.fences) != 0 {
 		t.Fatal("the answer to its own ping does not open the fence")
+	}
+}
+
+// A block that is marked while the Target waits for the last answer of the Source is copied before the disk is good.
+func TestBlockMarkedBehindTheFence(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{Force: true})
+	p.settle(time.Second)
+	p.write(p.a, 1<<20, bytes.Repeat([]byte{1}, 64<<10))
+	p.b.mute[MetaSock] = true
+	p.b.e.Command(p.now, 100, Connect{})
+	p.settle(300 * time.Millisecond)
+	v := p.b.e.vols[0]
+	if !v.resync.fencing {
+		t.Fatalf("the Target does not wait for the Source\n%s", p.story())
+	}
+	p.b.e.Receive(p.now, DataSock, framed(wire.CmdOutOfSync, wire.BlockDesc{Sector: 8, Size: 4096}.Append(nil), 0))
+	p.b.mute[MetaSock] = false
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Primary Connected UpToDate/UpToDate")
+	if v.bm.Count() != 0 {
+		t.Errorf("%d bits are left", v.bm.Count())
 	}
 }

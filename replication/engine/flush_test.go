@@ -187,3 +187,22 @@ func TestFlushHeldBackFallsBackOnPeer(t *testing.T) {
 		})
 	}
 }
+
+// TestFailedFlushConfirmsNothing: what the peer has written and this disk could not make durable is not confirmed, and the peer marks it.
+func TestFailedFlushConfirmsNothing(t *testing.T) {
+	p := cachedPair(t, NetOptions{})
+	p.b.fail = func(io DiskIO) Errno {
+		if dataFlush(io) {
+			return EIO
+		}
+		return OK
+	}
+	p.write(p.a, 4096, make([]byte, 4096))
+	p.a.mute[DataSock] = true // what is confirmed comes before the state of the disk
+	p.settle(100 * time.Millisecond)
+	p.a.mute[DataSock] = false
+	p.settle(time.Second)
+	if v := p.a.e.vols[0]; v.bm.CountRange(4096, 4096) != 1 {
+		t.Errorf("the write is not marked: %v\n%s", v.state, p.story())
+	}
+}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"bytes"
+	"encoding/binary"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +157,22 @@ func TestOddSizeWithoutDisk(t *testing.T) {
 	p.work(p.a)
 	if got := p.a.resizes(); !isMismatch(err) || len(got) > 0 || v.size != was {
 		t.Errorf("%v; the device of %d bytes was resized to %v", err, was, got)
+	}
+}
+
+// TestDiskThatHasShrunk: a disk with data that has not the room any more that was agreed on is refused, and what it has stays.
+func TestDiskThatHasShrunk(t *testing.T) {
+	p := inSync(t, 8<<20, nil)
+	v := p.a.e.vols[0]
+	p.must(p.a, Detach{})
+	p.must(p.b, Disconnect{Force: true})
+	p.must(p.a, Demote{})
+	room := p.a.disk[v.layout.Superblock:]
+	binary.BigEndian.PutUint64(room, wire.SectorOf(v.layout.DataLimit)+8)
+	was := bytes.Clone(room[:PageSize])
+	err := p.do(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	if err == nil || !strings.Contains(err.Error(), "it has shrunk") || !bytes.Equal(room[:PageSize], was) {
+		t.Errorf("attach: %v; the superblock is written: %v", err, !bytes.Equal(room[:PageSize], was))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
 )
 
@@ -158,5 +159,32 @@ func TestVolumesLeaveTogether(t *testing.T) {
 	p.settle(5 * time.Second)
 	if c := p.together(p.b); c != sm.Connected {
 		t.Errorf("the connection is %v\n%s", c, p.story())
+	}
+}
+
+// A promotion that the peer grants for one volume and refuses for the other is taken back.
+func TestPromotionOfOneVolumeOnly(t *testing.T) {
+	p := newPairOfTwo(t, 8<<20)
+	p.must(p.a, Demote{})
+	p.b.conn = "away" // its packets are made here
+	p.a.e.Command(p.now, 100, Promote{})
+	for p.work(p.a) {
+	}
+	for vol, code := range []int32{sm.CodeSuccess, sm.TwoPrimaries.RefusalCode()} {
+		b := wire.AppendHeader100(nil, wire.Header{Cmd: wire.CmdStateChgReply, Volume: uint16(vol), Length: 4})
+		p.a.e.Receive(p.now, MetaSock, wire.StateChgReply{Code: code}.Append(b))
+		for p.work(p.a) {
+		}
+		p.a.e.Tick(p.now)
+	}
+	for p.work(p.a) {
+	}
+	if err, ok := p.a.reply[100]; !ok || err == nil {
+		t.Errorf("promotion: answered %v, %v", ok, err)
+	}
+	for i, v := range p.a.e.vols {
+		if v.state.Role != sm.Secondary {
+			t.Errorf("volume %d is %v\n%s", i, v.state, p.story())
+		}
 	}
 }
