@@ -292,7 +292,7 @@ func (a *attaching) use(e *Engine) {
 
 // staleError says why a disk is not taken into use below the applications of a Primary.
 func (v *volume) staleError() error {
-	if v.elsewhere == goneOn {
+	if v.elsewhere >= goneOn {
 		return fmt.Errorf("this node is Primary on data that the peer alone may have, this disk has %016X: connect first", v.uuids.Current)
 	}
 	return fmt.Errorf("this node is Primary on data %016X, the disk has %016X: connect first, the peer has the data", v.exposed, v.uuids.Current)

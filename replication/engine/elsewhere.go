@@ -4,7 +4,7 @@ import sm "github.com/urbd/urbd/statemachine"
 
 // elsewhere says whether the data of a Primary goes on without the own disk: on the peer's, which may have begun a generation for it.
 //
-//	nowhere --> asking --> goneOn
+//	nowhere --> asking --> goneOn --> answered
 //	                \--> unheard
 //
 // When a good disk is let go it is not known whether the peer lives. A Primary holds its writes back, and the last superblock of the disk waits, until the
@@ -17,6 +17,7 @@ const (
 	unheard           // it was asked, and the connection has ended
 	asking            // the peer, whether it lives
 	goneOn
+	answered // a write because the peer has it, alone: it may have come there before it was heard that there is no disk here
 )
 
 // peerIsCurrent reports whether the peer's disk has the generation of this one, or may have it by now, because a resync to it is done perhaps.
@@ -31,7 +32,7 @@ func (v *volume) peerIsCurrent() bool {
 // this Primary wrote to the peer's disk while it had none of its own. That it has the generation that was heard of
 // last proves nothing: the one that the peer has begun for the writes may be on its way.
 func (v *volume) staleForPrimary() bool {
-	return v.state.Role == sm.Primary && (v.elsewhere == goneOn || !v.workedOn(v.uuids.Current))
+	return v.state.Role == sm.Primary && (v.elsewhere >= goneOn || !v.workedOn(v.uuids.Current))
 }
 
 // expose takes note of which data the users of a Primary work on whose own disk is not good any more, or is not when it is promoted: of
@@ -56,7 +57,7 @@ func (v *volume) expose(old sm.State) {
 // the disk hangs.
 func (e *Engine) seekData(v *volume, old sm.State) {
 	good := old.Disk > sm.Outdated || old.Disk == sm.Failed && !goesOnThere(old)
-	if v.state.Disk != sm.Failed || !good || v.elsewhere == goneOn || !goesOnThere(v.state) || !e.conn.up() {
+	if v.state.Disk != sm.Failed || !good || v.elsewhere >= goneOn || !goesOnThere(v.state) || !e.conn.up() {
 		return
 	}
 	v.elsewhere = asking
@@ -84,6 +85,21 @@ func (e *Engine) dataNowhere(v *volume) {
 		v.elsewhere = unheard
 	}
 	e.dataFound(v)
+}
+
+// peerAnswered takes note of a write that was given to the disk that is lost, and is answered because the peer has it.
+func (v *volume) peerAnswered(w *write) {
+	if v.state.Disk.Gone() && w.local != localNone {
+		v.elsewhere = answered
+	}
+}
+
+// lags reports whether a disk that is being attached below a Primary, or after one has let it go, may lack what the peer's alone has, under the same name: a write that failed here, and was
+// answered because the peer had it, may have come there before it was heard that there is no disk here. Then it takes what is marked from the peer, whatever
+// its metadata makes of it: a Primary that has crashed, which would be the source.
+func (v *volume) lags() bool {
+	return v.state.Disk == sm.Negotiating && (v.state.Role == sm.Primary || v.restored == sm.Outdated) && v.state.ReadsRemotely() &&
+		(v.uuids.Current^v.peerUUIDs.Current)&^sm.RoleBit == 0 && v.bm.Count() > 0
 }
 
 // warnUnheard says what may come of a disk that is taken into use below a Primary alone.

@@ -220,6 +220,41 @@ func TestPeerHasGoneOnUnheard(t *testing.T) {
 	p.inSyncAgain()
 }
 
+// The peer has a write that failed here, and was answered because of it, and never hears that the disk is lost: it begins no generation. The
+// disk comes back under the same name, from a Primary that has crashed, as it seems: it lacks the write, and is the target.
+func TestDiskThatLacksWhatThePeerAloneHas(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.a.hold = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
+	w := p.give(p.a, &Request{Op: OpWrite, Off: 1 << 20, Len: 4096, Data: filled(7, 4096)})
+	p.settle(0)
+	p.b.mute = [2]bool{true, true}
+	p.a.hold = nil
+	for _, io := range p.a.held {
+		p.a.e.DiskDone(p.now, io.Token, EIO)
+	}
+	p.settle(0)
+	p.ends(p.a, w, OK)
+	p.b.wire = [2][]byte{}
+	p.b.conn, p.a.conn = "", ""
+	p.b.e.ConnDown(p.now, BrokenPipe, nil)
+	p.a.e.ConnDown(p.now, NetworkFailure, nil)
+	p.b.mute = [2]bool{}
+	p.settle(5 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+	p.must(p.b, Disconnect{Force: true})
+	if err := p.do(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20}); err == nil { // not without the peer
+		t.Fatalf("the disk is taken into use\n%s", p.story())
+	}
+	p.must(p.b, Connect{})
+	p.settle(5 * time.Second)
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+	if r := p.read(p.a, 1<<20); r.Err != OK || r.Data[0] != 7 {
+		t.Fatalf("what was answered is gone: errno %d, data %d\n%s", r.Err, r.Data[0], p.story())
+	}
+}
+
 // noticed reports whether people were told something.
 func (n *node) noticed(text string) bool {
 	return slices.ContainsFunc(n.events, func(ev Event) bool {

@@ -104,8 +104,8 @@ func (e *Engine) sendUUIDs(v *volume, skip bool) {
 		flag wire.UUIDFlags
 	}{
 		{e.conn.discardMyData, wire.UUIDDiscardMyData},
-		{v.crashed, wire.UUIDCrashedPrimary},
-		{v.state.Disk == sm.Negotiating && v.restored == sm.Inconsistent, wire.UUIDInconsistent},
+		{v.crashed && !v.lags(), wire.UUIDCrashedPrimary},
+		{v.state.Disk == sm.Negotiating && (v.restored == sm.Inconsistent || v.lags()), wire.UUIDInconsistent},
 		{skip, wire.UUIDSkipInitialSync},
 	} {
 		if f.on {
@@ -153,7 +153,7 @@ func (v *volume) mayGoOnWith(current uint64) error {
 		return nil
 	}
 	if (v.peerUUIDs.Bitmap^v.exposed)&^sm.RoleBit == 0 {
-		v.elsewhere = goneOn // from what they have seen: with the disk that was here, there would be two generations of it
+		v.elsewhere = max(v.elsewhere, goneOn) // from what they have seen: with the disk that was here, there would be two generations of it
 	}
 	return v.mismatchf("this node is Primary on data %016X that the peer does not have (it has %016X)"+endUsers, v.exposed, current)
 }
@@ -234,7 +234,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	}
 	if old.Conn < sm.Connected && v.state.ReadsRemotely() && !v.state.ReadsLocally() {
 		v.exposed = v.peerUUIDs.Current
-		if v.elsewhere != asking && v.peerUUIDs.Bitmap == 0 {
+		if v.elsewhere != asking && v.elsewhere != answered && v.peerUUIDs.Bitmap == 0 {
 			v.elsewhere = nowhere // no write of before has come to that disk
 		}
 	}
@@ -249,13 +249,16 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 // decide runs the handshake for one volume.
 func (e *Engine) decide(v *volume, ev sm.PeerState) sm.Decision {
 	in := sm.HandshakeInput{
-		Self: v.uuids, SelfBits: uint64(v.bm.Count()), Peer: v.peerUUIDs, Crashed: v.crashed,
+		Self: v.uuids, SelfBits: uint64(v.bm.Count()), Peer: v.peerUUIDs, Crashed: v.crashed && !v.lags(),
 		Role: v.state.Role, PeerRole: ev.Word.Role, Disk: v.state.Disk, DiskNow: v.state.Disk, PeerDisk: ev.Word.Disk,
 		DiscardMy: e.conn.discardMyData, PeerDryRun: e.conn.peerDryRun,
 		ResolveConflicts: e.conn.link.ResolveConflicts, FeatureWSame: e.conn.features&featureWSame != 0,
 	}
 	if in.Disk == sm.Negotiating {
 		in.Disk = v.restored
+	}
+	if v.lags() {
+		in.Disk = sm.Inconsistent
 	}
 	if in.PeerDisk == sm.Negotiating {
 		in.PeerDisk = sm.Consistent

@@ -120,7 +120,7 @@ func (w *write) launch(e *Engine) {
 		w.strict = e.cfg.Net.Protocol == ProtocolC || !v.state.ReadsLocally()
 		e.sendWrite(w)
 		if !local {
-			v.elsewhere = goneOn
+			v.elsewhere = max(v.elsewhere, goneOn)
 		}
 		if !local && w.counts() {
 			e.mark(v, w.off, w.n) // a disk that is being taken into use lacks it
@@ -264,6 +264,7 @@ func (w *write) answer(e *Engine) {
 		r.alone = !there
 		if !w.here() {
 			e.dataGoneOn(v)
+			v.peerAnswered(w)
 		}
 	}
 	r.write, w.req = nil, nil
