@@ -15,7 +15,7 @@ func (a *admin) left(n *node) {
 			if !p.alive() || st.Role != sm.Primary || st.Disk != sm.UpToDate || st.Conn.Established() || st.PeerDisk != sm.Outdated {
 				continue
 			}
-			if q.disks[i].saysUpToDate() && !a.s.link.misled {
+			if q.disks[i].saysUpToDate() && !a.s.link.misled && !a.s.link.slandered {
 				a.s.fail("%s has left in order, %s writes on, and the disk of %s says that it is UpToDate", n.name, p.name, q.name)
 			}
 			a.s.counts[LeftOutdated]++

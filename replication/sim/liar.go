@@ -121,7 +121,8 @@ func (l *liar) note(f Fault, p packet, said []byte) {
 	l.lied = true
 	s.counts[f]++
 	s.link.lied = e.number
-	s.link.misled, s.link.smeared = s.link.misled || aboutChange(said), true
+	s.link.misled, s.link.smeared = s.link.misled || says(said, changes...), true
+	s.link.slandered = s.link.slandered || says(said, wire.CmdState)
 	show := said[:min(len(said), 80)]
 	s.tell("a lie to %s on %v, %v: in place of %v vol %d: % x", e.other.n.name, l.st.sock, f, p.Cmd, p.Volume, show)
 	s.after(between(s.cond.rng, pick(s.cond.rng, 5*time.Millisecond, 100*time.Millisecond, time.Second)), func() {
@@ -158,17 +159,19 @@ func (l *liar) receiver(h wire.Header) sm.State {
 	return l.st.from.other.n.state(l.st.from.n.s.volumeIndex(int(h.Volume)))
 }
 
-// aboutChange reports whether a request for a change of state, or the answer to one, is among the packets. After a lie about that
-// one node may have been granted, as it thinks, what the other has never heard of, or has refused: to be the source of a resync, to go on alone. That
-// outlasts the connection: the one has begun a generation, and so does the other when it is promoted.
-func aboutChange(said []byte) bool {
+// changes are requests for a change of state, and their answers. After a lie about that one node may have been granted, as it thinks, what the other has never
+// heard of, or has refused: to be the source of a resync, to go on alone. That outlasts the connection: the one has begun a generation, and so does
+// the other when it is promoted.
+var changes = []wire.Cmd{wire.CmdStateChgReq, wire.CmdConnStChgReq, wire.CmdStateChgReply, wire.CmdConnStChgReply}
+
+// says reports whether one of the packets is of some kind.
+func says(said []byte, kinds ...wire.Cmd) bool {
 	for len(said) >= wire.HeaderLen100 {
 		h, err := wire.DecodeHeader100(said)
 		if err != nil {
 			return false
 		}
-		switch h.Cmd {
-		case wire.CmdStateChgReq, wire.CmdConnStChgReq, wire.CmdStateChgReply, wire.CmdConnStChgReply:
+		if slices.Contains(kinds, h.Cmd) {
 			return true
 		}
 		said = said[min(len(said), wire.HeaderLen100+int(h.Length)):]
@@ -179,10 +182,10 @@ func aboutChange(said []byte) bool {
 // agree ends what a lie can do: on a later connection both disks of every volume are the same, in name as well, and then without a mark.
 func (l *link) agree() {
 	e := l.s.nodes[0].end
-	if !l.misled && !l.smeared || e == nil || e.number == l.lied || !l.s.admin.allInSync() {
+	if !l.smeared || e == nil || e.number == l.lied || !l.s.admin.allInSync() {
 		return
 	}
-	l.misled = false
+	l.misled, l.slandered = false, false
 	for _, n := range l.s.nodes {
 		for _, v := range n.eng.Status().Volumes {
 			if v.OutOfSync > 0 {

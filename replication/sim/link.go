@@ -10,14 +10,15 @@ import (
 // link is the network between the two nodes: one connection at a time, of two
 // sockets, each a stream in both directions.
 type link struct {
-	s       *Sim
-	stalled engine.Instant    // nothing gets through before
-	deaf    [2]engine.Instant // to the node, as long: a partition in one direction
-	meeting bool              // an attempt to connect is under way
-	number  int               // of the last connection
-	lied    int               // of the last one on which somebody lied
-	misled  bool              // about a change of state, and the disks have not agreed since: see aboutChange
-	smeared bool              // and since no node has been without a mark in its bitmap
+	s         *Sim
+	stalled   engine.Instant    // nothing gets through before
+	deaf      [2]engine.Instant // to the node, as long: a partition in one direction
+	meeting   bool              // an attempt to connect is under way
+	number    int               // of the last connection
+	lied      int               // of the last one on which somebody lied
+	misled    bool              // about a change of state, and the disks have not agreed since: see changes
+	slandered bool              // about what a node is, and the same: the other one may take it for Outdated
+	smeared   bool              // and since no node has been without a mark in its bitmap
 }
 
 // end is a node's side of a connection.

@@ -255,7 +255,7 @@ func (n *node) notice(ev engine.Notice) {
 	case strings.Contains(ev.Text, "logical blocks of"):
 		n.blocksRefused(ev.Text)
 	case strings.Contains(ev.Text, "this node is Primary on data"):
-		fmt.Sscanf(strings.TrimPrefix(ev.Text, "connection refused: "), "volume %d: this node is Primary on data %X", &n.missing.vol, &n.missing.data)
+		n.misses(ev)
 	case strings.Contains(ev.Text, "split brain:"):
 		if !s.admin.parted && slices.ContainsFunc(s.ambiguous, func(g string) bool { return strings.Contains(ev.Text, g) }) {
 			panic(ending(Ambiguous))
@@ -278,6 +278,18 @@ func (n *node) notice(ev engine.Notice) {
 		s.counts[RingDistrusted]++
 	case strings.Contains(ev.Text, "activity log replayed"):
 		s.counts[LogReplayed]++
+	}
+}
+
+// misses takes note of the data that applications work on here and the peer does not have. The volume is that of the notice, or is named in it.
+func (n *node) misses(ev engine.Notice) {
+	text := strings.TrimPrefix(ev.Text, "connection refused: ")
+	if n.missing.vol = ev.Vol; ev.Vol < 0 {
+		fmt.Sscanf(text, "volume %d:", &n.missing.vol)
+	}
+	_, data, _ := strings.Cut(text, "this node is Primary on data ")
+	if _, err := fmt.Sscanf(data, "%X", &n.missing.data); err != nil {
+		n.s.fail("%s: which data is missing? %s", n.name, ev.Text)
 	}
 }
 
