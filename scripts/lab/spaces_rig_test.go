@@ -33,12 +33,12 @@ var spaces = []space{
 	{name: "disk that discards and writes no zeroes", allocated: (*bench).holdsOnHost, zeroless: true},
 	{
 		name: "SCSI disk with LBPRZ 0", backing: "/dev/sda", allocated: (*bench).holdsMapped, offered: true, stale: true,
-		make: `modprobe sd_mod; modprobe scsi_debug dev_size_mb=24 delay=0 lbpu=1 lbpws=1 lbprz=0 unmap_granularity=8 unmap_max_blocks=65536
+		make: `modprobe sd_mod; modprobe scsi_debug dev_size_mb=12 delay=0 lbpu=1 lbpws=1 lbprz=0 unmap_granularity=8 unmap_max_blocks=65536
 until [ -b /dev/sda ]; do sleep 0.1; done`,
 	},
 	{
 		name: "file with holes", backing: "/tmp/disk", allocated: (*bench).holdsInFile, offered: true, freed: true,
-		make: `truncate -s 24M /tmp/holes; ln -s holes /tmp/disk # the driver takes block devices only
+		make: `truncate -s 12M /tmp/holes; ln -s holes /tmp/disk # the driver takes block devices only
 [ ! -e /proc/drbd ] || { modprobe loop; losetup /dev/loop7 /tmp/holes; ln -sf /dev/loop7 /tmp/disk; }`,
 	},
 }
@@ -76,9 +76,9 @@ func (b *bench) number(n *vm.Node, script string) int64 {
 
 // What is filled and given back of each space, in bytes: the ends of the second lie inside of blocks.
 const (
-	filled   = 16 << 20
+	filled   = 8 << 20
 	givenOff = 1<<20 + 36<<10
-	givenLen = 12<<20 - 24<<10
+	givenLen = 6<<20 - 24<<10
 	ragged   = 256 << 10 // what may stay allocated at the ends of what is given back, or be allocated for metadata
 )
 
