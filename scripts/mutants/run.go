@@ -20,6 +20,9 @@ import (
 // patience is how long a test may run: one that hangs has noticed.
 const patience = 2 * time.Minute
 
+// memory is how much address space such a test may take, in KiB: one that grows without bound has noticed, too.
+const memory = 8 << 20
+
 // A bench builds and runs tests, of the code as it is and of broken code.
 type bench struct {
 	tree tree
@@ -60,7 +63,8 @@ func (b *bench) build(ctx context.Context, pkg string, changed map[string]string
 // run runs a test program as go test does. failed: it did not end with success.
 func (b *bench) run(ctx context.Context, program, pkg string, args ...string) (out []byte, failed bool, err error) {
 	args = append([]string{"-test.timeout=" + patience.String(), "-test.failfast"}, args...)
-	cmd := exec.CommandContext(ctx, program, args...)
+	limited := fmt.Sprintf(`ulimit -v %d && exec "$0" "$@"`, memory)
+	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", limited, program}, args...)...)
 	cmd.Dir = filepath.Join(b.tree.root, pkg)
 	out, err = cmd.CombinedOutput()
 	if _, exited := errors.AsType[*exec.ExitError](err); exited && ctx.Err() == nil {
