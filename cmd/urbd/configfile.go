@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -23,13 +24,23 @@ const (
 // A disk reads configuration files.
 type disk struct{ config.Source }
 
-var etc = disk{config.Source{ReadFile: os.ReadFile, Glob: filepath.Glob, Mode: func(name string) (fs.FileMode, error) {
+var etc = disk{config.Source{ReadFile: readBounded, Glob: filepath.Glob, Mode: func(name string) (fs.FileMode, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return 0, err
 	}
 	return info.Mode(), nil
 }}}
+
+// readBounded is os.ReadFile for what may be no configuration at all, and without end.
+func readBounded(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, config.MaxTotal+1))
+}
 
 // files are the files to read for -c file, or the default ones for an empty name.
 func (d disk) files(file string) ([]string, error) {

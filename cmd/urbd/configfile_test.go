@@ -44,6 +44,13 @@ func TestDefaultConfigurationFiles(t *testing.T) {
 	}
 }
 
+// TestFileWithoutEnd: -c may name anything.
+func TestFileWithoutEnd(t *testing.T) {
+	if _, err := etc.load("/dev/zero"); err == nil || !strings.Contains(err.Error(), "/dev/zero: the configuration is larger than 4194304 bytes") {
+		t.Error(err)
+	}
+}
+
 func TestConfigurationErrors(t *testing.T) {
 	b := newBench(t)
 	b.want("dump r1", 0, "resource r1 {", "")

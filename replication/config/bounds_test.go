@@ -48,7 +48,7 @@ func TestBounded(t *testing.T) {
 
 // TestTooMuch: what is larger than a configuration can be is refused with a place.
 func TestTooMuch(t *testing.T) {
-	files := memory{"big": strings.Repeat("#", maxTotal+1)}
+	files := memory{"big": strings.Repeat("#", MaxTotal+1)}
 	var many strings.Builder
 	for i := range maxFiles {
 		name := "f" + strconv.Itoa(i)

@@ -8,7 +8,7 @@ import (
 
 // A Source is how a configuration reaches its files. os.ReadFile and filepath.Glob fit.
 type Source struct {
-	ReadFile func(name string) ([]byte, error)
+	ReadFile func(name string) ([]byte, error)      // need not read more than MaxTotal+1 bytes of a file
 	Glob     func(pattern string) ([]string, error) // sorted; nil if nothing matches
 
 	// Mode gives the permissions of a file; with it, one that holds a secret and that others can read is warned about. May be nil.
@@ -18,7 +18,7 @@ type Source struct {
 // Bounds on what includes can pull in.
 const (
 	maxFiles = 1024
-	maxTotal = 4 << 20 // bytes
+	MaxTotal = 4 << 20 // bytes in all files
 )
 
 // Load reads the files named and all that they include, and returns what they mean. A file is read once, however
@@ -76,8 +76,8 @@ func (l *loader) load(from Position, file string) {
 		l.report.unreadable(from, file, err)
 		return
 	}
-	if l.total += len(text); l.total > maxTotal {
-		l.report.invalid(Position{File: file}, "", "the configuration is larger than %d bytes", maxTotal)
+	if l.total += len(text); l.total > MaxTotal {
+		l.report.invalid(Position{File: file}, "", "the configuration is larger than %d bytes", MaxTotal)
 		return
 	}
 	p := &parser{loader: l, lex: newLexer(file, string(text), l.report)}
