@@ -69,6 +69,13 @@ func (m *model) add(w *write, off, n int64) {
 	}
 }
 
+// again begins once more what was given up. What came of it the first time stays one of the versions.
+func (m *model) again(w *write, off, n int64, turn uint64) *write {
+	next := &write{id: w.id, begun: turn}
+	m.add(next, off, n)
+	return next
+}
+
 // prune forgets the versions of a range that nothing can bring back: a durable
 // write came after them, and no read that began before is under way.
 func (m *model) prune(off, n int64, oldestRead uint64) {

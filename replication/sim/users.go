@@ -183,6 +183,9 @@ func (u *users) served() {
 		c.req, c.at = &engine.Request{
 			Vol: again.Vol, Op: again.Op, Off: again.Off, Len: again.Len, FUA: again.FUA, NoUnmap: again.NoUnmap, Data: again.Data, Handle: again.Handle,
 		}, s.now
+		if c.w != nil && c.w.over != 0 { // it was given up when the peer was promoted; that has died, and was not durable
+			c.w = c.v.model.again(c.w, again.Off, again.Len, s.turn)
+		}
 		n.tell("request %d is issued again", c.req.Handle)
 		n.eng.Submit(n.now(), c.req)
 	}
