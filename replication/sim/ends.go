@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/urbd/urbd/replication/disktest"
@@ -194,13 +195,13 @@ func (n *node) connectOrEnd() {
 	n.order(engine.Connect{}, nil)
 }
 
-// continued tells whether a volume here has begun a generation on what was data.
+// continued reports whether the data of a volume here comes from what was data. Once a resync has begun, that is in the history.
 func (n *node) continued(vol int, data uint64) bool {
 	if n.eng == nil || data == 0 {
 		return false
 	}
 	for _, v := range n.eng.Status().Volumes {
-		if v.Number == vol && (v.UUIDs.Bitmap^data)&^sm.RoleBit == 0 {
+		if v.Number == vol && slices.ContainsFunc([]uint64{v.UUIDs.Bitmap, v.UUIDs.History[0], v.UUIDs.History[1]}, func(u uint64) bool { return (u^data)&^sm.RoleBit == 0 }) {
 			return true
 		}
 	}
