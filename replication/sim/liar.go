@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urbd/urbd/replication/wire"
@@ -179,13 +180,26 @@ func says(said []byte, kinds ...wire.Cmd) bool {
 	return false
 }
 
+// deceived takes note of a generation that a node begins because it was told that its peer's disk is not good, which is.
+func (n *node) deceived(i int, generation string) {
+	l, st := &n.s.link, n.state(i)
+	if l.slandered && n.believes() && n.meets() && st.Conn.Established() && st.PeerDisk <= sm.Outdated && n.peer().state(i).Disk == sm.UpToDate {
+		l.invented = append(l.invented, generation)
+	}
+}
+
+// beganByLie reports whether a text names such a generation.
+func (l *link) beganByLie(text string) bool {
+	return slices.ContainsFunc(l.invented, func(g string) bool { return strings.Contains(text, g) })
+}
+
 // agree ends what a lie can do: on a later connection both disks of every volume are the same, in name as well, and then without a mark.
 func (l *link) agree() {
 	e := l.s.nodes[0].end
 	if !l.smeared || e == nil || e.number == l.lied || !l.s.admin.allInSync() {
 		return
 	}
-	l.misled, l.slandered = false, false
+	l.misled, l.slandered, l.invented = false, false, nil
 	for _, n := range l.s.nodes {
 		for _, v := range n.eng.Status().Volumes {
 			if v.OutOfSync > 0 {

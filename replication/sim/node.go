@@ -247,6 +247,7 @@ func (n *node) notice(ev engine.Notice) {
 	switch {
 	case strings.HasPrefix(ev.Text, "new data generation "):
 		n.began[ev.Vol] = generationOf(ev.Text)
+		n.deceived(s.volumeIndex(ev.Vol), n.began[ev.Vol])
 	case strings.HasPrefix(ev.Text, "the new data generation could not be written"):
 		s.ambiguous = append(s.ambiguous, n.began[ev.Vol])
 	case (strings.HasPrefix(ev.Text, "connection refused: volume ") || strings.Contains(ev.Text, "logical blocks of")) && n.believes(): // of what nobody has sent
@@ -260,7 +261,7 @@ func (n *node) notice(ev engine.Notice) {
 		if !s.admin.parted && slices.ContainsFunc(s.ambiguous, func(g string) bool { return strings.Contains(ev.Text, g) }) {
 			panic(ending(Ambiguous))
 		}
-		if !s.admin.parted && s.link.misled && !n.believes() {
+		if !s.admin.parted && (s.link.misled || s.link.beganByLie(ev.Text)) && !n.believes() {
 			panic(ending(SplitByLie))
 		}
 		if !s.admin.parted && s.unheard {
@@ -295,7 +296,7 @@ func (n *node) misses(ev engine.Notice) {
 
 // ending is the panic of a run that cannot go on, and breaks no promise. Both nodes have stopped, and an administrator is asked: a disk
 // had failed while a generation was written to it and taken back, and has it all the same (Ambiguous); or one node has gone on alone with a change of
-// state that somebody had lied about (SplitByLie); or a Primary has taken its disk into use again, and was told that the peer may have gone on unheard
+// state that somebody had lied about, or has begun a generation because of a lie about the peer's disk (SplitByLie); or a Primary has taken its disk into use again, and was told that the peer may have gone on unheard
 // (SplitUnheard).
 type ending Fault
 
