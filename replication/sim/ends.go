@@ -166,6 +166,9 @@ func (n *node) mend() bool {
 		n.connectOrEnd()
 		return false
 	}
+	if n.rescue() {
+		return false
+	}
 	for i, d := range n.disks {
 		switch {
 		case n.state(i).Disk == sm.Diskless && n.state(i).Conn.Established() && n.primary() && n.missing.data != 0 && n.missing.vol == n.s.vols[i].number:
