@@ -258,6 +258,9 @@ func (v *volume) can(cmd wire.Cmd) bool {
 	switch cmd {
 	case wire.CmdDataRequest, wire.CmdRSDataRequest, wire.CmdRSThinReq:
 		return v.attached && v.state.ReadsLocally()
+	case wire.CmdData, wire.CmdTrim, wire.CmdZeroes:
+		// Until it hears what this disk is, a peer without one may take it for good. Nothing would tell that an old one has the newer data.
+		return v.usable() && (v.state.ReadsLocally() || !v.peerWorksHere())
 	case wire.CmdSyncUUID:
 		return v.state.Disk >= sm.Negotiating
 	}

@@ -255,6 +255,67 @@ func TestDiskThatLacksWhatThePeerAloneHas(t *testing.T) {
 	}
 }
 
+// failsWrites has the disk of a node return errors of writes, and flushes.
+func failsWrites(io DiskIO) Errno {
+	if io.Op != DiskRead && !io.Meta {
+		return EIO
+	}
+	return OK
+}
+
+// bothFail has both disks fail at one write, each while the data seems to go on with the other. Both say that they are old, and no generation has begun.
+func (p *pair) bothFail() {
+	p.t.Helper()
+	p.a.hold, p.b.fail = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }, failsWrites
+	p.a.mute[DataSock] = true
+	w := p.give(p.a, &Request{Op: OpWrite, Off: 1 << 20, Len: 4096, Data: filled(7, 4096)})
+	p.settle(0)
+	held := p.a.held
+	p.a.hold, p.a.held, p.b.fail = nil, nil, nil
+	p.b.mute[DataSock] = true
+	for _, io := range held {
+		p.a.e.DiskDone(p.now, io.Token, EIO)
+	}
+	p.settle(0)
+	p.a.mute, p.b.mute = [2]bool{}, [2]bool{}
+	p.settle(time.Second)
+	p.ends(p.a, w, EIO)
+	p.want(p.a, "Primary/Secondary Connected Diskless/Diskless")
+	if !p.outdatedOnDisk(p.a) || !p.outdatedOnDisk(p.b) {
+		p.t.Fatalf("a disk is not Outdated\n%s", p.story())
+	}
+}
+
+// A disk that is Outdated comes back beside a Primary without one, which takes it for good until it has heard what it is. A write of that moment is refused: no generation
+// begins on an old disk, and the one that the Primary gets back later would be the source.
+func TestOutdatedDiskTakesNoWriteOfADisklessPrimary(t *testing.T) {
+	for name, r := range map[string]*Request{
+		"write": {Op: OpWrite, Off: 2 << 20, Len: 4096, Data: filled(8, 4096)},
+		"zero":  {Op: OpWriteZeroes, Off: 0, Len: 4096},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{})
+			p.inSync()
+			p.write(p.a, 0, filled(1, 4096))
+			p.bothFail()
+			p.b.mute[DataSock] = true // the answer
+			p.b.e.Command(p.now, 100, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			p.settle(0)
+			p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+			p.give(p.a, r)
+			p.a.mute[DataSock], p.b.mute[DataSock] = true, false
+			p.settle(0)
+			p.want(p.b, "Secondary/Primary Connected Outdated/Diskless")
+			p.ends(p.a, r, EIO)
+			p.a.mute[DataSock] = false
+			p.settle(0)
+			p.want(p.a, "Primary/Secondary Connected Diskless/Outdated")
+			p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			p.inSyncAgain()
+		})
+	}
+}
+
 // noticed reports whether people were told something.
 func (n *node) noticed(text string) bool {
 	return slices.ContainsFunc(n.events, func(ev Event) bool {
