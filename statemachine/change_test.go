@@ -124,6 +124,28 @@ func TestDisconnectWhileNegotiating(t *testing.T) {
 	}
 }
 
+// A disk that was to be compared with the good one of a Primary lacks what that has written, for all that is known: neither the loss of that disk, nor
+// that of the peer, makes it good. One beside a Secondary is what its metadata says.
+func TestComparisonThatNeverCame(t *testing.T) {
+	for _, tc := range []struct {
+		peer Role
+		ev   Event
+		want Disk
+	}{
+		{Primary, PeerState{Word: State{Role: Primary, Peer: Secondary, Conn: Connected, Disk: Failed, PeerDisk: Diskless}}, Outdated},
+		{Primary, PeerState{Word: State{Role: Secondary, Peer: Secondary, Conn: Connected, Disk: Diskless, PeerDisk: Diskless}}, Outdated},
+		{Primary, PeerLost{NetworkFailure}, Outdated},
+		{Secondary, PeerState{Word: State{Role: Secondary, Peer: Secondary, Conn: Connected, Disk: Failed, PeerDisk: Diskless}}, UpToDate},
+		{Secondary, PeerLost{NetworkFailure}, UpToDate},
+	} {
+		s := State{Role: Secondary, Peer: tc.peer, Conn: Connected, Disk: Negotiating, PeerDisk: UpToDate}
+		next, _, err := s.Step(tc.ev, Rules{Negotiated: UpToDate})
+		if err != nil || next.Disk != tc.want {
+			t.Errorf("%v, %+v: %v, %v", s, tc.ev, next, err)
+		}
+	}
+}
+
 // The initial sync that runs already cannot be skipped: that, and not the connection, is
 // what is in the way.
 func TestSkipInitialSyncRefused(t *testing.T) {

@@ -66,10 +66,11 @@ var remembered = []duty{
 	}, always(FinishTargetUUIDs{})},
 }
 
-// announced are the packets, in the order of docs/drbd-wire.md 9.6. Three rows differ from it: c
+// announced are the packets, in the order of docs/drbd-wire.md 9.6. Four rows differ from it: c
 // waits until the peer's disk is usable, for an answer while it still says Attaching would be forgotten there;
 // and a disk that turned out Outdated beside a diskless peer is announced, for the kernel's driver would
-// have taken it for UpToDate and says nothing; and who skips the initial sync says so.
+// have taken it for UpToDate and says nothing; and who skips the initial sync says so; and a peer without a disk hears of the
+// generation that a promotion begins, so that its disk is not taken for good if it comes back while this one fails.
 var announced = []duty{
 	{"reply", func(_, _ State, how How) bool { return how.Reply != nil },
 		func(_, _ State, how How) []Effect { return []Effect{*how.Reply} }},
@@ -81,7 +82,7 @@ var announced = []duty{
 		return n.Conn.Established() && o.PeerDisk.Gone() && n.PeerDisk.Usable() && n.PeerDisk != DUnknown
 	}, always(SendUUIDs{}, SendState{})},
 	{"new generation", func(o, n State, how How) bool {
-		return n.Conn.Established() && !n.Suspended() && o.Role == n.Role && (startsGeneration(o, n, how) || renewsGeneration(o, n, how))
+		return n.Conn.Established() && !n.Suspended() && !how.Forced && (startsGeneration(o, n, how) || renewsGeneration(o, n, how))
 	}, always(SendUUIDs{})},
 	{"d: own disk is negotiated", func(o, n State, _ How) bool {
 		return n.Conn.Established() && o.Disk == Attaching && n.Disk == Negotiating

@@ -137,7 +137,7 @@ func (ev PeerState) meet(s State, disk Disk, r Rules) turn {
 		next.Conn, how.FullSync = ev.Decision.Target, ev.Decision.FullSync
 		next = next.settled(r)
 	case s.Disk == Negotiating && ev.Word.Disk < Negotiating:
-		next = next.alone(r) // nothing to compare with
+		next.Disk = s.alone(r).Disk // nothing to compare with
 	}
 	next.PeerDisk = disk
 	return ev.commit(s, next, how, r)

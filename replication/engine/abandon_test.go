@@ -80,6 +80,32 @@ func TestDiskComesBackWhileThePrimarysFails(t *testing.T) {
 	}
 }
 
+// The same, where the disk was away before the Primary was promoted: what that began is announced to a peer without a disk, too.
+func TestDiskComesBackWhileTheDiskOfAPromotionFails(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.a, Demote{})
+	p.must(p.b, Detach{})
+	p.must(p.a, Promote{})
+	p.write(p.a, 0, filled(1, 4096))
+	p.a.mute[DataSock] = true
+	p.b.e.Command(p.now, 100, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Primary Connected Negotiating/UpToDate")
+	p.a.fail = func(DiskIO) Errno { return EIO }
+	p.a.e.Submit(p.now, &Request{Op: OpRead, Len: 4096, Data: make([]byte, 4096)})
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Primary Connected Outdated/Diskless")
+	p.a.mute[DataSock], p.a.fail = false, nil
+	p.settle(time.Second)
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.must(p.a, Connect{})
+	p.inSyncAgain()
+	if r := p.read(p.a, 0); r.Err != OK || r.Data[0] != 1 {
+		t.Errorf("what was answered is gone: errno %d, data %d\n%s", r.Err, r.Data[0], p.story())
+	}
+}
+
 // Both disks fail, the Secondary's first, which takes no superblock; the Primary writes on, loses its own, and is demoted. The disk that comes
 // back then lacks what was written meanwhile: it is not promoted.
 func TestDiskComesBackBesideADemotedPeerWithoutOne(t *testing.T) {
@@ -102,6 +128,27 @@ func TestDiskComesBackBesideADemotedPeerWithoutOne(t *testing.T) {
 	if d := p.b.e.State(0).Disk; d != sm.Outdated {
 		t.Errorf("the disk is %v\n%s", d, p.story())
 	}
+	if err := p.do(p.b, Promote{}); err == nil {
+		t.Errorf("promoted without what was answered\n%s", p.story())
+	}
+}
+
+// The same, where the Secondary's disk was let go in order, and before the other node was promoted: that has announced its generation.
+func TestDiskComesBackBesideADemotedPeerThatWasPromotedWithoutIt(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.a, Demote{})
+	p.must(p.b, Detach{})
+	p.must(p.a, Promote{})
+	p.write(p.a, 0, filled(1, 4096))
+	p.a.fail = func(DiskIO) Errno { return EIO }
+	p.a.e.Submit(p.now, &Request{Op: OpRead, Len: 4096, Data: make([]byte, 4096)})
+	p.settle(time.Second)
+	p.a.fail = nil
+	p.must(p.a, Demote{})
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Secondary Connected Outdated/Diskless")
 	if err := p.do(p.b, Promote{}); err == nil {
 		t.Errorf("promoted without what was answered\n%s", p.story())
 	}
