@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Serve serves all queues of the device on one ring: it prepares the fetches and returns. From then on requests come
+// Serve serves all queues of the device on one ring: it gives the driver the fetches and returns. From then on requests come
 // to h inside ring.Wait, until the device is stopped; the owner must go on waiting until Stop, Delete or
 // Quiesce has returned. Call it on the ring's thread, after Create or Recover and before Start.
 func (d *Device) Serve(ring *uring.Ring, h Handler) error {
@@ -53,6 +53,7 @@ func (d *Device) ServeQueue(i int, ring *uring.Ring, h Handler) error {
 	ses.queues[i] = q
 	d.mu.Unlock()
 	q.fetchAll()
+	ring.Submit() // a Stop ends only what the driver has: fetches that come after it would wait for ever
 	return nil
 }
 

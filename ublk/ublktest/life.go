@@ -187,7 +187,7 @@ func startFails(t *testing.T, b *bench) {
 		t.Fatalf("starting a device that is not served: %v", err)
 	}
 	ring := newLoop(t, d.RingConfig())
-	ring.call(func(r *uring.Ring) {
+	serve := func(r *uring.Ring) {
 		h, err := d.handlers(d.Device, 0, r)
 		if err == nil {
 			err = d.ServeQueue(0, r, h)
@@ -198,11 +198,34 @@ func startFails(t *testing.T, b *bench) {
 		if err := d.ServeQueue(0, r, h); !errors.Is(err, ublk.ErrState) {
 			t.Errorf("serving a queue twice: %v", err)
 		}
-	})
+	}
+	ring.call(serve)
 	if err := d.Start(timeLimit(t)); !errors.Is(err, ublk.ErrState) {
 		t.Fatalf("starting a device of which one queue is not served: %v", err)
 	}
 	// Stop takes the half-served device back to the beginning.
+	if err := d.Stop(timeLimit(t)); err != nil {
+		t.Fatal(err)
+	}
+	// Also before the ring's thread has waited: the driver has the fetches, and gives them back as soon as it does.
+	var ended <-chan error
+	ring.call(func(r *uring.Ring) {
+		serve(r)
+		ended = d.Failed()
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := d.Stop(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("stopping while the ring's thread is held: %v", err)
+		}
+	})
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("the stopped device has failed: %v", err)
+		}
+	case <-timeLimit(t).Done():
+		t.Error("the fetches of the stopped device have not ended")
+	}
 	if err := d.Stop(timeLimit(t)); err != nil {
 		t.Fatal(err)
 	}
