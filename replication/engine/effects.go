@@ -163,7 +163,6 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 	case sm.AdoptCurrentUUID:
 		v.uuids = v.uuids.Adopt(v.peerUUIDs.Current, primary)
 		v.peerUUIDs.UUIDs = v.uuids
-		v.peerUUIDs.UUIDs = v.uuids
 	case sm.StartSourceUUIDs:
 		v.uuids, v.syncUUID = v.uuids.CatchUp(v.missedEnd).StartSource()
 	case sm.StartTargetUUIDs:
@@ -278,6 +277,7 @@ func (e *Engine) do(v *volume, q queuedEffect) {
 	switch eff := q.effect.(type) {
 	case sm.ClearBitmapUUID:
 		v.uuids.Bitmap = 0 // the peer has been told what it was; it becomes no history
+		v.peerUUIDs.UUIDs = v.uuids
 		e.commit(v)
 	case sm.StartReceiver:
 		e.startReceiver()

@@ -94,11 +94,12 @@ func (v *volume) peerAnswered(w *write) {
 	}
 }
 
-// lags reports whether a disk that is being attached below a Primary, or after one has let it go, may lack what the peer's alone has, under the same name: a write that failed here, and was
-// answered because the peer had it, may have come there before it was heard that there is no disk here. Then it takes what is marked from the peer, whatever
-// its metadata makes of it: a Primary that has crashed, which would be the source.
+// lags reports whether a disk that is taken into use below a Primary, or after one has let it go, may lack what the peer's alone has, under the same name: a write that
+// failed here, and was answered because the peer had it, may have come there before it was heard that there is no disk here. Then it takes what is marked from the
+// peer, whatever its metadata makes of it: a Primary that has crashed, which would be the source. It is Inconsistent for that, once and for
+// all: the peer is told so, and decides on it, though its own disk may be gone or back meanwhile.
 func (v *volume) lags() bool {
-	return v.state.Disk == sm.Negotiating && (v.state.Role == sm.Primary || v.restored == sm.Outdated) && v.state.ReadsRemotely() &&
+	return (v.state.Role == sm.Primary || v.restored == sm.Outdated) && v.state.ReadsRemotely() &&
 		(v.uuids.Current^v.peerUUIDs.Current)&^sm.RoleBit == 0 && v.bm.Count() > 0
 }
 

@@ -316,6 +316,40 @@ func TestOutdatedDiskTakesNoWriteOfADisklessPrimary(t *testing.T) {
 	}
 }
 
+// The same, and the peer's disk is lost and back as well, before the two are compared: both nodes decide on what this one has been announced as.
+func TestDiskThatLacksWhatThePeerHadAndHasAgain(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.a.hold = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
+	w := p.give(p.a, &Request{Op: OpWrite, Off: 1 << 20, Len: 4096, Data: filled(7, 4096)})
+	p.settle(0)
+	p.a.hold = nil
+	p.a.mute[DataSock], p.b.mute[DataSock] = true, true
+	for _, io := range p.a.held {
+		p.a.e.DiskDone(p.now, io.Token, EIO)
+	}
+	p.settle(0)
+	p.ends(p.a, w, OK)
+	p.must(p.b, Detach{Force: true})
+	p.b.mute[DataSock] = false
+	p.settle(0)
+	p.want(p.b, "Secondary/Primary Connected Diskless/Diskless")
+	p.b.mute[DataSock] = true
+	p.a.e.Command(p.now, 100, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.settle(0)
+	p.want(p.a, "Primary/Secondary Connected Negotiating/UpToDate")
+	p.b.e.Command(p.now, 100, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.settle(0)
+	p.want(p.b, "Secondary/Primary Connected Negotiating/Diskless")
+	p.a.mute[DataSock] = false
+	p.settle(0)
+	p.b.mute[DataSock] = false
+	p.inSyncAgain()
+	if r := p.read(p.a, 1<<20); r.Err != OK || r.Data[0] != 7 {
+		t.Fatalf("what was answered is gone: errno %d, data %d\n%s", r.Err, r.Data[0], p.story())
+	}
+}
+
 // noticed reports whether people were told something.
 func (n *node) noticed(text string) bool {
 	return slices.ContainsFunc(n.events, func(ev Event) bool {

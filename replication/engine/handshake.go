@@ -104,8 +104,8 @@ func (e *Engine) sendUUIDs(v *volume, skip bool) {
 		flag wire.UUIDFlags
 	}{
 		{e.conn.discardMyData, wire.UUIDDiscardMyData},
-		{v.crashed && !v.lags(), wire.UUIDCrashedPrimary},
-		{v.state.Disk == sm.Negotiating && (v.restored == sm.Inconsistent || v.lags()), wire.UUIDInconsistent},
+		{v.crashed, wire.UUIDCrashedPrimary},
+		{v.state.Disk == sm.Negotiating && v.restored == sm.Inconsistent, wire.UUIDInconsistent},
 		{skip, wire.UUIDSkipInitialSync},
 	} {
 		if f.on {
@@ -249,16 +249,13 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 // decide runs the handshake for one volume.
 func (e *Engine) decide(v *volume, ev sm.PeerState) sm.Decision {
 	in := sm.HandshakeInput{
-		Self: v.uuids, SelfBits: uint64(v.bm.Count()), Peer: v.peerUUIDs, Crashed: v.crashed && !v.lags(),
+		Self: v.uuids, SelfBits: uint64(v.bm.Count()), Peer: v.peerUUIDs, Crashed: v.crashed,
 		Role: v.state.Role, PeerRole: ev.Word.Role, Disk: v.state.Disk, DiskNow: v.state.Disk, PeerDisk: ev.Word.Disk,
 		DiscardMy: e.conn.discardMyData, PeerDryRun: e.conn.peerDryRun,
 		ResolveConflicts: e.conn.link.ResolveConflicts, FeatureWSame: e.conn.features&featureWSame != 0,
 	}
 	if in.Disk == sm.Negotiating {
 		in.Disk = v.restored
-	}
-	if v.lags() {
-		in.Disk = sm.Inconsistent
 	}
 	if in.PeerDisk == sm.Negotiating {
 		in.PeerDisk = sm.Consistent
