@@ -180,8 +180,8 @@ func startsGeneration(o, n State, how How) bool {
 	if overwritesPeer(o, n, how) {
 		return true
 	}
-	// Nobody is sure of a peer that was Inconsistent and in no resync: what is written without it has to have a name.
-	parted := o.Conn == Connected && !n.Conn.Established()
+	// Nobody is sure of a peer that was Inconsistent and in no resync, or in one that has not begun: what is written without it has to have a name.
+	parted := (o.Conn == Connected || o.Conn == WFBitMapS) && !n.Conn.Established()
 	lost := n.PeerDisk < Inconsistent || n.PeerDisk == DUnknown || n.PeerDisk == Outdated || parted
 	had := o.PeerDisk == Inconsistent || o.PeerDisk == Consistent || o.PeerDisk == UpToDate
 	refused := o.PeerDisk == DUnknown && (n.PeerDisk == Diskless || n.PeerDisk == Failed || n.PeerDisk == Outdated)

@@ -36,7 +36,7 @@ func TestWordRoundTrip(t *testing.T) {
 	})
 }
 
-// A Primary that loses a peer which had said that it is Inconsistent, and was in no resync, begins a generation: by its word alone, which may
+// A Primary that loses a peer which had said that it is Inconsistent, and was in no resync, or in none yet, begins a generation: by its word alone, which may
 // have been an old one, what is written from then on would have the name of what the peer has.
 func TestPeerOfDoubtfulDiskIsLost(t *testing.T) {
 	for _, tc := range []struct {
@@ -46,6 +46,9 @@ func TestPeerOfDoubtfulDiskIsLost(t *testing.T) {
 	}{
 		{State{Role: Primary, Peer: Secondary, Conn: Connected, Disk: UpToDate, PeerDisk: Inconsistent}, Rules{}, true},
 		{State{Role: Primary, Peer: Secondary, Conn: Connected, Disk: UpToDate, PeerDisk: Inconsistent}, Rules{HasBitmapUUID: true}, false}, // it counts already
+		{State{Role: Primary, Peer: Secondary, Conn: WFBitMapS, Disk: UpToDate, PeerDisk: Inconsistent}, Rules{}, true},
+		{State{Role: Primary, Peer: Secondary, Conn: WFBitMapS, Disk: UpToDate, PeerDisk: Inconsistent}, Rules{HasBitmapUUID: true}, false},
+		{State{Role: Primary, Peer: Secondary, Conn: SyncSource, Disk: UpToDate, PeerDisk: Inconsistent}, Rules{HasBitmapUUID: true}, false},
 		{State{Role: Secondary, Peer: Secondary, Conn: Connected, Disk: UpToDate, PeerDisk: Inconsistent}, Rules{}, false},
 	} {
 		_, do, err := tc.s.Step(PeerLost{NetworkFailure}, tc.r)
