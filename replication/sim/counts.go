@@ -39,7 +39,7 @@ const (
 	SizeChanged     // a daemon came with another size in its configuration
 	Ambiguous       // the run ended because no node could say which data is newer
 	SplitUnheard    // or because a disk came back below a Primary, whose peer had gone on unheard
-	SplitByLie      // or because nodes that were lied to about a change of state, or about a disk, have parted
+	SplitByLie      // or because nodes that were lied to about a change of state, or about a disk or its data, have parted
 	PardonPowerLoss // these: see pardon.go
 	PardonFailover
 	PardonHalfway

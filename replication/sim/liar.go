@@ -2,11 +2,14 @@ package sim
 
 import (
 	"encoding/binary"
+	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/urbd/urbd/replication/engine"
 	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
 )
@@ -124,6 +127,7 @@ func (l *liar) note(f Fault, p packet, said []byte) {
 	s.link.lied = e.number
 	s.link.misled, s.link.smeared = s.link.misled || says(said, changes...), true
 	s.link.slandered = s.link.slandered || says(said, wire.CmdState)
+	s.link.invented = append(s.link.invented, e.n.neverHad(said)...)
 	show := said[:min(len(said), 80)]
 	s.tell("a lie to %s on %v, %v: in place of %v vol %d: % x", e.other.n.name, l.st.sock, f, p.Cmd, p.Volume, show)
 	s.after(between(s.cond.rng, pick(s.cond.rng, 5*time.Millisecond, 100*time.Millisecond, time.Second)), func() {
@@ -167,17 +171,43 @@ var changes = []wire.Cmd{wire.CmdStateChgReq, wire.CmdConnStChgReq, wire.CmdStat
 
 // says reports whether one of the packets is of some kind.
 func says(said []byte, kinds ...wire.Cmd) bool {
-	for len(said) >= wire.HeaderLen100 {
-		h, err := wire.DecodeHeader100(said)
-		if err != nil {
-			return false
-		}
+	for h := range packetsIn(said) {
 		if slices.Contains(kinds, h.Cmd) {
 			return true
 		}
-		said = said[min(len(said), wire.HeaderLen100+int(h.Length)):]
 	}
 	return false
+}
+
+// packetsIn are the packets in some bytes, as far as they go, the last one perhaps without its end.
+func packetsIn(said []byte) iter.Seq2[wire.Header, []byte] {
+	return func(yield func(wire.Header, []byte) bool) {
+		for len(said) >= wire.HeaderLen100 {
+			h, err := wire.DecodeHeader100(said)
+			if err != nil {
+				return
+			}
+			end := min(len(said), wire.HeaderLen100+int(h.Length))
+			if !yield(h, said[wire.HeaderLen100:end]) {
+				return
+			}
+			said = said[end:]
+		}
+	}
+}
+
+// neverHad are the generations that a volume is said to have, and has not: the target of a resync takes such a name over.
+func (n *node) neverHad(said []byte) (names []string) {
+	for h, body := range packetsIn(said) {
+		if h.Cmd != wire.CmdUUIDs || len(body) < 8 || n.eng == nil {
+			continue
+		}
+		g := fmt.Sprintf("%016X", be.Uint64(body))[:15]
+		if !slices.ContainsFunc(n.eng.Status().Volumes, func(v engine.VolumeStatus) bool { return strings.HasPrefix(v.UUIDs.String(), g) }) {
+			names = append(names, g)
+		}
+	}
+	return names
 }
 
 // deceived takes note of a generation that a node begins because it was told that its peer's disk is not good, which is.

@@ -18,7 +18,7 @@ type link struct {
 	lied      int               // of the last one on which somebody lied
 	misled    bool              // about a change of state, and the disks have not agreed since: see changes
 	slandered bool              // about what a node is, and the same: the other one may take it for Outdated
-	invented  []string          // generations that one has begun because of that
+	invented  []string          // generations that one has begun because of that, or that were said to be the data's
 	smeared   bool              // and since no node has been without a mark in its bitmap
 }
 
