@@ -260,12 +260,7 @@ func (a *attaching) use(e *Engine) {
 		a.fail(e, err)
 		return
 	}
-	if v.state.Role == statemachine.Primary && v.restored == statemachine.Outdated {
-		v.restored = statemachine.UpToDate // it is what the applications had last: nothing was written elsewhere, although it was let go for that
-	}
-	if v.lags() {
-		v.restored, v.crashed = statemachine.Inconsistent, false
-	}
+	v.restore()
 	e.warnUnheard(v)
 	v.attach, v.attached, v.block = nil, true, a.cmd.block()
 	v.peerKnown = false // the peer answers with what it has now; a state that it sent before is no answer

@@ -44,7 +44,10 @@ func (v *volume) expose(old sm.State) {
 		v.elsewhere = nowhere
 	case v.state.Role != sm.Primary:
 	case old.Role != sm.Primary:
-		v.exposed, v.elsewhere = v.peerUUIDs.Current, nowhere // and it is asked for: see seekData
+		v.exposed = v.peerUUIDs.Current
+		if v.elsewhere != answered {
+			v.elsewhere = nowhere // and it is asked for: see seekData
+		}
 	case old.ReadsLocally():
 		v.exposed, v.elsewhere = v.uuids.Current, nowhere
 		if v.state.ReadsRemotely() && v.state.Disk != sm.Failed {
@@ -87,10 +90,34 @@ func (e *Engine) dataNowhere(v *volume) {
 	e.dataFound(v)
 }
 
-// peerAnswered takes note of a write that was given to the disk that is lost, and is answered because the peer has it.
+// peerAnswered takes note of a write that the disk that is lost was given and lacks, and that is answered because the peer has it. The disk may have later ones, and
+// the peer may never hear that it is lost, and begin no generation: what keeps it from being the source of a resync, as that of a Primary that has crashed, is only what it says itself.
 func (v *volume) peerAnswered(w *write) {
-	if v.state.Disk.Gone() && w.local != localNone {
-		v.elsewhere = answered
+	if !v.state.Disk.Gone() || w.local == localNone {
+		return
+	}
+	if v.elsewhere = answered; v.state.Disk == sm.Failed && !w.localOK {
+		v.super.Flags = v.super.Flags.Inconsistent()
+	}
+}
+
+// owesAnswer reports whether a write that the disk lacks, which is being let go, may still be answered because the peer has it.
+func (e *Engine) owesAnswer(v *volume) bool {
+	for w := range e.unconfirmed(v) {
+		if w.req != nil && w.local == localDone && !w.localOK {
+			return true
+		}
+	}
+	return false
+}
+
+// restore corrects what the metadata makes of a disk by what is known here of how it was let go.
+func (v *volume) restore() {
+	switch {
+	case v.elsewhere == answered || v.lags(): // also if it could not take that down
+		v.restored, v.crashed = sm.Inconsistent, false
+	case v.state.Role == sm.Primary && v.restored == sm.Outdated:
+		v.restored = sm.UpToDate // it is what the applications had last: nothing was written elsewhere, although it was let go for that
 	}
 }
 

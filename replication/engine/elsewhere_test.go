@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/urbd/urbd/replication/metadata"
 	sm "github.com/urbd/urbd/statemachine"
 )
 
@@ -97,8 +98,8 @@ func TestDiskFailsAndThePeerAnswersOnce(t *testing.T) {
 			p.ends(p.a, r, OK)
 			p.part()
 			p.settle(time.Second)
-			if !p.outdatedOnDisk(p.a) {
-				t.Fatalf("the disk is not Outdated, and lacks what was answered\n%s", p.story())
+			if got := p.onDisk(p.a); got != metadata.DiskInconsistent {
+				t.Fatalf("the disk is %v, and lacks what was answered\n%s", got, p.story())
 			}
 			if err := p.do(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20}); err == nil {
 				t.Errorf("an old disk is taken into use\n%s", p.story())
@@ -252,6 +253,96 @@ func TestDiskThatLacksWhatThePeerAloneHas(t *testing.T) {
 	p.inSyncAgain()
 	if r := p.read(p.a, 1<<20); r.Err != OK || r.Data[0] != 7 {
 		t.Fatalf("what was answered is gone: errno %d, data %d\n%s", r.Err, r.Data[0], p.story())
+	}
+}
+
+// The same, and the daemon is another one, which knows of the disk only what it says itself. It is attached before the nodes meet, whose data has one name. The answer comes
+// before it has shown that the peer lives, or after.
+func TestDiskThatLacksWhatThePeerAloneHasSaysSo(t *testing.T) {
+	writes := func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
+	for name, late := range map[string]bool{"answered at once": false, "answered after a ping": true} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{})
+			p.inSync()
+			p.a.hold = writes
+			if late {
+				p.b.hold = writes
+			}
+			w := p.give(p.a, &Request{Op: OpWrite, Off: 1 << 20, Len: 4096, Data: filled(7, 4096)})
+			p.settle(0)
+			p.b.mute[DataSock] = true
+			p.a.hold = nil
+			for _, io := range p.a.held {
+				p.a.e.DiskDone(p.now, io.Token, EIO)
+			}
+			p.settle(0)
+			if late {
+				p.releaseWrites(p.b)
+				p.settle(0)
+			}
+			p.ends(p.a, w, OK)
+			p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+			p.b.wire = [2][]byte{}
+			p.b.conn, p.a.conn = "", ""
+			p.b.e.ConnDown(p.now, BrokenPipe, nil)
+			p.newDaemon(p.a)
+			p.b.mute = [2]bool{}
+			p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			if err := p.do(p.a, Promote{}); err == nil {
+				t.Fatalf("promoted without what was answered\n%s", p.story())
+			}
+			p.must(p.a, Connect{})
+			p.inSyncAgain()
+			if got := p.a.disk[1<<20]; got != 7 {
+				t.Fatalf("what was answered is gone: %d\n%s", got, p.story())
+			}
+		})
+	}
+}
+
+// The same, and the disk takes nothing any more until it comes back: that it is lost is known to the daemon alone. The peer's disk is not there when it is attached, and follows.
+func TestDiskThatLacksWhatThePeerAloneHasAndCannotSaySo(t *testing.T) {
+	for name, between := range map[string]func(p *pair){
+		"Primary":        func(*pair) {},
+		"promoted again": func(p *pair) { p.must(p.a, Demote{}); p.must(p.a, Promote{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{})
+			p.inSync()
+			p.a.hold = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
+			w := p.give(p.a, &Request{Op: OpWrite, Off: 1 << 20, Len: 4096, Data: filled(7, 4096)})
+			p.settle(0)
+			p.b.mute[DataSock] = true
+			p.a.hold, p.a.fail = nil, func(DiskIO) Errno { return EIO }
+			for _, io := range p.a.held {
+				p.a.e.DiskDone(p.now, io.Token, EIO)
+			}
+			p.settle(0)
+			p.ends(p.a, w, OK)
+			if got := p.onDisk(p.a); got != metadata.DiskUpToDate {
+				t.Fatalf("the disk is %v\n%s", got, p.story())
+			}
+			p.a.fail, p.a.held = nil, nil
+			p.b.wire = [2][]byte{}
+			p.b.conn, p.a.conn = "", ""
+			p.b.e.ConnDown(p.now, BrokenPipe, nil)
+			p.a.e.ConnDown(p.now, NetworkFailure, nil)
+			p.b.mute = [2]bool{}
+			p.settle(5 * time.Second)
+			p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+			between(p)
+			p.b.e.at(p.now)
+			p.b.e.readFailed(p.b.e.vols[0], EIO)
+			p.settle(time.Second)
+			p.want(p.a, "Primary/Secondary Connected Diskless/Diskless")
+			p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			p.want(p.a, "Primary/Secondary Connected Inconsistent/Diskless")
+			p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			p.inSyncAgain()
+			if r := p.read(p.a, 1<<20); r.Err != OK || r.Data[0] != 7 {
+				t.Fatalf("what was answered is gone: errno %d, data %d\n%s", r.Err, r.Data[0], p.story())
+			}
+		})
 	}
 }
 

@@ -57,8 +57,8 @@ func (e *Engine) diskIdle(v *volume) {
 		}
 		e.diskIdle(v)
 	case leavingFlushed:
-		if v.elsewhere == asking {
-			return // whether the data goes on without this disk
+		if v.elsewhere == asking || e.owesAnswer(v) {
+			return // whether the data goes on without this disk, and what it lacks then
 		}
 		v.leaving = leavingWritten
 		e.writeLast(v)

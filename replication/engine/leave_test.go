@@ -11,8 +11,8 @@ import (
 	sm "github.com/urbd/urbd/statemachine"
 )
 
-// outdatedOnDisk reports whether a node would find its disk Outdated if it was attached now.
-func (p *pair) outdatedOnDisk(n *node) bool {
+// onDisk is what a node would find its disk to be if it was attached now.
+func (p *pair) onDisk(n *node) metadata.DiskState {
 	p.t.Helper()
 	l, err := metadata.Place(metadata.Internal, 0, int64(len(n.disk)), int64(len(n.disk)))
 	if err != nil {
@@ -22,7 +22,12 @@ func (p *pair) outdatedOnDisk(n *node) bool {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return sb.Flags.AtAttach(metadata.Attach{}).Disk == metadata.DiskOutdated
+	return sb.Flags.AtAttach(metadata.Attach{}).Disk
+}
+
+func (p *pair) outdatedOnDisk(n *node) bool {
+	p.t.Helper()
+	return p.onDisk(n) == metadata.DiskOutdated
 }
 
 // A disk that is let go while a Primary writes on to the other one is old, and says so: it is not promoted by mistake when that one is out of reach.

@@ -279,6 +279,9 @@ func (w *write) answer(e *Engine) {
 		e.done(v, r)
 	}
 	e.writesIdle(v)
+	if v.leaving == leavingFlushed {
+		e.diskIdle(v)
+	}
 }
 
 // peerGood tells whether the peer has done its part, on a disk that counts: what a disk has that is still being

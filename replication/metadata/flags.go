@@ -43,6 +43,9 @@ func (f Flags) Has(want Flags) bool { return f&want == want }
 // Outdated is the flag word of a disk that newer data is known to exist of, elsewhere.
 func (f Flags) Outdated() Flags { return f &^ WasUpToDate }
 
+// Inconsistent is the flag word of a disk that lacks something and may have what came later.
+func (f Flags) Inconsistent() Flags { return f &^ (Consistent | WasUpToDate) }
+
 // A Situation is what the flags are recalculated from on every state change
 // while the own disk is Inconsistent or better.
 type Situation struct {
