@@ -3,6 +3,8 @@ package engine
 import (
 	"bytes"
 	"testing"
+
+	sm "github.com/urbd/urbd/statemachine"
 	"time"
 )
 
@@ -72,5 +74,16 @@ func (p *pair) generationOfItsOwn(n *node) {
 	p.t.Helper()
 	if u, peer := n.e.vols[0].uuids, n.peer.e.vols[0].uuids; (u.Bitmap^peer.Current)&^1 != 0 {
 		p.t.Fatalf("%s has the generations %v, the peer %v\n%s", n.name, u, peer, p.story())
+	}
+}
+
+// Who has declared two disks equal knows what the peer's is called from then on, as the peer does: later decisions go by it.
+func TestDeclaredEqualIsKnown(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	for _, n := range []*node{p.a, p.b} {
+		if v := n.e.vols[0]; (v.peerUUIDs.Current^v.uuids.Current)&^sm.RoleBit != 0 || v.peerUUIDs.Bitmap != 0 || !v.peerIsCurrent() {
+			t.Errorf("%s has %v, and believes that the peer has %v", n.name, v.uuids, v.peerUUIDs)
+		}
 	}
 }
