@@ -7,13 +7,15 @@ import (
 	"os"
 
 	"github.com/urbd/urbd/ublk/internal/uapi"
+
+	"golang.org/x/sys/unix"
 )
 
 // Start makes the disk appear, or lets the waiting requests of a recovered one go. Every queue must have been
 // served, and the rings' owners must be waiting: the kernel reads the partition table through the handler before
 // Start returns. It must not be called on the thread of a ring. When it fails, the disk is not there, and Start can be tried
 // again or Delete follow. There are two exceptions: after ErrServerFailed a tag is lost, so Stop or Delete comes first; and
-// after ErrStuck the driver may still do what it was told.
+// after ErrStuck the driver may still do what it was told; the next Start succeeds, if it has.
 func (d *Device) Start(ctx context.Context) error {
 	if err := d.lock(ctx); err != nil {
 		return d.fail("start", err)
@@ -36,7 +38,11 @@ func (d *Device) Start(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
-	if err := devCommand(ctx, cmd, d.ID(), uint64(os.Getpid())); err != nil {
+	err = devCommand(ctx, cmd, d.ID(), uint64(os.Getpid()))
+	if from == phaseAdded && errors.Is(err, unix.EEXIST) {
+		err = nil // a Start that was stuck has ended since
+	}
+	if err != nil {
 		if why := context.Cause(ctx); why != nil && !errors.Is(err, why) {
 			err = fmt.Errorf("%w (%w)", why, err) // how it ended counts as well: it may be ErrStuck
 		}
