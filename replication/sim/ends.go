@@ -81,14 +81,14 @@ func (s *Sim) heal() {
 		}
 		n.refit()
 	}
-	for range 10 { // what happened before may be noticed only now
+	for range 10 { // what happened before may be noticed only now, a name that a liar has made up only when the nodes meet again
 		if !s.run(patience, s.link.intact) {
 			s.fail("connection %d was cut, and after %v nobody has noticed", s.link.number, patience)
 		}
 		s.run(patience, s.mend)
 		s.await("Connected and UpToDate", func(st sm.State) bool { return st.Conn == sm.Connected && st.Redundant() })
 		s.run(patience, func() bool { return s.disksIdle() && s.link.delivered() })
-		if s.run(time.Second, nil); s.admin.allInSync() && len(s.app.calls) == 0 && s.disksIdle() {
+		if s.run(time.Second, nil); s.admin.allInSync() && len(s.app.calls) == 0 && s.disksIdle() && s.link.number != s.link.lied {
 			break
 		}
 	}
