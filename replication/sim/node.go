@@ -202,6 +202,9 @@ func (n *node) event(ev engine.Event) {
 // transition checks that a logged change follows the one before it (invariant I7), and the rules.
 func (n *node) transition(i int, ev engine.StateChange) {
 	s := n.s
+	if !replicates(ev.To) {
+		s.admin.lone[n.index][i] = s.turn // the disk of the peer may be back in the next packet
+	}
 	if last := n.trace[i]; last != "" && last != ev.From.String() {
 		s.fail("%s: volume %d changes from %q, it was %q", n.name, ev.Vol, ev.From, last)
 	}
