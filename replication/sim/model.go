@@ -81,13 +81,14 @@ func (m *model) again(w *write, off, n int64, turn uint64) *write {
 func (m *model) prune(off, n int64, oldestRead uint64) {
 	for s := off / sectorSize; s < (off+n)/sectorSize; s++ {
 		r := m.sectors[s]
-		keep := r[:0]
-		for _, en := range r {
-			gone := false
-			for _, by := range r {
-				gone = gone || by.w.durable && by.w.acked != 0 && by.w.acked < oldestRead && en.w.over != 0 && en.w.over < by.w.begun
+		keep, last := r[:0], uint64(0) // when the last write of that kind was begun: there may be thousands that have failed since
+		for _, by := range r {
+			if by.w.durable && by.w.acked != 0 && by.w.acked < oldestRead {
+				last = max(last, by.w.begun)
 			}
-			if !gone {
+		}
+		for _, en := range r {
+			if en.w.over == 0 || en.w.over >= last {
 				keep = append(keep, en)
 			}
 		}
