@@ -64,7 +64,7 @@ func (p *peerIO) open(fd int) (err error) {
 	return err
 }
 
-// busy tells whether an operation is in flight.
+// busy reports whether an operation is in flight.
 func (p *peerIO) busy() bool { return p.receiving || p.sending }
 
 // abort ends what is in flight, soon.

@@ -66,7 +66,7 @@ func (d *dumper) resource(r *Resource) {
 	d.line("", "}")
 }
 
-// sharedDisk tells whether one disk section speaks for all volumes on all hosts, and gives a volume that has it.
+// sharedDisk reports whether one disk section speaks for all volumes on all hosts, and gives a volume that has it.
 func sharedDisk(r *Resource) (Volume, bool) {
 	var first *Volume
 	for i := range r.Hosts {

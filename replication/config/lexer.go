@@ -30,12 +30,12 @@ type token struct {
 	end  Position // just behind the token
 }
 
-// is tells whether the token is this punctuation or this unquoted word.
+// is reports whether the token is this punctuation or this unquoted word.
 func (t token) is(s string) bool {
 	return (t.kind == punctuation || t.kind == bareWord) && t.text == s
 }
 
-// isText tells whether the token can be a value.
+// isText reports whether the token can be a value.
 func (t token) isText() bool { return t.kind == bareWord || t.kind == quotedString }
 
 // show names the token in a message.

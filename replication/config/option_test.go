@@ -26,7 +26,7 @@ func sections(cfg *Config) *settings {
 	return &settings{Global: cfg.Global, Net: r.Net, Disk: r.Hosts[0].Volumes[0].Options, Options: r.Options, Startup: r.Startup}
 }
 
-// refusedNotServed tells whether the only thing wrong is that urbd does not serve the value.
+// refusedNotServed reports whether the only thing wrong is that urbd does not serve the value.
 func refusedNotServed(o *Option, err error) bool {
 	return o.Status.Verdict == Refused && err != nil && strings.Contains(err.Error(), "is refused: "+o.Status.Reason)
 }

@@ -53,7 +53,7 @@ func (d *Disk) ReadCut(b []byte, off int64, pick func(n int) int) (volatile bool
 	return volatile
 }
 
-// Certain tells whether a power cut leaves [off, off+n) as a reader sees it:
+// Certain reports whether a power cut leaves [off, off+n) as a reader sees it:
 // also where something is volatile, if every version that may remain is the same.
 func (d *Disk) Certain(off, n int64) bool {
 	now, safe := make([]byte, n), make([]byte, n)
@@ -98,7 +98,7 @@ func (d *Disk) WriteAt(b []byte, off int64) (int, error) {
 	return len(b), nil
 }
 
-// SamePage tells whether two disks show a reader the same page of 4096 bytes
+// SamePage reports whether two disks show a reader the same page of 4096 bytes
 // at off, as far as it lies below limit.
 func SamePage(a, b *Disk, off, limit int64) bool {
 	x, y := a.now[off/pageSize], b.now[off/pageSize]

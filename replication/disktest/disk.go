@@ -84,7 +84,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
-// writes tells whether the flight changes content.
+// writes reports whether the flight changes content.
 func (f *Flight) writes() bool { return f.io.Op == engine.DiskWrite || f.io.Op == engine.DiskZero }
 
 // rangeOf is the range that the flight may change.

@@ -62,7 +62,7 @@ func (p pages) clone() pages {
 
 var zeroPage [pageSize]byte
 
-// zero tells whether up to a page of b is zero.
+// zero reports whether up to a page of b is zero.
 func zero(b []byte) bool { return string(b) == string(zeroPage[:len(b)]) }
 
 func allZero(b []byte) bool {

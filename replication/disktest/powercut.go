@@ -94,7 +94,7 @@ func (d *Disk) Volatile(f func(off, n int64)) {
 	}
 }
 
-// IsVolatile tells whether a power cut may change a part of [off, off+n).
+// IsVolatile reports whether a power cut may change a part of [off, off+n).
 func (d *Disk) IsVolatile(off, n int64) bool {
 	for _, r := range d.cache {
 		if r.off >= off+n || off >= r.off+r.n {

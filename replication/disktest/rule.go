@@ -51,7 +51,7 @@ func (r *Rule) fires(d *Disk) bool {
 	return true
 }
 
-// Spoilt tells whether a rule may still make an I/O fail.
+// Spoilt reports whether a rule may still make an I/O fail.
 func (d *Disk) Spoilt() bool {
 	for _, r := range d.rules {
 		if r.Count == 0 || r.Hits < r.Count {

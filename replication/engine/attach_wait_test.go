@@ -94,7 +94,7 @@ func pairOfTwoAndOne(t *testing.T) *pair {
 	return p
 }
 
-// handshakes tells whether volume 1 of a waits for the peer's parameters.
+// handshakes reports whether volume 1 of a waits for the peer's parameters.
 func (p *pair) handshakes() bool { return p.a.e.vols[1].state.Conn == statemachine.WFReportParams }
 
 // A volume that the peer does not have keeps no attach of another one waiting.

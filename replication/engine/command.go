@@ -277,7 +277,7 @@ func (e *Engine) settleEpochs() {
 	}
 }
 
-// quiet tells whether no own request is unanswered or unconfirmed.
+// quiet reports whether no own request is unanswered or unconfirmed.
 func (e *Engine) quiet() bool {
 	for _, v := range e.vols {
 		if v.state.Role == sm.Primary && (v.activeWrites > 0 || v.activeReads > 0 || v.upper > 0) {

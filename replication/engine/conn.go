@@ -81,7 +81,7 @@ func (c *conn) init() {
 	c.resetPeerEpochs()
 }
 
-// up tells whether packets may be exchanged.
+// up reports whether packets may be exchanged.
 func (c *conn) up() bool { return c.phase == connLive }
 
 // hears reports whether what the peer sends is taken. It is not from the moment on at which one volume leaves, for whatever

@@ -224,7 +224,7 @@ func (e *Engine) commit(v *volume) {
 	})
 }
 
-// settling tells whether a change of the volume is not yet known to others, so
+// settling reports whether a change of the volume is not yet known to others, so
 // that nothing that depends on it may be sent.
 func (e *Engine) settling(v *volume) bool { return v.effects.len() > 0 }
 

@@ -28,7 +28,7 @@ func (v *volume) peerIsCurrent() bool {
 	return v.peerKnown && (v.peerUUIDs.Current^v.uuids.Current)&^sm.RoleBit == 0
 }
 
-// staleForPrimary tells whether the disk that is attached here may lack what
+// staleForPrimary reports whether the disk that is attached here may lack what
 // this Primary wrote to the peer's disk while it had none of its own. That it has the generation that was heard of
 // last proves nothing: the one that the peer has begun for the writes may be on its way.
 func (v *volume) staleForPrimary() bool {

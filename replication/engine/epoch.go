@@ -20,7 +20,7 @@ func (e *Engine) barrierDelay() time.Duration {
 	return time.Millisecond
 }
 
-// epochEnds tells whether the next write belongs into a new epoch.
+// epochEnds reports whether the next write belongs into a new epoch.
 func (e *Engine) epochEnds() bool {
 	at := e.conn.epochs.closeAt
 	return at != 0 && (e.cfg.Net.Protocol != ProtocolC || e.now >= at)
@@ -44,7 +44,7 @@ type epoch struct {
 	unacked     *write // those before it do not wait for the peer any more; nil: look from first
 }
 
-// waits tells whether one of the epoch's writes waits for the peer. Those that do not
+// waits reports whether one of the epoch's writes waits for the peer. Those that do not
 // are passed once only, however often it is asked.
 func (ep *epoch) waits() bool {
 	if ep.unacked == nil {

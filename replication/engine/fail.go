@@ -106,7 +106,7 @@ func (f *releaseFlush) ioDone(e *Engine, err Errno) {
 	}
 }
 
-// held tells whether the bitmap or the log are still needed by a request that
+// held reports whether the bitmap or the log are still needed by a request that
 // was begun with the disk.
 func (v *volume) held() bool { return v.staged.len() > 0 || v.fullSyncing }
 

@@ -16,7 +16,7 @@ func (v *volume) wrote(fua bool) {
 	}
 }
 
-// volatile tells whether a power loss could take back a write that has ended.
+// volatile reports whether a power loss could take back a write that has ended.
 func (v *volume) volatile() bool { return v.cache.safe < v.cache.written }
 
 // flushDisk makes durable what has ended by now; covers goes to flushed when it is done.

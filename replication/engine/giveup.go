@@ -7,7 +7,7 @@ import sm "github.com/urbd/urbd/statemachine"
 // and new writes wait until the disk is no longer the good one: before this node asks the peer, because the peer takes
 // an answer that was heard for one that was carried out; or before this node answers.
 
-// costsDisk tells whether a step takes a volume's good disk away.
+// costsDisk reports whether a step takes a volume's good disk away.
 func (e *Engine) costsDisk(v *volume, ev sm.Event) bool {
 	next, _, err := v.state.Step(ev, e.rules(v))
 	return err == nil && v.state.ReadsLocally() && !next.ReadsLocally()
@@ -23,7 +23,7 @@ func (e *Engine) hurryConfirmation(v *volume) bool {
 	return true
 }
 
-// giveUpLater tells whether a request to the peer has to wait, because this disk is given up when the peer agrees.
+// giveUpLater reports whether a request to the peer has to wait, because this disk is given up when the peer agrees.
 func (e *Engine) giveUpLater(v *volume, r *request) bool {
 	if !r.quiet && e.costsDisk(v, sm.PeerReply{Change: r.change, Code: sm.CodeSuccess}) {
 		r.quiet = true
@@ -50,12 +50,12 @@ func (e *Engine) sendLate(v *volume, r *request) {
 	e.sendRequest(v, r)
 }
 
-// holdsBack tells whether new writes wait: until a change is known to the peer, this disk is given up, or the peer is known to live.
+// holdsBack reports whether new writes wait: until a change is known to the peer, this disk is given up, or the peer is known to live.
 func (e *Engine) holdsBack(v *volume) bool {
 	return e.settling(v) || v.elsewhere == asking || v.asked.stage == askWaits || v.request != nil && v.request.quiet
 }
 
-// confirmed tells whether everything that the volume has written is known to be durable on the peer's disk.
+// confirmed reports whether everything that the volume has written is known to be durable on the peer's disk.
 func (e *Engine) confirmed(v *volume) bool {
 	for range e.unconfirmed(v) {
 		return false

@@ -89,7 +89,7 @@ func (e *Engine) peerSyncParam(v *volume, p wire.SyncParam89) error {
 	return nil
 }
 
-// hasDisk tells whether there is a disk whose metadata is known.
+// hasDisk reports whether there is a disk whose metadata is known.
 func (v *volume) hasDisk() bool { return v.attached && v.state.Disk >= sm.Negotiating }
 
 // sendUUIDs sends P_UUIDS, if there is a disk.

@@ -218,7 +218,7 @@ func (e *Engine) writeChunk(v *volume, j *metaJob) {
 	e.metaIO(v, j, io)
 }
 
-// forgets tells whether the record of the job takes back what the activity log
+// forgets reports whether the record of the job takes back what the activity log
 // stands for, and a write that it stood for is not durable.
 func (v *volume) forgets(j *metaJob) bool {
 	return j.kind == metaSuper && j.swept || j.kind == metaLog && j.log.Written > v.cache.safe
@@ -273,7 +273,7 @@ func (e *Engine) nextRecord(v *volume, j *metaJob) bool {
 	return true
 }
 
-// leavesLog tells whether the next superblock says that this node is no longer
+// leavesLog reports whether the next superblock says that this node is no longer
 // Primary. Whoever reads it will not look at the activity log, so the bits that it
 // stood for must be on the disk before.
 func (v *volume) leavesLog() bool {
@@ -392,7 +392,7 @@ func (v *volume) workedOn(current uint64) bool {
 	return same(v.exposed, current) || b.stays && same(b.to.Current, v.exposed) && same(b.from.Current, current)
 }
 
-// answeredUnconfirmed tells whether something was answered that the peer perhaps lacks: with protocols A and B because it
+// answeredUnconfirmed reports whether something was answered that the peer perhaps lacks: with protocols A and B because it
 // was on the own disk, too.
 func (e *Engine) answeredUnconfirmed(v *volume) bool {
 	for w := range e.unconfirmed(v) {

@@ -18,7 +18,7 @@ type pace struct {
 // appWorks notes that the application, of this node or of the peer, uses the disk.
 func (v *volume) appWorks(e *Engine) { v.pace.appAt = max(e.now, 1) }
 
-// mayServe tells whether the next block that the Target wants has its turn. If only
+// mayServe reports whether the next block that the Target wants has its turn. If only
 // time is missing, serveAt says until when.
 func (e *Engine) mayServe(v *volume) bool {
 	p, rate := &v.pace, v.cfg.Disk.MinRate

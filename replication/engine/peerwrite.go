@@ -69,7 +69,7 @@ func (p *peerReq) end(e *Engine) {
 	e.closingAdvances()
 }
 
-// current tells whether the connection that p came over is still there.
+// current reports whether the connection that p came over is still there.
 func (p *peerReq) current(e *Engine) bool { return e.conn.up() && p.link == e.conn.generation }
 
 // peerData takes a complete P_DATA.

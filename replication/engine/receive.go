@@ -84,7 +84,7 @@ func (e *Engine) ReceiveReady(sock Socket) bool {
 	return true
 }
 
-// behind tells whether the peer sends faster than this node's disks can follow,
+// behind reports whether the peer sends faster than this node's disks can follow,
 // with what needs no buffer: the next packet waits until some of it is done, which
 // takes nothing from the peer. Nor is more taken of a peer that does not read the answers.
 func (e *Engine) behind(r *receiver) bool {
@@ -294,7 +294,7 @@ func (e *Engine) blockProgress(r *receiver) error {
 	}
 }
 
-// inside tells whether a range lies on the exported device.
+// inside reports whether a range lies on the exported device.
 func (v *volume) inside(off, n int64) bool {
 	return off >= 0 && n >= 0 && off <= v.size-n
 }

@@ -370,7 +370,7 @@ func (f *syncFlush) ioDone(e *Engine, err Errno) {
 	e.closingAdvances()
 }
 
-// waitsIn tells whether it is the resync of that number which waits for its end.
+// waitsIn reports whether it is the resync of that number which waits for its end.
 func (r *resync) waitsIn(run uint64) bool { return r.active && r.fencing && r.run == run }
 
 func (e *Engine) fenceResync(v *volume) { e.fence(targetFence, v, v.resync.run) }

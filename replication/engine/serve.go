@@ -2,12 +2,12 @@ package engine
 
 import sm "github.com/urbd/urbd/statemachine"
 
-// servesDiskless tells whether this node is the disk of a Primary that has none.
+// servesDiskless reports whether this node is the disk of a Primary that has none.
 func (v *volume) servesDiskless() bool {
 	return v.state.Role != sm.Primary && v.state.Peer == sm.Primary && v.state.PeerDisk < sm.Inconsistent && v.state.Conn.Established()
 }
 
-// peerWorksHere tells whether what the peer writes is on this disk alone. That its disk may go is not enough: until it
+// peerWorksHere reports whether what the peer writes is on this disk alone. That its disk may go is not enough: until it
 // says that it has gone, what comes was written there, too, and if it never hears the answer, all that follows.
 func (v *volume) peerWorksHere() bool {
 	return v.state.PeerDisk < diskInconsistent && v.peerGone
@@ -56,7 +56,7 @@ func (e *Engine) unpark(v *volume) {
 	}
 }
 
-// serves tells whether the activity log stands for writes of a peer without a
+// serves reports whether the activity log stands for writes of a peer without a
 // disk, also of those that have outlived that state.
 func (v *volume) serves() bool { return v.state.Durable().Primary || v.aloneWrites > 0 }
 

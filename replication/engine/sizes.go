@@ -66,7 +66,7 @@ func (v *volume) offers() int64 {
 // holdsData reports whether the own disk had data once, good or not.
 func (v *volume) holdsData() bool { return v.uuids.Current&^sm.RoleBit != sm.JustCreated }
 
-// sizeInUse tells whether the size of the device is known to somebody: its users, or the peer.
+// sizeInUse reports whether the size of the device is known to somebody: its users, or the peer.
 func (v *volume) sizeInUse() bool {
 	return v.size != 0 && (v.state.Role == sm.Primary || v.state.Conn.Established())
 }

@@ -50,5 +50,5 @@ func (v *volume) outOfSync() int64 {
 	return v.bm.Count() * bitmap.BlockSize
 }
 
-// dirty tells whether a block of the range is marked; without a disk nothing is known.
+// dirty reports whether a block of the range is marked; without a disk nothing is known.
 func (v *volume) dirty(off, n int64) bool { return v.bm != nil && v.bm.AnySet(off, n) }

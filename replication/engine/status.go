@@ -52,7 +52,7 @@ type SyncStatus struct {
 	Rate                int64         // bytes per second lately
 }
 
-// InFlight tells whether an own write that touches a range is not over: not
+// InFlight reports whether an own write that touches a range is not over: not
 // answered, or not confirmed by the peer as its epoch's end. For the simulator's invariants.
 func (e *Engine) InFlight(vol int, off, n int64) bool {
 	for _, w := range e.writes.all {
@@ -63,7 +63,7 @@ func (e *Engine) InFlight(vol int, off, n int64) bool {
 	return false
 }
 
-// Marked tells whether a block that the range touches is marked as out of sync
+// Marked reports whether a block that the range touches is marked as out of sync
 // here. known is false without a bitmap in use.
 func (e *Engine) Marked(vol int, off, n int64) (marked, known bool) {
 	v := e.volume(vol)

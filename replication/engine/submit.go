@@ -113,7 +113,7 @@ func (e *Engine) holdAnswers(v *volume) (release func()) {
 	}
 }
 
-// dataReachable tells whether some UpToDate disk can be worked on.
+// dataReachable reports whether some UpToDate disk can be worked on.
 func (e *Engine) dataReachable(v *volume) bool {
 	return v.attached && v.state.ReadsLocally() || v.state.ReadsRemotely() && e.conn.up()
 }

@@ -101,10 +101,10 @@ type volume struct {
 	peerDirty                     bool // writes of the peer that may be in the disk's volatile cache
 }
 
-// usable tells whether there is a disk that reads and writes go to.
+// usable reports whether there is a disk that reads and writes go to.
 func (v *volume) usable() bool { return v.attached && v.state.WritesLocally() }
 
-// logs tells whether own writes are remembered in the activity log first.
+// logs reports whether own writes are remembered in the activity log first.
 func (v *volume) logs() bool { return v.usable() && !v.logSuspended }
 
 // setOutOfSync marks every block that the range touches.

@@ -46,7 +46,7 @@ func (e *Engine) oldestWait() Instant {
 	return at
 }
 
-// overdue tells whether an answer is overdue.
+// overdue reports whether an answer is overdue.
 func (e *Engine) overdue(limit time.Duration) bool {
 	if t := e.conn.readsSince; t != 0 && e.now >= t+limit {
 		e.recallReads()

@@ -10,7 +10,7 @@ import (
 // unansweredLimit is timeout times ko-count with the default options.
 const unansweredLimit = 42 * time.Second
 
-// timedOut tells whether a node has given a connection up because of the peer's silence.
+// timedOut reports whether a node has given a connection up because of the peer's silence.
 func (n *node) timedOut() bool {
 	for _, ev := range n.events {
 		if c, ok := ev.(StateChange); ok && c.Cause == "Timeout: "+errNoAnswer.Error() {

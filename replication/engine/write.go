@@ -246,13 +246,13 @@ func (w *write) advance(e *Engine) {
 	}
 }
 
-// homeless tells whether a write of protocol A or B is on no disk that counts, as far as is known: the own one
+// homeless reports whether a write of protocol A or B is on no disk that counts, as far as is known: the own one
 // has been lost, or given up, since it began. Then that the peer has received it is not enough.
 func (w *write) homeless() bool {
 	return w.remote && !w.strict && !w.settled && !w.refused && !w.peerOK && !w.here()
 }
 
-// here tells whether the own disk has the write for good.
+// here reports whether the own disk has the write for good.
 func (w *write) here() bool { return w.localOK && w.vol.state.ReadsLocally() }
 
 func (w *write) answer(e *Engine) {
@@ -284,7 +284,7 @@ func (w *write) answer(e *Engine) {
 	}
 }
 
-// peerGood tells whether the peer has done its part, on a disk that counts: what a disk has that is still being
+// peerGood reports whether the peer has done its part, on a disk that counts: what a disk has that is still being
 // resynced is overwritten by the next one. Protocols A and B hear of a failure only later; the
 // application is not told then, the bits are set.
 func (w *write) peerGood() bool {

@@ -161,7 +161,7 @@ func (a *admin) nobodyPrimary(i int, v *volume) {
 	}
 }
 
-// joined tells whether what a node sends gets to its peer.
+// joined reports whether what a node sends gets to its peer.
 func (n *node) joined() bool {
 	return n.end != nil && n.peer().end == n.end.other && !n.end.cut && !n.end.other.cut
 }

@@ -197,7 +197,7 @@ func (a *app) checkAck(c *call) {
 	}
 }
 
-// busyAt tells whether a request under way changes a block.
+// busyAt reports whether a request under way changes a block.
 func (a *app) busyAt(v *volume, blk int64) bool {
 	for _, c := range a.calls {
 		if c.v == v && c.w != nil && c.req.Off < (blk+1)*blockSize && blk*blockSize < c.req.Off+c.req.Len {

@@ -59,7 +59,7 @@ func (v *volume) checkKnown() {
 	}
 }
 
-// inSync tells whether both nodes think that both disks hold the same.
+// inSync reports whether both nodes think that both disks hold the same.
 func (v *volume) inSync() bool {
 	a, b := v.s.nodes[0], v.s.nodes[1]
 	if a.end == nil || b.end != a.end.other {

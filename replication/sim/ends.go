@@ -122,7 +122,7 @@ func (l *link) delivered() bool {
 	return true
 }
 
-// intact tells whether no connection is cut that its ends still take for whole.
+// intact reports whether no connection is cut that its ends still take for whole.
 func (l *link) intact() bool {
 	for _, n := range l.s.nodes {
 		if n.end != nil && n.end.cut {

@@ -20,7 +20,7 @@ func (k *knowledge) has(blk int64) bool {
 	return k.all || k.bm.AnySet(blk*blockSize, 1)
 }
 
-// hasAll tells whether every block that a range touches is known.
+// hasAll reports whether every block that a range touches is known.
 func (k *knowledge) hasAll(off, n int64) bool {
 	return k.all || k.bm.CountRange(off, n) == (off+n-1)/blockSize-off/blockSize+1
 }
@@ -97,7 +97,7 @@ func (d *disks) read(at func(b []byte, off int64) (volatile bool)) (*knowledge, 
 	return k, volatile
 }
 
-// knows tells whether a node, as it is now, would have the block resynced.
+// knows reports whether a node, as it is now, would have the block resynced.
 func (n *node) knows(v *volume, blk int64) bool {
 	if n.eng != nil {
 		if marked, known := n.eng.Marked(v.number, blk*blockSize, 1); known {

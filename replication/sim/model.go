@@ -125,7 +125,7 @@ func (m *model) id(sector int64, w *write) uint64 {
 	return w.id
 }
 
-// outdated tells whether version i was replaced for certain before a turn.
+// outdated reports whether version i was replaced for certain before a turn.
 func (r register) outdated(i int, turn uint64) bool {
 	v := r[i].w
 	for j := range r {
@@ -239,7 +239,7 @@ func (m *model) adopt(d *disktest.Disk, turn uint64, used func()) (bad int64) {
 }
 
 // older is a sector's history without anything that is promised, and without the
-// versions that have content id; known tells whether there was one.
+// versions that have content id; known reports whether there was one.
 func (m *model) older(sector int64, r register, id uint64) (_ register, known bool) {
 	seen := map[uint64]bool{id: true}
 	known = id == m.base(sector)

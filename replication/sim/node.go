@@ -316,7 +316,7 @@ func (n *node) state(i int) sm.State {
 	return n.eng.State(n.s.vols[i].number)
 }
 
-// primary tells whether the daemon lives and is Primary, on any volume.
+// primary reports whether the daemon lives and is Primary, on any volume.
 func (n *node) primary() bool {
 	for i := range n.s.vols {
 		if n.alive() && n.state(i).Role == sm.Primary {

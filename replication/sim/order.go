@@ -88,7 +88,7 @@ func (n *node) attach(i int, done func(err error)) {
 	})
 }
 
-// ready tells whether a dead daemon may be started: its disks are its own again.
+// ready reports whether a dead daemon may be started: its disks are its own again.
 func (n *node) ready() bool {
 	for _, d := range n.disks {
 		if d.old > 0 {

@@ -7,7 +7,7 @@ import (
 	sm "github.com/urbd/urbd/statemachine"
 )
 
-// maySplit tells whether the pair is in a state from which it can be made to part.
+// maySplit reports whether the pair is in a state from which it can be made to part.
 func (a *admin) maySplit() bool {
 	awake := max(a.s.nodes[0].asleep, a.s.nodes[1].asleep) <= a.s.now
 	return awake && a.allInSync() && a.s.nodes[a.last].primary() && a.idle()
@@ -118,7 +118,7 @@ func (a *admin) watch(until engine.Instant, ready func() bool, then func()) {
 	a.s.after(10*time.Millisecond, func() { a.watch(until, ready, then) })
 }
 
-// bothAlone tells whether the nodes have met and parted for good. If the last
+// bothAlone reports whether the nodes have met and parted for good. If the last
 // bytes of one who is StandAlone got lost, the other looks for it in vain.
 func (a *admin) bothAlone() bool {
 	alone := 0
@@ -188,7 +188,7 @@ func (a *admin) connectAgain(n *node, cmd engine.Connect) {
 	n.order(engine.Disconnect{Force: true}, func(error) { n.order(cmd, nil) })
 }
 
-// met tells whether the resync away from the loser has begun, or is over.
+// met reports whether the resync away from the loser has begun, or is over.
 func (a *admin) met() bool {
 	for _, n := range a.s.nodes {
 		for i := range a.s.vols {

@@ -98,7 +98,7 @@ func (v *volume) modelOf(n *node) *model {
 	return v.model
 }
 
-// inFlight tells whether an own write of the node touches a block and is not over.
+// inFlight reports whether an own write of the node touches a block and is not over.
 func (v *volume) inFlight(n *node, blk int64) bool {
 	return n.eng != nil && n.eng.InFlight(v.number, blk*blockSize, min(blockSize, v.size-blk*blockSize))
 }

@@ -25,7 +25,7 @@ const (
 	kvmRunExitReasonShift = 8 // offset of exit_reason in struct kvm_run
 )
 
-// kvmUsable tells whether this machine runs stock kernels in hardware. A device
+// kvmUsable reports whether this machine runs stock kernels in hardware. A device
 // node proves little, and neither does one instruction: there are KVM back ends
 // for guests without hardware virtualisation, and they run kernels made for
 // them only. So the processor must have the feature, and HLT must come back as such.

@@ -32,7 +32,7 @@ const (
 	cpioSymlink = 0o120000
 )
 
-// has tells whether the archive holds name already.
+// has reports whether the archive holds name already.
 func (c *cpioWriter) has(name string) bool { return c.seen[path.Clean(strings.Trim(name, "/"))] }
 
 func (c *cpioWriter) dir(name string, perm fs.FileMode) error {

@@ -24,7 +24,7 @@ func (s source) get(name string) string {
 	return ""
 }
 
-// archive tells whether the entry is a Debian archive's main component for one
+// archive reports whether the entry is a Debian archive's main component for one
 // of the suites.
 func (s source) archive(suites []string) bool {
 	if !slices.Contains(strings.Fields(s.get("Types")), "deb") ||
