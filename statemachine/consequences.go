@@ -218,7 +218,7 @@ func renewsGeneration(o, n State, how How) bool {
 // overwritesPeer says that the source of a resync that was asked for knows that the peer will be its target: the peer
 // has consented, or has heard the consent. A peer that has not heard it goes on with good data, and as a
 // Primary with newer data as soon as contact is lost; a generation begun for it meanwhile would be a
-// split brain about nothing, and bits set for it would be left over.
+// split brain although no data differs, and bits set for it would be left over.
 func overwritesPeer(o, n State, how How) bool {
 	return n.Conn == StartingSyncS && (how.Heard || o.Conn != StartingSyncS && how.Reply == nil)
 }

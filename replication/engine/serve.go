@@ -17,7 +17,7 @@ func (v *volume) peerWorksHere() bool {
 // Primary without a disk is carried out here: from then on the peer's disk is
 // old. When the peer asks to detach, or connects without a disk, it is not started
 // earlier, as the kernel's driver does: if the peer never hears the answer, or goes away at once because it
-// knows newer data, there would be two generations of one set of data, a split brain about nothing. A disk that has
+// knows newer data, there would be two generations of one set of data, a split brain although no data differs. A disk that has
 // failed is old at once.
 //
 // It reports whether p has to wait until the superblock says what the bits and the activity log of p rest on: the
