@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/urbd/urbd/replication/config"
 	"github.com/urbd/urbd/replication/engine"
 	"github.com/urbd/urbd/statemachine"
 )
@@ -72,4 +77,52 @@ func TestAttachGivenUp(t *testing.T) {
 		t.Errorf("the loop has a closed store: %v, %v", has, err)
 	}
 	n.must(engine.Attach{})
+}
+
+// Applications may wait for every volume: the disk of one that takes its time to attach keeps no other one waiting.
+func TestVolumesAttachTogether(t *testing.T) {
+	n := newNodes(t, func(r *config.Resource) {
+		for i := range r.Hosts {
+			v := r.Hosts[i].Volumes[0]
+			v.Number, v.Minor, v.Disk = 1, v.Minor+2, file(t, diskSize)
+			r.Hosts[i].Volumes = append(r.Hosts[i].Volumes, v)
+		}
+	})[0]
+	n.cfg.Recover = true // the stores that were detached may take a moment to close
+	n.up()
+	n.must(engine.Detach{Vol: 0})
+	n.must(engine.Detach{Vol: 1})
+	opened, err := n.res.openAll(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := *opened[0].b.meta // an empty pipe, which answers no read
+	pipe := newPipe(t)
+	if slow.fd, err = unix.Dup(pipe); err != nil {
+		t.Fatal(err)
+	}
+	opened[0].b.meta = &slow
+	ended := make(chan error)
+	go func() { ended <- n.res.start(t.Context(), opened) }()
+	for {
+		changed := n.res.changes.wait()
+		st, err := n.res.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Volumes[0].State.Disk == statemachine.Attaching && st.Volumes[1].State.Disk > statemachine.Attaching {
+			break
+		}
+		select {
+		case <-changed:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("one volume waits for the other: %v, %v", st.Volumes[0].State, st.Volumes[1].State)
+		}
+	}
+	if _, err := unix.Write(pipe, make([]byte, 4096)); err != nil { // nothing that is metadata
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), n.cfg.Local.Volumes[0].Disk) {
+		t.Errorf("the volume that cannot be attached: %v", err)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -252,15 +253,17 @@ func (r *Resource) serve(ctx context.Context, opened openedStores) error {
 	}
 }
 
-// start attaches every volume and begins to look for the peer.
+// start attaches every volume, at the same time, because applications may be waiting, and begins to look for the peer. Of several
+// errors the first volume's is told.
 func (r *Resource) start(ctx context.Context, opened openedStores) error {
+	errs := make([]error, len(opened))
+	var all sync.WaitGroup
 	for i, o := range opened {
-		v, err := r.volume(o.vol)
-		if err == nil {
-			err = r.attachOpened(ctx, v, o.b)
-		}
+		all.Go(func() { errs[i] = r.attachOpened(ctx, &r.cfg.Local.Volumes[i], o.b) })
+	}
+	all.Wait()
+	for _, err := range errs {
 		if err != nil {
-			opened[i+1:].close()
 			return err
 		}
 	}
