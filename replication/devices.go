@@ -55,7 +55,12 @@ type Device interface {
 
 // An Adopter is a Device that can tell whether Add found it running, left by a
 // predecessor that died while it was in use.
-type Adopter interface{ Adopted() bool }
+type Adopter interface {
+	Adopted() bool
+	// Prepare does what can be done of Serve while it is not known yet whether the users may go on. It may block, and Serve may come
+	// meanwhile.
+	Prepare()
+}
 
 // A BusyError says that a block device or a backing store is in use.
 type BusyError struct {

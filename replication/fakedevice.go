@@ -73,7 +73,8 @@ type FakeDevice struct {
 	size   int64 // bytes, 0 while it is stopped
 	holder string
 
-	adopted bool
+	adopted  bool
+	prepared bool // before it was served
 }
 
 // Serve implements Device.
@@ -119,6 +120,20 @@ func (d *FakeDevice) Delete(context.Context) error { return nil }
 
 // Adopted implements Adopter.
 func (d *FakeDevice) Adopted() bool { return d.adopted }
+
+// Prepare implements Adopter.
+func (d *FakeDevice) Prepare() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.prepared = d.ring == nil
+}
+
+// Prepared reports whether it was before it was served.
+func (d *FakeDevice) Prepared() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.prepared
+}
 
 // Path implements Device.
 func (d *FakeDevice) Path() string { return fmt.Sprintf("/dev/fake%d", d.cfg.Minor) }

@@ -47,6 +47,7 @@ func (r *Resource) recover(ctx context.Context) {
 	if !slices.ContainsFunc(r.devices, isLeft) {
 		return
 	}
+	go r.prepareLeft()
 	r.waitPeer(ctx)
 	for {
 		changed := r.changes.wait()
@@ -72,6 +73,15 @@ func (r *Resource) recover(ctx context.Context) {
 }
 
 func isLeft(d *volumeDevice) bool { return d.left.Load() != nil }
+
+// prepareLeft makes serveLeft short, which stops the loop.
+func (r *Resource) prepareLeft() {
+	for _, d := range r.devices {
+		if a, ok := d.device.(Adopter); ok && isLeft(d) {
+			a.Prepare()
+		}
+	}
+}
 
 // attend does what can be done now for the users that were left.
 func (r *Resource) attend(ctx context.Context) error {

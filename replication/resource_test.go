@@ -124,6 +124,9 @@ func TestHeldDeviceWithoutPeerGoesOnSoon(t *testing.T) {
 	if took := time.Since(began); took > meetPeer/2 {
 		t.Errorf("its users waited %v", took)
 	}
+	if !a.devices.Volume(0).Prepared() {
+		t.Error("nothing was prepared for them meanwhile")
+	}
 	a.devices.Volume(0).Hold("")
 }
 

@@ -39,9 +39,14 @@ type Buffer struct {
 	n     int
 }
 
-func newPool(ring *uring.Ring, depth, spare, size int) (*pool, error) {
+// newPool makes the pool of mem, which is as long as depth buffers, or of new memory if it is nil. It is the pool's also after
+// an error.
+func newPool(ring *uring.Ring, mem []byte, depth, spare, size int) (*pool, error) {
 	p := &pool{size: size, limit: depth + spare, ring: ring}
-	return p, p.grow(depth)
+	if mem == nil {
+		return p, p.grow(depth)
+	}
+	return p, p.add(mem)
 }
 
 // grow adds n buffers.
@@ -50,6 +55,11 @@ func (p *pool) grow(n int) error {
 	if err != nil {
 		return err
 	}
+	return p.add(mem)
+}
+
+// add cuts memory into buffers.
+func (p *pool) add(mem []byte) error {
 	slot, err := p.ring.AddBuffer(mem)
 	if err != nil {
 		uring.UnmapMemory(mem)

@@ -123,7 +123,7 @@ func TestAutomaticBufferFallback(t *testing.T) {
 		}
 	})
 	o.call(func() {
-		if q, err = d.newQueue(0, newSession(1), d.char, o.ring, handler); err == nil {
+		if q, err = d.newQueue(0, newSession(1), d.char, o.ring, handler, nil); err == nil {
 			q.auto = 60000 // outside the table
 			d.serving = q.ses
 			q.ses.queues[0] = q

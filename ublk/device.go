@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/urbd/urbd/ublk/internal/uapi"
+	"github.com/urbd/urbd/ublk/uring"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,6 +52,8 @@ type Device struct {
 	phase   phase
 	char    int // the character device; -1 when closed
 	serving *session
+
+	prepared map[int][]byte // memory for queues that are not served yet, by number
 }
 
 // A session is one time of being served, from the first ServeQueue to the end of the last queue.
@@ -253,16 +256,20 @@ func momentary(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINTR)
 }
 
-// closeChar closes the character device; no queue may be served.
+// closeChar closes the character device and gives back what was prepared; no queue may be served.
 func (d *Device) closeChar() error {
 	d.mu.Lock()
-	fd := d.char
-	d.char = -1
+	fd, prepared := d.char, d.prepared
+	d.char, d.prepared = -1, nil
 	d.mu.Unlock()
-	if fd < 0 {
-		return nil
+	var errs []error
+	for _, mem := range prepared {
+		errs = append(errs, uring.UnmapMemory(mem))
 	}
-	return unix.Close(fd)
+	if fd >= 0 {
+		errs = append(errs, unix.Close(fd))
+	}
+	return errors.Join(errs...)
 }
 
 func (d *Device) setPhase(p phase) {

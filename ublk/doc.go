@@ -21,7 +21,7 @@
 //	                                       quiesced: the disk is there, requests wait
 //
 // Create asks for a number, a geometry and a Mode and fails when the kernel cannot do them. Serve puts the
-// device on a ring that its owner brings, on the ring's thread; the owner then waits on the ring and Start, from any other
+// device on a ring that its owner brings, on the ring's thread (Prepare makes it short, from elsewhere before); the owner then waits on the ring and Start, from any other
 // goroutine, makes the disk appear. Stop makes it go and leaves the device as Create did. A program without a ring calls
 // ListenAndServe. Device.Failed tells the owner when the kernel refuses to go on. List, Clean and Remove deal with devices that were left behind.
 //

@@ -31,7 +31,7 @@ func abandoned(t *testing.T, mode Mode, char int) []*Request {
 	}
 	q.char, q.signal, q.reqs, q.alive = char, q.ring.NewSignal(q.answerRemote), make([]Request, 2), 2
 	if mode == ModeCopy {
-		if q.pool, err = newPool(q.ring, 2, 0, d.cfg.MaxIO); err != nil {
+		if q.pool, err = newPool(q.ring, nil, 2, 0, d.cfg.MaxIO); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -31,6 +31,8 @@ type queue struct {
 	reqs  []Request
 	alive int // tags not dead
 
+	prepared []byte // for the pool, which has it then; see Device.Prepare
+
 	pool *pool // ModeCopy
 	auto int   // first slot that the driver fills by itself, -1 without zero copy
 	base int   // first slot of the queue's own, where IORegisterBuf puts pages; equals auto
@@ -214,6 +216,10 @@ func (q *queue) release() error {
 	if q.descs != nil {
 		errs = append(errs, unix.Munmap(q.descs))
 		q.descs = nil
+	}
+	if q.prepared != nil {
+		errs = append(errs, uring.UnmapMemory(q.prepared))
+		q.prepared = nil
 	}
 	errs = append(errs, q.ring.RemoveFile(q.file))
 	if q.pool != nil {

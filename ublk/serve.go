@@ -41,11 +41,16 @@ func (d *Device) ServeQueue(i int, ring *uring.Ring, h Handler) error {
 		d.serving = newSession(d.cfg.Queues)
 	}
 	ses, char := d.serving, d.char
+	var mem []byte
+	if err == nil {
+		mem = d.prepared[i]
+		delete(d.prepared, i)
+	}
 	d.mu.Unlock()
 	if err != nil {
 		return d.fail("serve", err)
 	}
-	q, err := d.newQueue(i, ses, char, ring, h)
+	q, err := d.newQueue(i, ses, char, ring, h, mem)
 	if err != nil {
 		return d.fail("serve", err)
 	}
@@ -83,12 +88,12 @@ func (d *Device) RingConfig() uring.Config {
 	return c
 }
 
-func (d *Device) newQueue(i int, ses *session, char int, ring *uring.Ring, h Handler) (*queue, error) {
+func (d *Device) newQueue(i int, ses *session, char int, ring *uring.Ring, h Handler, mem []byte) (*queue, error) {
 	depth := d.cfg.Depth
 	q := &queue{
 		dev: d, ses: ses, id: uint16(i), ring: ring, handler: h,
 		char: char, file: uring.FD(char), reqs: make([]Request, depth), alive: depth, auto: -1, base: -1,
-		spare: make([]answer, 0, depth),
+		prepared: mem, spare: make([]answer, 0, depth),
 	}
 	q.remote.answers = make([]answer, 0, depth)
 	q.signal = ring.NewSignal(q.answerRemote)
@@ -116,7 +121,9 @@ func (q *queue) acquire() (err error) {
 	}
 	switch d.Mode() {
 	case ModeCopy:
-		q.pool, err = newPool(q.ring, d.cfg.Depth, d.cfg.Spare, d.cfg.MaxIO)
+		mem := q.prepared
+		q.prepared = nil
+		q.pool, err = newPool(q.ring, mem, d.cfg.Depth, d.cfg.Spare, d.cfg.MaxIO)
 	case ModeZeroCopy:
 		if q.base, err = q.ring.ReserveBuffers(d.cfg.Depth); err != nil {
 			q.base = -1

@@ -36,6 +36,7 @@ type blockDevice interface {
 	Path() string
 	Config() ublk.Config
 	Holders() ([]ublk.Holder, error)
+	Prepare() error
 	Serve(*uring.Ring, ublk.Handler) error
 	Failed() <-chan error
 	Start(context.Context) error
@@ -55,6 +56,13 @@ type slot struct {
 
 // Adopted says that Add took over the device of a dead predecessor.
 func (d *device) Adopted() bool { return d.adopted }
+
+// Prepare gets the memory that Serve needs.
+func (d *device) Prepare() {
+	if err := d.dev.Prepare(); err != nil {
+		d.logger.Debug("Serve has to get its memory itself", "device", d.Path(), "err", err)
+	}
+}
 
 // Path is the block device.
 func (d *device) Path() string { return d.dev.Path() }

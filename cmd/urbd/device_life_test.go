@@ -15,10 +15,11 @@ import (
 
 // fakeBlock is a blockDevice without a kernel.
 type fakeBlock struct {
-	size    int64
-	block   int
-	started bool
-	failed  chan error
+	size     int64
+	block    int
+	started  bool
+	prepared bool
+	failed   chan error
 }
 
 func (f *fakeBlock) ID() int      { return 5 }
@@ -27,6 +28,7 @@ func (f *fakeBlock) Config() ublk.Config {
 	return ublk.Config{Depth: 1, Geometry: ublk.Geometry{Size: f.size, LogicalBlock: f.block}}
 }
 func (f *fakeBlock) Holders() ([]ublk.Holder, error)             { return nil, nil }
+func (f *fakeBlock) Prepare() error                              { f.prepared = true; return nil }
 func (f *fakeBlock) Serve(*uring.Ring, ublk.Handler) error       { return nil }
 func (f *fakeBlock) Failed() <-chan error                        { return f.failed }
 func (f *fakeBlock) Start(context.Context) error                 { f.started = true; return nil }
@@ -55,6 +57,9 @@ func newFakeDevice(t *testing.T) (*device, *fakeBlock, *strings.Builder) {
 func TestDeviceLife(t *testing.T) {
 	d, block, _ := newFakeDevice(t)
 	link := d.names.byRes("r0", 0)
+	if d.Prepare(); !block.prepared {
+		t.Error("the memory for its requests is not got before they come")
+	}
 	if err := d.Start(t.Context(), 1<<20, 4096); err != nil || !block.started || block.size != 1<<20 || block.block != 4096 {
 		t.Fatalf("started %v with %d bytes in blocks of %d, %v", block.started, block.size, block.block, err)
 	}
