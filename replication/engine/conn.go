@@ -61,7 +61,8 @@ type conn struct {
 	pongs   uint64  // answers to them, which come in their order
 	fences  []fence // at most one of a kind and volume
 
-	bitmapAt Instant // a packet of any volume's bitmap was queued, or came
+	bitmapAt    Instant // a packet of any volume's bitmap was queued, or came
+	bitmapBytes int64   // of all of them
 }
 
 // connPhase says what the sockets are good for.

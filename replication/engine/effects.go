@@ -95,8 +95,11 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 	}
 	if v.state.Conn != old.Conn {
 		v.since, v.unheard = e.now, 0
-		if !v.state.Conn.BitmapExchange() {
+		switch {
+		case !v.state.Conn.BitmapExchange():
 			v.exchange.reset()
+		case !old.Conn.BitmapExchange():
+			v.exchange.from, v.exchange.before = e.now, e.conn.bitmapBytes
 		}
 		if v.state.Conn.BitmapExchange() || v.state.Conn.StartingSync() {
 			e.forgetSynced(v)

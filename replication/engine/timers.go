@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	sm "github.com/urbd/urbd/statemachine"
@@ -16,11 +17,12 @@ func (e *Engine) unanswered() time.Duration {
 }
 
 var (
-	errNoPing    = errors.New("the peer has not answered a ping in time")
-	errSlowSend  = errors.New("the peer takes no data")
-	errNoAck     = errors.New("the peer has not confirmed a write in time")
-	errLeft      = errors.New("the peer has closed the connection")
-	errNoBitmaps = errors.New("the bitmap exchange makes no progress")
+	errNoPing      = errors.New("the peer has not answered a ping in time")
+	errSlowSend    = errors.New("the peer takes no data")
+	errNoAck       = errors.New("the peer has not confirmed a write in time")
+	errLeft        = errors.New("the peer has closed the connection")
+	errNoBitmaps   = errors.New("the bitmap exchange makes no progress")
+	errSlowBitmaps = fmt.Errorf("the bitmap exchange, which holds writes, is slower than %d KiB/s", leastBitmapRate>>10)
 )
 
 // Tick does what is due by now.
@@ -70,6 +72,8 @@ func (e *Engine) tickConn() {
 		e.trouble(Timeout, errNoAck)
 	case e.oldestExchange() != 0 && e.now >= e.oldestExchange()+limit:
 		e.trouble(Timeout, errNoBitmaps)
+	case e.now >= e.slowExchange(limit):
+		e.trouble(Timeout, errSlowBitmaps)
 	case e.overdue(limit):
 		e.trouble(Timeout, errNoAnswer)
 	}
@@ -171,6 +175,7 @@ func (e *Engine) limitDeadline(limit time.Duration) Instant {
 	if t := e.oldestExchange(); t != 0 {
 		at = min(at, t+limit)
 	}
+	at = min(at, e.slowExchange(limit))
 	if t := e.oldestWait(); t != Never {
 		at = min(at, t+limit)
 	}
