@@ -121,7 +121,8 @@ func (v *volume) wholeBlocks(size int64) error {
 	return nil
 }
 
-// disklessSize takes the size of the peer's device over.
+// disklessSize takes the size of the peer's device over, unless the device is in use: who uses it knows its size, and the generation
+// that says whether the peer has their data comes after the size. It neither shrinks nor grows with a peer that may not have it.
 func (e *Engine) disklessSize(v *volume) error {
 	size := v.peer.current
 	if size == 0 {
@@ -130,11 +131,13 @@ func (e *Engine) disklessSize(v *volume) error {
 	if size == 0 {
 		size = v.peer.disk
 	}
-	if size == 0 || size == v.size || v.size != 0 && v.peer.disk == 0 {
+	switch inUse := v.size != 0 && v.state.Role == sm.Primary; {
+	case size == 0 || size == v.size || v.size != 0 && v.peer.disk == 0:
 		return nil
-	}
-	if size < v.size && v.state.Role == sm.Primary {
+	case inUse && size < v.size:
 		return v.mismatchf("the peer's device of %d bytes is smaller than the %d in use here", size, v.size)
+	case inUse:
+		return nil
 	}
 	if err := v.wholeBlocks(size); err != nil {
 		return err

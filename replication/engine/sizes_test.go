@@ -138,22 +138,64 @@ func TestOddSizeAndLargeBlocks(t *testing.T) {
 	}
 }
 
-// TestOddSizeWithoutDisk: the users of a Primary without a disk write in blocks of 4096 bytes, and the peer's device gets a size that ends within one.
+// TestDisklessPrimaryDoesNotGrow: a peer has, or says that it has, a larger device than the one in use here, perhaps of other data: connected, and in a handshake
+// that is refused. The peer that has the data is taken afterwards.
+func TestDisklessPrimaryDoesNotGrow(t *testing.T) {
+	p := inSync(t, 8<<20, nil)
+	p.must(p.a, Detach{})
+	p.settle(time.Second)
+	v := p.a.e.vols[0]
+	was := v.size
+	larger := wire.Sizes{DSize: wire.SectorOf(was) + 1, CSize: wire.SectorOf(was) + 1, MaxBioSize: wire.MaxRequest}
+	p.a.resizes()
+	keeps := func(when string) {
+		t.Helper()
+		for p.work(p.a) {
+		}
+		if got := p.a.resizes(); len(got) > 0 || v.size != was {
+			t.Fatalf("%s: the device of %d bytes was resized to %v, and has %d", when, was, got, v.size)
+		}
+	}
+	p.a.e.Receive(p.now, DataSock, packets(1, wire.CmdSizes, larger.Append(nil)))
+	keeps("connected")
+	p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+
+	p.b.conn = "away" // its packets are made here
+	p.a.e.ConnDown(p.now, NetworkFailure, nil)
+	p.work(p.a)
+	p.a.conn = "up"
+	p.a.e.ConnUp(p.now, Link{Features: Features})
+	b := packets(1, wire.CmdProtocol, wire.Protocol{Protocol: wire.ProtC}.Append(nil))
+	b = append(b, packets(1, wire.CmdSizes, larger.Append(nil))...)
+	b = append(b, packets(1, wire.CmdUUIDs, wire.UUIDs{Current: 77 << 20}.Append(nil))...)
+	other := sm.State{Role: sm.Secondary, Conn: sm.WFConnection, Disk: sm.UpToDate, PeerDisk: sm.DUnknown}
+	b = append(b, packets(1, wire.CmdState, wire.State{Word: other.Word()}.Append(nil))...)
+	p.a.e.Receive(p.now, DataSock, b)
+	keeps("other data")
+	if v.state.Conn.Established() || !strings.Contains(p.a.e.conn.refused, "Primary on data") {
+		t.Fatalf("%v: %s", v.state, p.a.e.conn.refused)
+	}
+
+	p.a.wire, p.b.wire = [2][]byte{}, [2][]byte{}
+	p.b.conn = "up"
+	p.b.e.ConnDown(p.now, NetworkFailure, nil)
+	p.must(p.a, Connect{})
+	p.settle(5 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+	p.write(p.a, was-4096, filled(3, 4096))
+}
+
+// TestOddSizeWithoutDisk: the peer's disk has blocks of 4096 bytes, and its device gets a size that ends within one.
 func TestOddSizeWithoutDisk(t *testing.T) {
 	p := newPair(t, 8<<20, NetOptions{})
-	for _, n := range []*node{p.a, p.b} {
-		p.must(n, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20, BlockSize: 4096})
-		p.must(n, Connect{})
-	}
-	p.settle(time.Second)
-	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
-	p.must(p.a, Promote{})
-	p.must(p.a, Detach{})
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.must(p.a, Connect{})
+	p.must(p.b, Connect{})
 	p.settle(time.Second)
 	v := p.a.e.vols[0]
 	was, odd := v.size, wire.SectorOf(v.size)+1
 	p.a.resizes()
-	err := p.a.e.peerSizesReceived(v, wire.Sizes{DSize: odd, CSize: odd, Queue: wire.QueueLimits{LogicalBlockSize: 512}})
+	err := p.a.e.peerSizesReceived(v, wire.Sizes{DSize: odd, CSize: odd, Queue: wire.QueueLimits{LogicalBlockSize: 4096}})
 	p.work(p.a)
 	if got := p.a.resizes(); !isMismatch(err) || len(got) > 0 || v.size != was {
 		t.Errorf("%v; the device of %d bytes was resized to %v", err, was, got)
