@@ -71,6 +71,8 @@ func (ev PeerState) apply(s State, r Rules) turn {
 		return ev.bad(s, r, "a disk appeared that cannot be compared")
 	case ev.usurps(s, r):
 		return ev.bad(s, r, "it has become Primary without this node's consent")
+	case ev.revives(s, r):
+		return ev.bad(s, r, "its disk has become UpToDate without a resync, and lacks what is marked here")
 	case ev.Word.Conn == Ahead && !(ev.MayBeAhead && s.Disk != Negotiating && s.Role == Secondary && ev.Word.Role == Primary && ev.Word.Disk == UpToDate):
 		return ev.bad(s, r, "only a Primary with an UpToDate disk can be ahead, with protocol A, of a Secondary that knows its disk")
 	}
@@ -179,6 +181,12 @@ func (ev PeerState) unproven(s State) bool {
 		return !ev.UUIDsKnown
 	}
 	return s.PeerDisk < Failed && !(ev.UUIDsKnown && ev.Word.Disk == Negotiating)
+}
+
+// revives says that the peer's disk, which was Inconsistent beside the good one here, would be good again although nothing was copied to it that
+// this node has marked meanwhile. Who has marked it has named it, too, when the connection is lost: the next handshake knows what to copy.
+func (ev PeerState) revives(s State, r Rules) bool {
+	return s.Conn == Connected && s.Disk == UpToDate && s.PeerDisk == Inconsistent && ev.Word.Disk == UpToDate && ev.OOSBits > 0 && !s.HandshakeDue(ev, r)
 }
 
 // usurps reports whether the peer says that it is Primary, and nobody has let it. When the nodes meet that is judged with the rest.

@@ -36,6 +36,10 @@ func (e *Engine) startAttach(id uint64, cmd Attach) {
 		e.reply_(id, fmt.Errorf("there is no volume %d", cmd.Vol))
 		return
 	}
+	if e.goesDown() {
+		e.reply_(id, statemachine.InTransientState)
+		return
+	}
 	if err := e.step(v, statemachine.Attach{}, "attach"); err != nil {
 		e.reply_(id, err)
 		return

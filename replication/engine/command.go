@@ -154,6 +154,10 @@ func (e *Engine) stepCommand(cmd *command) {
 		e.leave(cmd, ev)
 		return
 	}
+	if _, promote := cmd.ev.(sm.Promote); promote && e.goesDown() {
+		cmd.err = sm.InTransientState
+		return
+	}
 	cmd.waiting++ // it is not over before every volume has had its turn
 	defer func() { cmd.waiting-- }()
 	for _, v := range cmd.vols {

@@ -94,6 +94,11 @@ func (d *downing) advance(e *Engine) bool {
 	}
 }
 
+// goesDown reports whether a down is under way. No disk is attached then, and no node promoted: it would wait for ever for what it has ended already.
+func (e *Engine) goesDown() bool {
+	return slices.ContainsFunc(e.cmds, func(cmd *command) bool { return cmd.name == downName })
+}
+
 func (d *downing) demote(e *Engine) {
 	for _, v := range e.vols {
 		e.step(v, sm.Demote{}, "down")

@@ -385,11 +385,14 @@ func (e *Engine) beganGeneration(v *volume, before sm.UUIDs) {
 }
 
 // workedOn reports whether the applications of a Primary that has lost its disk worked on what a disk that is attached here has: it is called as
-// they know it, or as it was before the generation that could not be written on it.
+// they know it, or as it was before the generation that could not be written on it, or as the one that was taken back for that, and is on it all the same.
 func (v *volume) workedOn(current uint64) bool {
 	same := func(a, b uint64) bool { return (a^b)&^sm.RoleBit == 0 }
-	b := v.begun
-	return same(v.exposed, current) || b.stays && same(b.to.Current, v.exposed) && same(b.from.Current, current)
+	called := func(b begunGeneration, here, there sm.UUIDs) bool {
+		return b.to.Current != 0 && same(here.Current, v.exposed) && same(there.Current, current)
+	}
+	b, back := v.begun, v.takenBack
+	return same(v.exposed, current) || b.stays && called(b, b.to, b.from) || called(back, back.from, back.to)
 }
 
 // answeredUnconfirmed reports whether something was answered that the peer perhaps lacks: with protocols A and B because it
@@ -413,7 +416,7 @@ func (e *Engine) forgetGeneration(v *volume) {
 	}
 	v.begun = begunGeneration{}
 	if b.to != (sm.UUIDs{}) && v.uuids == b.to {
-		v.uuids = b.from
+		v.uuids, v.takenBack = b.from, b
 		if v.exposed == b.to.Current {
 			v.exposed = b.from.Current
 		}

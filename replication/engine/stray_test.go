@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/urbd/urbd/replication/metadata"
+	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // voids says in the superblock of a node that is down that its bitmap is void, as is done where that could not be written before the disk was let go.
@@ -74,5 +76,19 @@ func TestStrayBitsAreSaid(t *testing.T) {
 		t.Errorf("%d bytes are out of sync\n%s", out, p.story())
 	}
 	p.must(p.b, Invalidate{})
+	p.inSyncAgain()
+}
+
+// The peer's disk was Inconsistent by its own word, lacks what was written since, and says that it is UpToDate without a resync: that is copied before it counts as good.
+func TestPeerDiskGoodWithoutResync(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	old := p.b.e.State(0)
+	old.Disk = sm.Inconsistent
+	p.a.e.Receive(p.now, DataSock, packets(1, wire.CmdState, wire.State{Word: old.Word()}.Append(nil)))
+	p.want(p.a, "Primary/Secondary Connected UpToDate/Inconsistent")
+	p.write(p.a, 0, filled(9, 4096))
+	p.must(p.b, PauseSync{On: true}) // which is a reason to say what it is
+	p.must(p.b, PauseSync{})
 	p.inSyncAgain()
 }

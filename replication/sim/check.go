@@ -29,6 +29,7 @@ func (s *Sim) check() {
 		s.ambiguous, s.unheard = nil, false // the disk that had it was overwritten, or has it as both
 	}
 	s.admin.press()
+	s.brew()
 	if s.turn%64 == 0 {
 		s.checkPatience()
 	}

@@ -47,6 +47,7 @@ const (
 	PardonDiskLost
 	PardonBothLost
 	PardonNoDisk
+	Storm           // several troubles at once
 	Rescued         // a disk with data was taken for good, after a lie had left no good one
 	DiskHung        // a disk did not answer for a while
 	DiskAbandoned   // what was in flight there was given up
@@ -113,7 +114,7 @@ var faultNames = [faults]string{
 	"activity log damaged", "activity log distrusted", "activity log unreadable", "both disks failed", "disk replaced", "larger blocks refused",
 	"resync between block sizes", "size configured", "size shrunk", "size changed", "ended ambiguous", "ended unheard", "ended by a lie",
 	"pardoned: power loss", "pardoned: failover", "pardoned: halfway", "pardoned: split brain", "pardoned: disk lost", "pardoned: both lost", "pardoned: no disk",
-	"disk rescued", "disk hung", "disk abandoned", "read moved",
+	"storm", "disk rescued", "disk hung", "disk abandoned", "read moved",
 	"promoted", "demoted", "refused", "forbidden and refused", "left as Outdated", "failed over", "disconnected", "reconnected", "detached", "attached again",
 	"invalidated", "invalidated the peer", "paused", "restarted", "split brain", "parted at the end of a resync", "split brain ended", "resync done",
 	"full resync", "resync cut", "log turnover", "log replayed", "read remotely", "sectors read and checked", "flush answered",

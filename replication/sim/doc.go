@@ -18,7 +18,7 @@
 // The same seed and the same code give the same run, to the byte.
 //
 // Beside the profile a seed has conditions, from random numbers of their own: clocks that do not go alike, daemons that stall,
-// connections half open, peers that lie. Seeds that were found before there were any run without.
+// connections half open, peers that lie. Seeds that were found before there were any run without. With storms several troubles of one volume come at once, again and again.
 //
 // # Limits
 //

@@ -210,11 +210,21 @@ func (n *node) neverHad(said []byte) (names []string) {
 	return names
 }
 
-// deceived takes note of a generation that a node begins because it was told that its peer's disk is not good, which is.
+// heeds keeps account of whether a node takes its peer's disk for a bad one because it was told so, and it is not. That outlasts the connection, as long as
+// nothing else is known.
+func (n *node) heeds(i int, to sm.State) {
+	switch {
+	case to.PeerDisk > sm.Outdated:
+		n.fooled[i] = false
+	case to.Conn.Established():
+		n.fooled[i] = n.s.link.slandered && n.believes() && n.meets() && n.peer().state(i).Disk == sm.UpToDate
+	}
+}
+
+// deceived takes note of a generation that a node begins because of that.
 func (n *node) deceived(i int, generation string) {
-	l, st := &n.s.link, n.state(i)
-	if l.slandered && n.believes() && n.meets() && st.Conn.Established() && st.PeerDisk <= sm.Outdated && n.peer().state(i).Disk == sm.UpToDate {
-		l.invented = append(l.invented, generation)
+	if n.fooled[i] {
+		n.s.link.invented = append(n.s.link.invented, generation)
 	}
 }
 

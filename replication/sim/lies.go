@@ -103,8 +103,9 @@ func generation(l *liar, p packet) (bool, bool) {
 	return true, false
 }
 
-// encoding of a bitmap that does not exist.
+// encoding of a bitmap that does not exist. Who waits for none does not look.
 func encoding(l *liar, p packet) (bool, bool) {
 	p.body[0] ^= 0x0d
-	return true, true
+	st := l.receiver(p.Header)
+	return true, st.Disk.Usable() && (st.Conn == sm.WFBitMapS || st.Conn == sm.WFBitMapT)
 }

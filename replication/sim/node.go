@@ -37,6 +37,7 @@ type node struct {
 		data uint64
 	}
 	people  [3]told // by volume
+	fooled  [3]bool // by volume: it takes the peer's disk for a bad one, because of a lie
 	users   users
 	refuses bool // the disk that it was given last, while it was mended
 }
@@ -184,6 +185,7 @@ func (n *node) event(ev engine.Event) {
 	case engine.StateChange:
 		n.tell("volume %d: %s -> %s (%s)", ev.Vol, ev.From, ev.To, ev.Cause)
 		n.tells(s.volumeIndex(ev.Vol), ev)
+		n.heeds(s.volumeIndex(ev.Vol), ev.To)
 		n.transition(s.volumeIndex(ev.Vol), ev)
 	case engine.Notice:
 		n.tell("notice: volume %d: %s", ev.Vol, ev.Text)

@@ -16,6 +16,7 @@ type Options struct {
 	Events  int       // before the faults cease
 	Story   io.Writer // what happens, line by line; nil: nobody listens
 	Packets bool      // with every packet
+	Storms  bool      // several troubles at once, again and again
 	Plain   bool      // without conditions and media, which seeds that were found earlier did not have
 }
 
@@ -35,6 +36,7 @@ type Sim struct {
 	cond     conditions
 	media    media
 	shrinker shrinker
+	storms   storms
 	now      engine.Instant
 	turn     uint64 // number of the event
 	agenda   agenda
@@ -88,6 +90,7 @@ func Run(opt Options) (res Result) {
 func newSim(opt Options) *Sim {
 	rng := rand.New(rand.NewPCG(opt.Seed, 0x5eed))
 	s := &Sim{opt: opt, rng: rng, profile: newProfile(rng)}
+	s.storms = newStorms(opt.Seed, opt.Storms, &s.profile)
 	s.cond = newConditions(opt.Seed, opt.Plain, &s.profile)
 	s.shrinker = newShrinker(opt.Seed, opt.Plain)
 	s.media = newMedia(opt.Seed, opt.Plain, &s.profile)
