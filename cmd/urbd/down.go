@@ -43,6 +43,11 @@ func (w *world) downNow(ctx context.Context, c *cli.Context, t target) error {
 	if err := w.calm(ctx, c, t); err != nil {
 		return err
 	}
+	if ordinary(c) && systemdServes() {
+		if err := systemdForgetStart(ctx, t.resource); err != nil {
+			return err
+		}
+	}
 	return w.clean(ctx, c, t)
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // unitDirs are where systemd looks for unit files, in the order that it does.
@@ -28,16 +29,23 @@ func systemdServes() bool {
 	return false
 }
 
+// systemctl is a command of systemd's that ends with ctx, also when it has left a process behind that asks for passwords.
+func systemctl(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "systemctl", args...)
+	cmd.WaitDelay = time.Second
+	return cmd
+}
+
 // systemdStart starts the unit of a resource, whose name needs no escaping; it returns when the daemon has said that it
 // serves.
 func systemdStart(ctx context.Context, resource string, options ...string) error {
 	unit := "urbd@" + resource + ".service"
-	out, err := exec.CommandContext(ctx, "systemctl", slices.Concat([]string{"start"}, options, []string{unit})...).CombinedOutput()
+	out, err := systemctl(ctx, slices.Concat([]string{"start"}, options, []string{unit})...).CombinedOutput()
 	if err == nil {
 		return nil
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("systemctl start %s: %w", unit, ctx.Err())
+		return notInTime(ctx, "start", unit)
 	}
 	if exit := new(exec.ExitError); !errors.As(err, &exit) {
 		return fmt.Errorf("systemctl start %s: %w", unit, err)
@@ -56,43 +64,38 @@ const atShutdown = "--job-mode=ignore-dependencies"
 // unit of a daemon that serves, or ends, is left alone.
 func systemdCalm(ctx context.Context, resource string) error {
 	unit := "urbd@" + resource + ".service"
-	out, err := exec.CommandContext(ctx, "systemctl", "show", "-p", "SubState", "--value", unit).Output()
+	out, err := systemctl(ctx, "show", "-p", "SubState", "--value", unit).Output()
 	if err != nil || strings.TrimSpace(string(out)) != "start" {
 		return nil // a unit that systemd does not know is not starting
 	}
-	if out, err := exec.CommandContext(ctx, "systemctl", "stop", unit).CombinedOutput(); err != nil {
+	return systemdStop(ctx, unit)
+}
+
+// systemdForgetStart takes back a start that waits for other jobs: of a resource that is down no daemon begins later.
+func systemdForgetStart(ctx context.Context, resource string) error {
+	unit := "urbd@" + resource + ".service"
+	jobs, err := listJobs(ctx)
+	if j := jobs.of(unit); err != nil || j == nil || j.kind != "start" || j.state != "waiting" {
+		return nil
+	}
+	return systemdStop(ctx, unit)
+}
+
+func systemdStop(ctx context.Context, unit string) error {
+	out, err := systemctl(ctx, "stop", unit).CombinedOutput()
+	if err != nil && ctx.Err() != nil {
+		return notInTime(ctx, "stop", unit)
+	}
+	if err != nil {
 		return fmt.Errorf("systemctl stop %s: %w: %s", unit, err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }
 
-// onlyWeStop reports whether this machine shuts down, and systemd carries out nothing any more but the orderly ends of our devices.
-func onlyWeStop(ctx context.Context) bool {
-	out, err := exec.CommandContext(ctx, "systemctl", "list-jobs", "--no-legend", "--plain").Output()
-	return err == nil && onlyOurJobs(string(out))
-}
-
-// onlyOurJobs reads lines of JOB UNIT TYPE STATE. Of those that wait, each waits for one that runs.
-func onlyOurJobs(jobs string) bool {
-	shutdown := false
-	for line := range strings.Lines(jobs) {
-		f := strings.Fields(line)
-		switch {
-		case len(f) != 4:
-			return false
-		case f[1] == "shutdown.target" && f[2] == "start":
-			shutdown = true
-		case f[3] == "running" && !strings.HasPrefix(f[1], "urbd-shutdown@"):
-			return false
-		}
-	}
-	return shutdown
-}
-
 // systemdOutcome asks what the daemon said last and how it ended.
 func systemdOutcome(ctx context.Context, unit string) (status string, code int) {
 	code = exitSystem
-	out, err := exec.CommandContext(ctx, "systemctl", "show", "-p", "StatusText", "-p", "ExecMainStatus", unit).Output()
+	out, err := systemctl(ctx, "show", "-p", "StatusText", "-p", "ExecMainStatus", unit).Output()
 	if err != nil {
 		return "", code
 	}

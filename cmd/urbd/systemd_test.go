@@ -55,7 +55,7 @@ func TestOnlyOurJobsOfAShutdown(t *testing.T) {
 		"7 urbd-shutdown@r0.service stop running\n":             false, // by hand
 		"No jobs running.\n":                                    false,
 	} {
-		if got := onlyOurJobs(jobs); got != want {
+		if got := parseJobs(jobs).onlyWeStop(); got != want {
 			t.Errorf("%q: %v", jobs, got)
 		}
 	}
