@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -162,8 +163,8 @@ func (w *world) end(ctx context.Context, c *cli.Context, t target, pid int) erro
 	soon, cancel := context.WithTimeout(ctx, exitPatience)
 	defer cancel()
 	if err := end.wait(soon); err != nil {
-		fmt.Fprintf(w.err, "%s is down, and process %d cannot end before the kernel has ended its I/O on a disk that does not answer; "+
-			"the backing device stays in use until then\n", t, pid)
+		w.say(slog.LevelWarn, fmt.Sprintf("%s is down, and process %d cannot end before the kernel has ended its I/O on a disk that does not answer; "+
+			"the backing device stays in use until then", t, pid))
 	}
 	return said
 }

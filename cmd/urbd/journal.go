@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,13 +18,37 @@ var journalPriorities = [...]struct {
 	priority int
 }{{slog.LevelError, 3}, {slog.LevelWarn, 4}, {slog.LevelInfo, 6}, {slog.Level(-1 << 31), 7}}
 
+// journalPrefix is what a line of a level begins with for the journal.
+func journalPrefix(l slog.Level) string {
+	for _, p := range journalPriorities {
+		if l >= p.from {
+			return fmt.Sprintf("<%d>", p.priority)
+		}
+	}
+	panic("there is no level below the lowest")
+}
+
+// say writes for a person what is no record of the log. In the journal of a unit each line has its priority: one without would
+// be taken for what a crash leaves.
+func (w *world) say(level slog.Level, text string) {
+	if level == slog.LevelWarn {
+		text = "warning: " + text
+	}
+	text = "urbd: " + strings.TrimSuffix(text, "\n")
+	if toJournal(w.err) {
+		prefix := journalPrefix(level)
+		text = prefix + strings.ReplaceAll(text, "\n", "\n"+prefix)
+	}
+	fmt.Fprintln(w.err, text)
+}
+
 // A journalHandler writes records for the journal: a text handler for each priority.
 type journalHandler [len(journalPriorities)]slog.Handler
 
 func newJournalHandler(w io.Writer, opt *slog.HandlerOptions) journalHandler {
 	var h journalHandler
 	for i, p := range journalPriorities {
-		h[i] = slog.NewTextHandler(prefixed{fmt.Sprintf("<%d>", p.priority), w}, opt)
+		h[i] = slog.NewTextHandler(prefixed{journalPrefix(p.from), w}, opt)
 	}
 	return h
 }

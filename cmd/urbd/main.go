@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -59,7 +60,7 @@ func (w *world) report(subject, verb string, err error) error {
 	if _, said := err.(failure); err == nil || said {
 		return err
 	}
-	fmt.Fprintln(w.err, "urbd:", explain(subject, verb, err))
+	w.say(slog.LevelError, explain(subject, verb, err))
 	return failure(exitCode(err))
 }
 
@@ -91,9 +92,9 @@ func (w *world) load(c *cli.Context) (*config.Config, error) {
 	for _, warning := range cfg.Warnings {
 		switch {
 		case !warning.Note:
-			fmt.Fprintln(w.err, "urbd: warning:", warning)
+			w.say(slog.LevelWarn, warning.String())
 		case c.Command.Name == "dump" || c.Command.Name == "up":
-			fmt.Fprintln(w.err, "urbd: note:", warning)
+			w.say(slog.LevelInfo, "note: "+warning.String())
 		}
 	}
 	return cfg, nil
@@ -115,9 +116,9 @@ func (w *world) targets(c *cli.Context) ([]target, error) {
 	}
 	out, leftOut, err := configured(cfg, c.Args().Slice(), choose)
 	if err == nil && len(out) == 0 {
-		fmt.Fprintf(w.err, "urbd: warning: of %d resources in the configuration none is for this host\n", len(leftOut))
+		w.say(slog.LevelWarn, fmt.Sprintf("of %d resources in the configuration none is for this host", len(leftOut)))
 		for _, err := range leftOut {
-			fmt.Fprintln(w.err, "urbd: warning:", err)
+			w.say(slog.LevelWarn, err.Error())
 		}
 	}
 	return out, err

@@ -116,6 +116,7 @@ type bench struct {
 	in   string // standard input
 
 	stdin io.Reader // instead of in
+	err   io.Writer // instead of a buffer
 }
 
 func newBench(t *testing.T) *bench {
@@ -166,7 +167,7 @@ func (b *bench) urbdContext(ctx context.Context, line string) result {
 	b.t.Helper()
 	var out, errs bytes.Buffer
 	w := &world{
-		in: cmp.Or[io.Reader](b.stdin, strings.NewReader(b.in)), out: &out, err: &errs, etc: etc,
+		in: cmp.Or[io.Reader](b.stdin, strings.NewReader(b.in)), out: &out, err: cmp.Or[io.Writer](b.err, &errs), etc: etc,
 		hostname:  func() (string, error) { return "alpha", nil },
 		addresses: func() ([]netip.Addr, error) { return nil, nil },
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	_ "embed"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"runtime"
 	"runtime/debug"
@@ -86,7 +87,7 @@ func (w *world) dumpAll(cfg *config.Config) error {
 // warnExposed says that anybody can be the peer of a resource; exposed is empty where that is not so.
 func (w *world) warnExposed(resource, exposed string) {
 	if exposed != "" {
-		fmt.Fprintf(w.err, "urbd: warning: %s: %s\n", resource, exposed)
+		w.say(slog.LevelWarn, resource+": "+exposed)
 	}
 }
 

@@ -36,7 +36,7 @@ func (w *world) serve(c *cli.Context) error {
 	err := w.daemon(c)
 	if err != nil {
 		text := explain(c.Args().First(), "run", err)
-		fmt.Fprintln(w.err, "urbd:", text)
+		w.say(slog.LevelError, text)
 		text = strings.TrimPrefix(text, c.Args().First()+": ") // urbd up names the resource itself
 		notify("STATUS=" + strings.ReplaceAll(text, "\n", "; "))
 		if errors.Is(err, context.Canceled) && c.Context.Err() != nil {
@@ -62,6 +62,7 @@ func (w *world) daemon(c *cli.Context) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("the daemon needs root, and you are user %d: sudo urbd run %s", os.Geteuid(), word)
 	}
+	librariesLogTo(logger)
 	// First of all: whatever fails after this may fail again and again.
 	starts := startRecord{runDir(c), word.resource}
 	if !movedHere() {
@@ -153,6 +154,12 @@ func (w *world) logger(c *cli.Context) (*slog.Logger, error) {
 		return slog.New(newJournalHandler(w.err, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTime})), nil
 	}
 	return slog.New(slog.NewTextHandler(w.err, &slog.HandlerOptions{Level: level})), nil
+}
+
+// librariesLogTo makes what libraries print by package log records too: of the control socket's server, for one.
+func librariesLogTo(logger *slog.Logger) {
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	slog.SetDefault(logger)
 }
 
 // configRecord is where the daemon leaves the configuration that it runs with, for `urbd adjust`.

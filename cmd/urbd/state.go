@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/urfave/cli/v2"
 
@@ -67,7 +68,7 @@ func (w *world) stateCommands() []*cli.Command {
 func (w *world) findPartitions(ctx context.Context, c *cli.Context, t target) {
 	st, err := snapshot(ctx, runDir(c), t.resource)
 	if err != nil {
-		fmt.Fprintf(w.err, "urbd: warning: %s: it is Primary, and its devices were not looked at for partitions: %v\n", t, err)
+		w.say(slog.LevelWarn, fmt.Sprintf("%s: it is Primary, and its devices were not looked at for partitions: %v", t, err))
 		return
 	}
 	for _, d := range st.Devices {
@@ -75,7 +76,7 @@ func (w *world) findPartitions(ctx context.Context, c *cli.Context, t target) {
 			continue
 		}
 		if err := ublk.FindPartitions(ctx, d.Path); err != nil {
-			fmt.Fprintf(w.err, "urbd: warning: %s: it is Primary, but partitions may be missing: %v; try: blockdev --rereadpt %s\n", t, err, d.Path)
+			w.say(slog.LevelWarn, fmt.Sprintf("%s: it is Primary, but partitions may be missing: %v; try: blockdev --rereadpt %s", t, err, d.Path))
 		}
 	}
 }

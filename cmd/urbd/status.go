@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -105,7 +106,7 @@ func (w *world) status(c *cli.Context) error {
 		return nil
 	})
 	if len(all) == 0 && failed == nil && !s.json {
-		fmt.Fprintln(w.err, "urbd:", nothingUp)
+		w.say(slog.LevelInfo, nothingUp)
 	}
 	if err := s.show(all); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -68,7 +69,7 @@ func (w *world) waitConnect(ctx context.Context, c *cli.Context, t target) error
 			ctx, cancel = context.WithTimeout(ctx, time.Duration(st.WaitSeconds)*time.Second)
 			defer cancel()
 		} else if done, err := connected(&st); !done && err == nil {
-			fmt.Fprintf(w.err, "urbd: %s: waiting for the peer, as long as it takes; --timeout sets a limit\n", t.resource)
+			w.say(slog.LevelInfo, t.resource+": waiting for the peer, as long as it takes; --timeout sets a limit")
 		}
 	}
 	return await(ctx, runDir(c), t, connected)

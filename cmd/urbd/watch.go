@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -69,7 +70,7 @@ func (w *world) ended(ctx context.Context, n news) error {
 		return nil
 	}
 	if notUp := new(replication.NotRunningError); errors.As(n.err, &notUp) {
-		fmt.Fprintf(w.err, "urbd: %s: is down\n", n.of)
+		w.say(slog.LevelInfo, n.of.String()+": is down")
 		return nil
 	}
 	return n.err
