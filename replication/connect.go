@@ -185,5 +185,7 @@ func (c *connector) judge(ev engine.StateChange) {
 		c.knocks.welcome()
 	case from == statemachine.WFReportParams && to < statemachine.WFReportParams:
 		c.knocks.remember(c.knocks.peer, ev.Cause) // the state change is logged by itself
+	case to == statemachine.Timeout:
+		c.knocks.remember(c.knocks.peer, ev.Cause) // it may be looked for again after a while only
 	}
 }

@@ -7,6 +7,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/urbd/urbd/replication/config"
+	"github.com/urbd/urbd/replication/engine"
+	"github.com/urbd/urbd/statemachine"
 )
 
 // Whatever knocks, as often and from as many addresses as it likes: what is remembered and logged is bounded, and the peer is seen.
@@ -96,4 +100,18 @@ func TestPace(t *testing.T) {
 		p.reset()
 		expect("ordered", begin(), 0)
 	})
+}
+
+// A peer that was given up because it owed an answer is looked for after a pause, perhaps: the status says why it is away.
+func TestPeerThatOwedIsRemembered(t *testing.T) {
+	peer := netip.MustParseAddrPort("10.0.0.2:7789")
+	c := newConnector(netip.MustParseAddrPort("10.0.0.1:7789"), peer, config.Net{}, slog.New(slog.DiscardHandler))
+	c.judge(engine.StateChange{From: statemachine.State{Conn: statemachine.WFBitMapS}, To: statemachine.State{Conn: statemachine.Timeout}, Cause: "Timeout: why"})
+	if list := c.knocks.list(); len(list) != 1 || list[0].Reason != "Timeout: why" {
+		t.Errorf("remembered: %+v", list)
+	}
+	c.judge(engine.StateChange{From: statemachine.State{Conn: statemachine.WFReportParams}, To: statemachine.State{Conn: statemachine.Connected}})
+	if list := c.knocks.list(); len(list) != 0 {
+		t.Errorf("after the handshake: %+v", list)
+	}
 }

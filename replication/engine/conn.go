@@ -49,6 +49,7 @@ type conn struct {
 	asked         peerAsk    // the request of the peer for it that is open
 	refused       string     // why this node has given the connection up, until it looks for the peer again
 	backoff       time.Duration
+	owing         int  // connections in a row that ended because the peer owed an answer for too long
 	closed        bool // the owner has closed the sockets
 	cleaned       bool // lost has run
 	lingering     bool // what is queued may still go out
@@ -189,6 +190,11 @@ func (e *Engine) trouble(t Trouble, why error) {
 	if why != nil {
 		cause += ": " + why.Error()
 	}
+	if t == Timeout {
+		e.conn.owing++
+	} else {
+		e.conn.owing = 0
+	}
 	e.lose(sm.PeerLost{Why: troubleState[t]}, cause, 0)
 }
 
@@ -282,10 +288,7 @@ func (e *Engine) endConn(linger time.Duration) {
 	if c.phase == connNone || c.phase == connClosing {
 		return
 	}
-	c.backoff = 0
-	if c.phase != connLive || e.now < c.upAt+shortLife {
-		c.backoff = time.Second
-	}
+	c.backoff = e.pause()
 	c.phase, c.closed, c.cleaned, c.lingering = connClosing, false, false, linger > 0
 	if linger == 0 {
 		for i := range c.queue {

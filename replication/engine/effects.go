@@ -289,7 +289,7 @@ func (e *Engine) do(v *volume, q queuedEffect) {
 			e.closeConn(v, eff.Why)
 		}
 	case sm.DropNetConfig:
-		e.conn.backoff = 0                                                           // the next search is an order
+		e.conn.backoff, e.conn.owing = 0, 0                                          // the next search is an order
 		e.conn.discardMyData = e.conn.discardMyData && v.state.Conn != sm.StandAlone // not that of a new order
 	case sm.StartResync:
 		e.startResync(v, eff.Paused)

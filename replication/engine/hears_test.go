@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 
@@ -105,5 +106,40 @@ func TestShortConnectionsAreFarBetween(t *testing.T) {
 		if !found {
 			t.Fatalf("the peer is not looked for\n%s", p.story())
 		}
+	}
+}
+
+// TestPeerThatOwesAgain: a peer that is there and owes an answer may hold the writes of a Primary for the limit. When it does so
+// again and again, they go on for longer each time before it is looked for; any other end, or an order, begins anew.
+func TestPeerThatOwesAgain(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	pauses := func() (after []time.Duration) {
+		for _, ev := range p.a.events {
+			if open, ok := ev.(OpenConnection); ok {
+				after = append(after, open.After)
+			}
+		}
+		p.a.events = nil
+		return after
+	}
+	p.a.events = nil
+	p.b.mute[DataSock] = true // it hears nothing there, and answers pings
+	p.a.e.ConnDown(p.now, NetworkFailure, nil)
+	r := &Request{Op: OpWrite, Len: 4096, Data: make([]byte, 4096)}
+	p.a.e.Submit(p.now, r)
+	p.settle(6*unansweredLimit - time.Second)
+	want := []time.Duration{0, 0, unansweredLimit, 2 * unansweredLimit, 4 * unansweredLimit, 4 * unansweredLimit}
+	if got := pauses(); !slices.Equal(got, want) || !p.a.done[r] || r.Err != OK {
+		t.Fatalf("the pauses are %v, want %v\n%s", got, want, p.story())
+	}
+	p.a.e.ConnDown(p.now, NetworkFailure, nil)
+	p.settle(2*unansweredLimit + time.Second)
+	if got := pauses(); slices.Max(got[:len(got)-1]) > time.Second || got[len(got)-1] != unansweredLimit {
+		t.Fatalf("after another end the pauses are %v\n%s", got, p.story())
+	}
+	p.must(p.a, Disconnect{Force: true})
+	if owing := p.a.e.conn.owing; owing != 0 {
+		t.Fatalf("after an order the peer still owes %d answers", owing)
 	}
 }

@@ -25,6 +25,22 @@ var (
 	errSlowBitmaps = fmt.Errorf("the bitmap exchange, which holds writes, is slower than %d KiB/s", leastBitmapRate>>10)
 )
 
+// pause is how long to wait before the peer is looked for again. A peer that owes an answer, that to a resync that it has asked for perhaps, holds
+// writes for the limit: when it does so again and again, they go on in between for as long, then for twice and four times as long.
+func (e *Engine) pause() time.Duration {
+	c := &e.conn
+	switch {
+	case c.owing > 1:
+		pause := e.unanswered() << min(c.owing-2, 2)
+		e.notice(nil, Warn, fmt.Sprintf("the peer has owed an answer %d times in a row: writes go on without it, and it is looked for again in %v; "+
+			"urbd disconnect and urbd connect do so at once", c.owing, pause))
+		return pause
+	case c.phase != connLive || e.now < c.upAt+shortLife:
+		return time.Second
+	}
+	return 0
+}
+
 // Tick does what is due by now.
 func (e *Engine) Tick(now Instant) {
 	e.at(now)
