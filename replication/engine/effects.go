@@ -137,7 +137,7 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 	case sm.SetAllBits:
 		if v.bm != nil {
 			v.bm.SetAll()
-			v.fullSync = true
+			v.bits, v.fullSync = bitsCount, true
 		}
 	case sm.ClearAllBits:
 		v.bm.ClearAll()

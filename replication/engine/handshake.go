@@ -217,7 +217,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 			v.uuids = d.Self
 			e.commit(v)
 		}
-		e.strayBits(v, d, ev.Word.Role)
+		e.strayBits(v, d, ev.Word)
 	}
 	old := v.state
 	if old.Conn.Syncing() && old.Conn.Source() && ev.Word.Conn == sm.Connected && ev.Word.Disk == sm.UpToDate {
@@ -250,19 +250,11 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 func (e *Engine) decide(v *volume, ev sm.PeerState) sm.Decision {
 	in := sm.HandshakeInput{
 		Self: v.uuids, SelfBits: uint64(v.bm.Count()), Peer: v.peerUUIDs, Crashed: v.crashed,
-		Role: v.state.Role, PeerRole: ev.Word.Role, Disk: v.state.Disk, DiskNow: v.state.Disk, PeerDisk: ev.Word.Disk,
+		Role: v.state.Role, PeerRole: ev.Word.Role, DiskNow: v.state.Disk,
 		DiscardMy: e.conn.discardMyData, PeerDryRun: e.conn.peerDryRun,
 		ResolveConflicts: e.conn.link.ResolveConflicts, FeatureWSame: e.conn.features&featureWSame != 0,
 	}
-	if in.Disk == sm.Negotiating {
-		in.Disk = v.restored
-	}
-	if in.PeerDisk == sm.Negotiating {
-		in.PeerDisk = sm.Consistent
-		if v.peerUUIDs.Flags&sm.FlagInconsistent != 0 {
-			in.PeerDisk = sm.Inconsistent
-		}
-	}
+	in.Disk, in.PeerDisk = v.compared(ev.Word.Disk)
 	d := sm.Handshake(in)
 	if d.Err == nil {
 		d.Err = v.keepsData(d)
@@ -271,6 +263,21 @@ func (e *Engine) decide(v *volume, ev sm.PeerState) sm.Decision {
 		d.Err = e.agreeBlocks(v, d, ev.Word.Role)
 	}
 	return d
+}
+
+// compared are the disks that a handshake is about, the peer's being what it says: of one that is being negotiated, what its metadata makes of it.
+func (v *volume) compared(said sm.Disk) (own, peer sm.Disk) {
+	own, peer = v.state.Disk, said
+	if own == sm.Negotiating {
+		own = v.restored
+	}
+	if peer == sm.Negotiating {
+		peer = sm.Consistent
+		if v.peerUUIDs.Flags&sm.FlagInconsistent != 0 {
+			peer = sm.Inconsistent
+		}
+	}
+	return own, peer
 }
 
 func handshakeCause(d sm.Decision) string {

@@ -11,15 +11,16 @@ type bitsWorth uint8
 
 const (
 	bitsCount bitsWorth = iota // blocks that the peer may lack, or this disk
-	bitsVoid                   // the bitmap on the disk was void, and nothing was written or copied since: all are set
+	bitsVoid                   // the bitmap on the disk was void, and nothing was written or copied since: all are set, and the superblock says FULL_SYNC still
 )
 
 // strayBits deals with the bits that are set when both nodes, none of them Primary, have data of one generation and count against no other, so that nothing is
-// copied. Those of a void bitmap stand for nothing: the disks are known to be equal. Others were found by somebody, the driver's verify perhaps:
-// they stay, and it is said.
-func (e *Engine) strayBits(v *volume, d sm.Decision, peer sm.Role) {
+// copied. Those of a void bitmap stand for nothing: the disks are known to be equal, unless they are Inconsistent. Others were found by somebody, the driver's
+// verify perhaps: they stay, and it is said.
+func (e *Engine) strayBits(v *volume, d sm.Decision, word sm.State) {
 	identical := d.Err == nil && d.Rule == 40 && d.Result == 0 && v.uuids.Bitmap == 0 && v.peerUUIDs.Bitmap == 0
-	if !identical || v.bm.Count() == 0 || v.state.Role == sm.Primary || peer == sm.Primary {
+	own, peer := v.compared(word.Disk)
+	if !identical || v.bm.Count() == 0 || v.state.Role == sm.Primary || word.Role == sm.Primary || min(own, peer) <= sm.Inconsistent {
 		return
 	}
 	if v.bits == bitsCount {

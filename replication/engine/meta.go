@@ -295,7 +295,7 @@ func (v *volume) fillSuper() {
 		v.superWritten = true
 	}
 	s.Flags &^= metadata.FullSync
-	if v.fullSync {
+	if v.fullSync || v.bits == bitsVoid {
 		s.Flags |= metadata.FullSync
 	}
 	if s.LastAgreedSize = v.size; v.attach != nil {

@@ -11,7 +11,14 @@ import (
 )
 
 // voids says in the superblock of a node that is down that its bitmap is void, as is done where that could not be written before the disk was let go.
-func (p *pair) voids(n *node) {
+func (p *pair) voids(n *node) { p.reflag(n, metadata.FullSync, 0) }
+
+// invalidates does offline what drbdmeta invalidate does.
+func (p *pair) invalidates(n *node) {
+	p.reflag(n, metadata.FullSync, metadata.Consistent|metadata.WasUpToDate)
+}
+
+func (p *pair) reflag(n *node, on, off metadata.Flags) {
 	p.t.Helper()
 	l, err := metadata.Place(metadata.Internal, 0, int64(len(n.disk)), int64(len(n.disk)))
 	if err != nil {
@@ -21,7 +28,7 @@ func (p *pair) voids(n *node) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	sb.Flags |= metadata.FullSync
+	sb.Flags = sb.Flags&^off | on
 	sb.Encode(n.disk[l.Superblock:][:PageSize])
 }
 
@@ -49,6 +56,55 @@ func TestVoidBitmapOfEqualData(t *testing.T) {
 	if out := p.b.outOfSync(); out != 0 {
 		t.Errorf("%d bytes are out of sync by the disk\n%s", out, p.story())
 	}
+}
+
+// The daemon that has attached the disk ends before the nodes meet, in order or not: the next one knows as much.
+func TestVoidBitmapOutlivesTheDaemon(t *testing.T) {
+	for _, order := range []Command{nil, Detach{}, Down{}} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.apart(func() {
+			p.voids(p.b)
+			p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			if order != nil {
+				p.must(p.b, order)
+			}
+			p.newDaemon(p.b)
+		})
+		p.inSyncAgain()
+	}
+}
+
+// As soon as something may be marked, the bits count, also for the next daemon: the node was promoted, and has crashed.
+func TestVoidBitmapCountsOnceWritten(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.apart(func() {
+		p.voids(p.b)
+		p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+		p.must(p.b, Promote{Force: true})
+		p.newDaemon(p.b)
+		p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+		if v := p.b.e.vols[0]; v.bits != bitsCount {
+			t.Error("the bits are taken for those of a void bitmap")
+		}
+		p.must(p.b, Detach{})
+	})
+}
+
+// Both disks were declared bad while the daemons did not run (drbdmeta invalidate): they are not known to be equal, and whichever is made good by force, all of it is copied.
+func TestVoidBitmapsOfBadDisks(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.apart(func() {
+		p.must(p.a, Down{})
+		p.a.disk[2<<20] = 9
+		for _, n := range []*node{p.a, p.b} {
+			p.invalidates(n)
+		}
+		p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+		p.must(p.a, Connect{})
+	})
+	p.want(p.a, "Secondary/Secondary Connected Inconsistent/Inconsistent")
+	p.must(p.a, Promote{Force: true})
+	p.inSyncAgain()
 }
 
 // If something was written since, every block is copied.
