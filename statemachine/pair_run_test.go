@@ -139,9 +139,9 @@ func (p *twoNodes) verdict() (string, error) {
 		case !apart:
 		case errors.As(n.refused, &refused):
 			return string(refused.Reason), nil
-		case errors.As(n.why, &rule):
+		case errors.As(n.why, &rule), errors.As(n.refused, &rule):
 			return string(rule), nil
-		case n.rules().StaleDisk:
+		case n.primary() && (n.exposed^n.u.Current)&^RoleBit != 0:
 			return "a Primary whose data is nowhere any more", nil
 		default:
 			return "", fmt.Errorf("%s is apart for no reason", n.name)

@@ -83,8 +83,32 @@ func (n *pairNode) primary() bool { return n.s.Role == Primary }
 
 func (n *pairNode) rules() Rules {
 	return Rules{ResolveConflicts: n.rc, HasBitmapUUID: n.u.CatchUp(n.missedEnd).Bitmap != 0, ConsiderResync: n.consider,
-		Negotiated: n.attached, Handshaking: n.s.Conn == WFReportParams && n.up,
-		StaleDisk: n.primary() && n.exposed&^RoleBit != n.u.Current&^RoleBit, Unconfirmed: n.unacked != [pairBlocks]bool{}}
+		Negotiated: n.negotiated(), Handshaking: n.s.Conn == WFReportParams && n.up, Unconfirmed: n.unacked != [pairBlocks]bool{}}
+}
+
+// negotiated is what a disk that is being negotiated is worth: below applications that went on without it, it is old.
+func (n *pairNode) negotiated() Disk {
+	if n.primary() {
+		return min(n.attached, Outdated)
+	}
+	return n.attached
+}
+
+// otherData is the answer to data that is not what the applications had before the disk was lost.
+const otherData Refusal = "other data than was in use"
+
+// keeps refuses a decision after which applications without a good disk here would go on with other data than they had.
+func (n *pairNode) keeps(d *Decision) {
+	if d.Err != nil || !n.primary() || n.s.ReadsLocally() {
+		return
+	}
+	current := n.theirs.Current
+	if d.Result > 0 {
+		current = n.u.Current
+	}
+	if (n.exposed^current)&^RoleBit != 0 {
+		d.Err = otherData
+	}
 }
 
 // step applies an event and does what follows. A refusal changes nothing.
@@ -295,10 +319,6 @@ func (n *pairNode) receive(p any) {
 		n.receiveState(FromWord(p.word))
 	case pktUUIDs:
 		n.theirs, n.known = PeerUUIDs(p), true
-		if n.s.DataDiffers(n.exposed, p.Current) {
-			n.step(Refused{DifferentData})
-			return
-		}
 		if !n.s.Disk.Usable() && n.s.ReadsRemotely() {
 			n.exposed = p.Current
 		}
@@ -336,16 +356,26 @@ func (n *pairNode) receiveSync(uuid uint64) {
 }
 
 func (n *pairNode) receiveState(word State) {
-	ev := PeerState{Granted: true, MayBeAhead: true, Word: word, UUIDsKnown: n.known, UUIDFlags: n.theirs.Flags, OOSBits: n.count(),
-		Differs: n.known && n.s.DataDiffers(n.exposed, n.theirs.Current)}
+	ev := PeerState{Granted: true, MayBeAhead: true, Word: word, UUIDsKnown: n.known, UUIDFlags: n.theirs.Flags, OOSBits: n.count()}
+	if n.known && word.Disk >= Negotiating && n.s.PeerDisk != Failed && n.s.DataDiffers(n.exposed, n.theirs.Current) {
+		n.step(Refused{otherData})
+		return
+	}
 	if n.s.HandshakeDue(ev, n.rules()) {
+		own := n.s.Disk
+		if own == Negotiating {
+			own = n.attached
+		}
 		ev.Decision = Handshake(HandshakeInput{
 			Self: n.u, SelfBits: uint64(n.count()), Peer: n.theirs, Crashed: n.disk.crashed,
-			Role: n.s.Role, PeerRole: word.Role, Disk: n.s.settled(n.rules()).Disk, DiskNow: n.s.Disk, PeerDisk: ev.realDisk(),
+			Role: n.s.Role, PeerRole: word.Role, Disk: own, DiskNow: n.s.Disk, PeerDisk: ev.realDisk(),
 			ResolveConflicts: n.rc, FeatureWSame: true,
 		})
+		n.keeps(&ev.Decision)
 		n.log("%s decides %+v", n.name, ev.Decision)
-		n.u, n.missedEnd, n.refused = ev.Decision.Self, ev.Decision.MissedEnd, ev.Decision.Err
+		if n.refused = ev.Decision.Err; n.refused == nil {
+			n.u, n.missedEnd = ev.Decision.Self, ev.Decision.MissedEnd
+		}
 	}
 	due := ev.Decision.Made()
 	n.step(ev)

@@ -15,7 +15,6 @@ type PeerState struct {
 	OOSBits    int64    // set bits of the own bitmap
 	Failed     int64    // blocks that failed in the resync under way, in bits
 	Leaving    bool     // this node waits for the answer to its own detach
-	Differs    bool     // [State.DataDiffers], asked again: the own disk may be lost since P_UUIDS came
 	Decision   Decision // of [Handshake], if one was due
 	Granted    bool     // the peer, Secondary here, has asked to be Primary in this connection, and was let
 	MayBeAhead bool     // the protocol is A, which a peer needs to pull ahead
@@ -133,8 +132,6 @@ func (ev PeerState) meet(s State, disk Disk, r Rules) turn {
 		}
 	case due && !ev.Decision.Made():
 		panic("statemachine: a handshake was due and none was held")
-	case due && s.Disk == Negotiating && r.StaleDisk && ev.Decision.Target != WFBitMapT:
-		next.Conn, next.Disk = Connected, Failed // the applications would go back to older data
 	case due:
 		next.Conn, how.FullSync = ev.Decision.Target, ev.Decision.FullSync
 		next = next.settled(r)
@@ -153,9 +150,6 @@ func (ev PeerState) commit(s, next State, how How, r Rules) turn {
 			t := s.drop(ProtocolError, &BadPeerState{s, ev.Word, "own I/O is frozen and the peer's disk is only Consistent"}, r)
 			t.next.Susp, t.next.SuspFencing, t.next.SuspNoData = false, false, false
 			return t
-		}
-		if ev.Differs {
-			return s.drop(Disconnecting, DifferentData, r)
 		}
 		if err := Validate(s, next.Sanitise(), r); err != nil {
 			return s.drop(Disconnecting, err, r)

@@ -35,7 +35,6 @@ const (
 	DiscardOnPrimary  Refusal = "a Primary cannot discard its data"
 	AlreadyAttached   Refusal = "a disk is attached"
 	NotAttaching      Refusal = "the disk is not being attached"
-	DifferentData     Refusal = "the peer's data is not what was in use here before the disk was lost"
 	NotFresh          Refusal = "the data is not just created"
 	OutdatedDisk      Refusal = "this node's disk is Outdated: the peer could go on without it, and whatever was written there since is lost with --force"
 	OtherDataInUse    Refusal = "the device is in use since before its daemon died, and its users worked on data that this node does not have"

@@ -42,7 +42,6 @@ type Rules struct {
 	ConsiderResync bool // MarkConsiderResync was the effect, and no PeerState since
 	Negotiated     Disk // while Negotiating: what the metadata made of the disk at attach
 	PeerWentOn     bool // the peer has begun a generation on the one that is here: what was written since is missing here
-	StaleDisk      bool // while Negotiating: its current UUID is not the one that the applications here have seen, see DataDiffers
 }
 
 // Refusals of a state: the rows of docs/drbd-wire.md 14.3, first match gives

@@ -86,15 +86,12 @@ func (s State) settled(r Rules) State {
 	return s
 }
 
-// alone is s settled when there is nobody left to negotiate with. A disk that is not the
-// one that the applications have gone on from is let go again, and one that the peer's have gone on from is old: as it has said, or because
+// alone is s settled when there is nobody left to negotiate with. A disk that the peer's applications have gone on from is old: as it has said, or because
 // they work on a good disk there, and nobody has said that this one has what is on it.
 // Source: docs/drbd-metadata.md 6.3.
 func (s State) alone(r Rules) State {
 	switch {
 	case s.Disk != Negotiating:
-	case r.StaleDisk:
-		s.Disk = Failed
 	case r.PeerWentOn, s.Peer == Primary && s.PeerDisk == UpToDate:
 		s.Disk = min(r.Negotiated, Outdated)
 	}

@@ -69,7 +69,7 @@ func parseRules(t *testing.T, d *datadriven.TestData) Rules {
 		"two-primaries": &r.TwoPrimaries, "verify-alg": &r.HaveVerifyAlg, "suspend-on-no-data": &r.SuspendOnNoData,
 		"resolve-conflicts": &r.ResolveConflicts, "other-peer-primary": &r.OtherPeerPrimary, "open": &r.Open, "unconfirmed": &r.Unconfirmed,
 		"handshaking": &r.Handshaking, "bitmap-uuid": &r.HasBitmapUUID, "new-uuid-pending": &r.NewUUIDPending,
-		"consider-resync": &r.ConsiderResync, "stale-disk": &r.StaleDisk,
+		"consider-resync": &r.ConsiderResync,
 	}
 	for _, arg := range d.CmdArgs {
 		switch on, ok := flags[arg.Key]; {
@@ -128,7 +128,7 @@ func (a args) change() Change {
 
 // peerState is the packet; its word is the input of the command.
 func (a args) peerState() PeerState {
-	ev := PeerState{Word: parseState(a.t, a.d.Input), UUIDsKnown: !a.has("no-uuids"), Differs: a.has("differs"),
+	ev := PeerState{Word: parseState(a.t, a.d.Input), UUIDsKnown: !a.has("no-uuids"),
 		Granted: !a.has("not-granted"), MayBeAhead: !a.has("protocol-c")}
 	a.d.MaybeScanArgs(a.t, "bits", &ev.OOSBits)
 	a.d.MaybeScanArgs(a.t, "failed", &ev.Failed)

@@ -180,7 +180,7 @@ func (u UUIDs) Adopt(current uint64, primary bool) UUIDs {
 
 // DataDiffers says that the applications of this node, Primary and without a disk, would go on with other data
 // than they had: the peer announces current, and they have seen exposed. The connection
-// is to be refused with [DifferentData].
+// is to be refused.
 //
 // What they have seen is the own current UUID as long as the disk is UpToDate, and after that, also while a disk is
 // being attached, whatever current UUID the peer announces while Connected with an UpToDate disk. Before the disk is attached again, alone, its
