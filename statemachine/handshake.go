@@ -63,7 +63,8 @@ type Decision struct {
 	Target   Conn  // Connected, WFBitMapS or WFBitMapT
 	Err      error // nil, or a *HandshakeError: nothing is synced
 
-	Self, Peer UUIDs // corrected; Self, if it differs, is to be kept
+	// Self and Peer are corrected; Self, if it differs, is to be kept. It compares as it did before, so the peer may hear of the one or the other.
+	Self, Peer UUIDs
 	// MissedEnd is the bitmap UUID of a resync that this node did not see the end of, 0: none. Self still has it: it goes into
 	// the history when the next resync or generation begins ([UUIDs.CatchUp]). Without it the bits that are set count
 	// for nothing, and if the connection is lost before, the next handshake finds the data identical.

@@ -60,6 +60,13 @@ func (h *past) meet(t *rapid.T) {
 		t.Fatalf("%v\n%v\nrule %d, result %d, about nothing: %v and %v", h.node[0], h.node[1], c.Rule, r, h.data[0], h.data[1])
 	}
 	second := Compare(h.node[1], h.node[0], none)
+	for n, mine := range []Comparison{c, second} {
+		// A node may have corrected its set by the time that the other one hears of it.
+		kept := Handshake(HandshakeInput{Self: h.node[n], Peer: PeerUUIDs{UUIDs: h.node[1-n]}, FeatureWSame: true}).Self
+		if late := Compare(h.node[1-n], kept, none); late.Result != -mine.Result && mine.Result >= -2 && mine.Result <= 2 {
+			t.Fatalf("%v\n%v\nrule %d, result %d, but rule %d, result %d for the corrected set %v", h.node[n], h.node[1-n], mine.Rule, mine.Result, late.Rule, late.Result, kept)
+		}
+	}
 	h.node[0], h.node[1] = c.Self, second.Self
 	source := 0
 	switch r := c.Result; {

@@ -149,7 +149,6 @@ func (e *Engine) ConnUp(now Instant, link Link) {
 		c.recv[i].reset(e)
 	}
 	for _, v := range e.vols {
-		v.hello = v.uuids
 		v.peerDirty = false // what was written over an earlier connection, the peer has marked
 		v.seq, v.peerKnown, v.peer, v.earlyUUID, v.unacked, v.peerConn = 0, false, peerSizes{block: v.peer.block}, 0, 0, sm.StandAlone
 		v.exchange.reset()

@@ -16,7 +16,6 @@ type queuedEffect struct {
 	ticket uint64   // superblock write that must be done
 	link   uint64   // generation of the connection that it belongs to, if it is a packet or ends that connection
 	asks   *request // of a SendRequest
-	uuids  sm.UUIDs // of a SendUUIDs in a handshake: what it was decided on
 }
 
 // step applies one event to a volume and does what follows from it.
@@ -48,7 +47,6 @@ func (e *Engine) stepFor(v *volume, ev sm.Event, cause string, cmd *command) err
 			if ask, ok := eff.(sm.SendRequest); ok {
 				q.asks = e.newRequest(v, ask, cmd)
 			}
-			q.uuids = v.decidedOn
 			v.effects.push(q)
 		}
 	}
@@ -318,10 +316,6 @@ func (e *Engine) tell(v *volume, q queuedEffect) {
 	case sm.SendState:
 		e.sendState(v, q.state)
 	case sm.SendUUIDs:
-		if q.uuids != (sm.UUIDs{}) {
-			e.sendOldUUIDs(v, q.uuids)
-			return
-		}
 		e.sendUUIDs(v, eff.SkipInitialSync)
 	case sm.SendSizes:
 		e.sendSizes(v)

@@ -53,7 +53,7 @@ func (e *Engine) sendParameters(v *volume) {
 	}
 	e.sendSyncParam(v, q)
 	e.sendSizes(v)
-	e.sendOldUUIDs(v, v.hello)
+	e.sendUUIDs(v, false)
 	st := v.state
 	st.Conn = sm.WFConnection
 	e.sendState(v, st)
@@ -114,15 +114,6 @@ func (e *Engine) sendUUIDs(v *volume, skip bool) {
 	}
 	q.packet(wire.CmdUUIDs, v.number, 48)
 	q.heads = p.Append(q.heads)
-}
-
-// sendOldUUIDs sends the generations that this node's share of a handshake was decided on. Its decision
-// may be made, and have changed them, before they go out: the peer has to decide on the same.
-func (e *Engine) sendOldUUIDs(v *volume, old sm.UUIDs) {
-	now := v.uuids
-	v.uuids = old
-	e.sendUUIDs(v, false)
-	v.uuids = now
 }
 
 // peerUUIDsReceived takes P_UUIDS (wire 7.4).
@@ -210,9 +201,6 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 		if d.Err == nil {
 			v.peerUUIDs.UUIDs, v.missedEnd = d.Peer, d.MissedEnd
 		}
-		if d.Err == nil && (d.Self != v.uuids || d.MissedEnd != 0) {
-			v.decidedOn = v.uuids
-		}
 		if d.Err == nil && d.Self != v.uuids {
 			v.uuids = d.Self
 			e.commit(v)
@@ -227,7 +215,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	v.heardRole(ev.Word.Role)
 	v.lazyGeneration = old.Conn == sm.WFReportParams
 	e.step(v, ev, cause)
-	v.lazyGeneration, v.decidedOn = false, sm.UUIDs{}
+	v.lazyGeneration = false
 	v.peerGone = v.state.PeerDisk < sm.Inconsistent && ev.Word.Disk < sm.Inconsistent
 	if ev.Decision.Made() {
 		v.rules.ConsiderResync = false

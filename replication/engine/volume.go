@@ -14,11 +14,9 @@ type volume struct {
 	rules  statemachine.Rules
 
 	uuids     statemachine.UUIDs
-	hello     statemachine.UUIDs // as they were when the sockets came up
-	decidedOn statemachine.UUIDs // as they were before the handshake that is being held corrected them, or is to; zero: it did not, or none is
-	begun     begunGeneration    // that is not on the own disk yet
-	takenBack begunGeneration    // the last one that could not be written there
-	missedEnd uint64             // bitmap UUID of a resync that has ended, as the last handshake found: see statemachine.Decision
+	begun     begunGeneration // that is not on the own disk yet
+	takenBack begunGeneration // the last one that could not be written there
+	missedEnd uint64          // bitmap UUID of a resync that has ended, as the last handshake found: see statemachine.Decision
 	peerUUIDs statemachine.PeerUUIDs
 	peerKnown bool              // peerUUIDs were received in this connection, and since the disk was attached
 	restored  statemachine.Disk // what the metadata made of the disk at attach
