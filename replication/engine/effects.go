@@ -313,6 +313,7 @@ func (e *Engine) tell(v *volume, q queuedEffect) {
 	switch eff := q.effect.(type) {
 	case sm.SendParameters:
 		e.sendParameters(v)
+		e.discardEnds()
 	case sm.SendState:
 		e.sendState(v, q.state)
 	case sm.SendUUIDs:

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/urbd/urbd/replication/wire"
@@ -287,12 +288,26 @@ func handshakeCause(d sm.Decision) string {
 // introduced ends the handshake of a volume; that of the connection ends when every
 // volume has left WFReportParams. One that the peer does not have never does.
 func (e *Engine) introduced() {
-	handshaking := false
-	for _, v := range e.vols {
-		handshaking = handshaking || v.state.Conn == sm.WFReportParams
-	}
-	e.conn.discardMyData = e.conn.discardMyData && handshaking
+	e.discardEnds()
 	e.turnStates()
+}
+
+// discardEnds ends the order to discard the own data: it is for one handshake, and the peer has to hear of it, too. The
+// parameters that say so may wait for a superblock.
+func (e *Engine) discardEnds() {
+	if !slices.ContainsFunc(e.vols, (*volume).greets) {
+		e.conn.discardMyData = false
+	}
+}
+
+// greets reports whether the volume's handshake is under way, or the peer has not been sent the own parameters yet.
+func (v *volume) greets() bool {
+	for i := range v.effects.len() {
+		if _, greeting := v.effects.at(i).effect.(sm.SendParameters); greeting {
+			return true
+		}
+	}
+	return v.state.Conn == sm.WFReportParams
 }
 
 // turnStates goes on with what had to wait for a handshake, well or not, or the

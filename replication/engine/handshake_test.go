@@ -87,3 +87,30 @@ func TestDeclaredEqualIsKnown(t *testing.T) {
 		}
 	}
 }
+
+// The parameters of a node wait for its superblock, and the peer's have come: it decides that its own data is discarded, as it was ordered to. The peer has to
+// hear of that order, too.
+func TestDiscardIsSaidLate(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.part()
+	p.must(p.a, Demote{})
+	p.used(p.a, 0, 1)
+	p.used(p.b, 0, 2)
+	p.meet()
+	p.want(p.a, "Secondary/Unknown StandAlone UpToDate/DUnknown")
+	p.want(p.b, "Secondary/Unknown StandAlone UpToDate/DUnknown")
+	p.must(p.a, Connect{DiscardMyData: true})
+	p.a.hold = func(io DiskIO) bool { return io.Op == DiskWrite && io.Meta }
+	p.a.e.writeSuper(p.a.e.vols[0], noPages, nil)
+	p.must(p.b, Connect{})
+	p.want(p.a, "Secondary/Secondary WFBitMapT Outdated/UpToDate")
+	p.releaseWrites(p.a)
+	p.inSyncAgain()
+	if p.a.e.conn.discardMyData {
+		t.Error("what comes later is discarded, too")
+	}
+	if p.a.disk[0] != 2 {
+		t.Errorf("a has %d\n%s", p.a.disk[0], p.story())
+	}
+}
