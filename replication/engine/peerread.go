@@ -124,10 +124,7 @@ func (e *Engine) blockServed(p *peerReq, err Errno) {
 	case !p.current(e):
 	case err != OK:
 		e.ack(v, wire.CmdNegRSDReply, p.off, p.id, p.n)
-		if v.bm != nil {
-			v.resync.failed += v.bm.CountRange(p.off, p.n)
-		}
-		e.readFailed(v, err)
+		e.readFailed(v, err) // which ends the resync
 	default:
 		e.reply(p, wire.CmdRSDataReply)
 		replied = true

@@ -247,10 +247,7 @@ func (e *Engine) resyncWritten(p *peerReq, err Errno) {
 		e.askEnds(v, a)
 	}
 	if err == OK {
-		v.peerDirty = true
 		v.clearOutOfSync(e, p.off, p.n)
-	} else if v.bm != nil {
-		v.resync.failed += v.bm.CountRange(p.off, p.n)
 	}
 	if p.current(e) {
 		cmd := wire.CmdRSWriteAck
