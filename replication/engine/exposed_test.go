@@ -189,3 +189,26 @@ func TestLeavingDiskIsNotMarked(t *testing.T) {
 	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
 	p.inSyncAgain()
 }
+
+// A disk is attached below a Primary that has written to the peer's meanwhile, and the link breaks before they are compared. It is not known here that
+// the peer has begun a generation for that, and the disk says UpToDate again: its users are not given what they had before.
+func TestDiskThatWasNotComparedIsOld(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.a, Detach{})
+	p.a.mute[DataSock] = true
+	p.write(p.a, 0, filled(2, 4096))
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.want(p.a, "Primary/Secondary Connected Negotiating/UpToDate")
+	p.part()
+	p.want(p.a, "Primary/Unknown WFConnection Outdated/DUnknown")
+	if r := p.read(p.a, 0); r.Err != EIO {
+		t.Errorf("read: errno %d, data %d\n%s", r.Err, r.Data[0], p.story())
+	}
+	p.meet()
+	p.refusedOthersData()
+	p.followsAfterwards()
+	if p.a.disk[0] != 2 {
+		t.Errorf("what was answered is not on the disk\n%s", p.story())
+	}
+}

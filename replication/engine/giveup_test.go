@@ -50,10 +50,13 @@ func TestDiskGivenUpAfterConfirmation(t *testing.T) {
 func TestDiskKeptWithoutConfirmation(t *testing.T) {
 	p := newPair(t, 8<<20, NetOptions{Protocol: ProtocolA})
 	p.inSync()
-	p.b.hold = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
+	p.a.mute[MetaSock] = true
 	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
 	p.b.e.Command(p.now, 100, InvalidateRemote{})
 	p.settle(0)
+	if p.a.e.vols[0].asked.stage != askWaits {
+		t.Fatalf("the request does not wait\n%s", p.story())
+	}
 	r := &Request{Op: OpWrite, Off: 4096, Len: 4096, Data: bytes.Repeat([]byte{2}, 4096)}
 	p.a.e.Submit(p.now, r)
 	p.a.e.ConnDown(p.now, NetworkFailure, nil)

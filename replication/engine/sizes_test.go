@@ -202,6 +202,65 @@ func TestOddSizeWithoutDisk(t *testing.T) {
 	}
 }
 
+// TestSizesThatComeDuringAnAttach: the sizes are agreed on when the disk is there, whichever comes first.
+func TestSizesThatComeDuringAnAttach(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.newDisk(p.a, 4<<20)
+	p.a.hold = func(DiskIO) bool { return true }
+	p.a.e.Command(p.now, 100, Attach{BackingSize: 4 << 20, MetaSize: 4 << 20})
+	p.a.e.Command(p.now, 101, Connect{})
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.must(p.b, Connect{})
+	p.settle(time.Second)
+	if v := p.a.e.vols[0]; v.attach == nil || !v.peer.known || !v.state.Conn.Established() {
+		t.Fatalf("a is %v\n%s", v.state, p.story())
+	}
+	p.a.release()
+	p.settle(time.Second)
+	p.succeeded(p.a, 100)
+	room := p.a.e.vols[0].layout.DataLimit
+	for _, n := range []*node{p.a, p.b} {
+		p.want(n, "Secondary/Secondary Connected Inconsistent/Inconsistent")
+		if size := n.e.vols[0].size; size != room {
+			t.Errorf("%s: %d bytes, want %d", n.name, size, room)
+		}
+	}
+}
+
+// TestPromotedDuringAnAttach: a node becomes Primary while it reads the metadata of a disk that does not fit the device that its users get.
+func TestPromotedDuringAnAttach(t *testing.T) {
+	for name, cmd := range map[string]Attach{
+		"too small":    {BackingSize: 4 << 20, MetaSize: 4 << 20},
+		"large blocks": {BackingSize: 8 << 20, MetaSize: 8 << 20, BlockSize: 4096},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{})
+			p.newDisk(p.a, cmd.BackingSize)
+			p.a.hold = func(io DiskIO) bool { return io.Off != cmd.BackingSize-PageSize } // the superblock is read
+			p.a.e.Command(p.now, 100, cmd)
+			p.a.e.Command(p.now, 101, Connect{})
+			p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			p.must(p.b, Promote{Force: true})
+			p.must(p.b, Demote{})
+			p.must(p.b, Connect{})
+			p.must(p.a, Promote{})
+			was := p.a.e.vols[0].size
+			if was != p.b.e.vols[0].size {
+				t.Fatalf("the devices have %d and %d bytes\n%s", was, p.b.e.vols[0].size, p.story())
+			}
+			p.a.release()
+			p.settle(time.Second)
+			if err, answered := p.a.reply[100]; !answered || err == nil || !strings.Contains(err.Error(), "the disk has") {
+				t.Errorf("attach: %v, %v", answered, err)
+			}
+			p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+			if size := p.a.e.vols[0].size; size != was {
+				t.Errorf("the device of %d bytes has %d", was, size)
+			}
+		})
+	}
+}
+
 // TestDiskThatHasShrunk: a disk with data that has not the room any more that was agreed on is refused, and what it has stays.
 func TestDiskThatHasShrunk(t *testing.T) {
 	p := inSync(t, 8<<20, nil)
