@@ -58,8 +58,17 @@ type Request struct {
 	Held Token
 
 	write *write // the engine's
-	alone bool   // answered with success because of the own disk, and of nothing else
+	lacks lacking
 }
+
+// lacking says which disks lack what a request is answered for with success.
+type lacking uint8
+
+const (
+	peerLacks lacking = 1 << iota // or may: it is answered because of the own disk, and of nothing else
+	ownLacks                      // it was given it, and failed: it is answered because of the peer's, see owed
+	ownCaches                     // or it had it in its cache when it was lost, perhaps
+)
 
 // DiskOp is what a disk of the resource is asked for.
 type DiskOp uint8

@@ -252,7 +252,7 @@ func (a *attaching) finish(e *Engine, err Errno) {
 // missing here, and only in memory would that be known.
 func (a *attaching) use(e *Engine) {
 	v := a.v
-	a.ready = v.state.Conn == statemachine.WFReportParams || v.activeWrites > 0 && !v.state.Suspended()
+	a.ready = v.state.Conn == statemachine.WFReportParams || v.activeWrites > 0 && !v.state.Suspended() || v.owed.len() > 0
 	if a.ready {
 		return
 	}
@@ -319,6 +319,7 @@ func (a *attaching) fail(e *Engine, err error) {
 	v := a.v
 	v.attach, v.attached = nil, false
 	v.resetDisk()
+	v.cache = cacheState{} // nothing was written
 	e.step(v, statemachine.AttachFailed{}, "attach")
 	v.leaving = leavingWritten
 	e.diskIdle(v)

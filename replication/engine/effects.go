@@ -52,6 +52,7 @@ func (e *Engine) stepFor(v *volume, ev sm.Event, cause string, cmd *command) err
 	}
 	e.runEffects(v)
 	if next != old {
+		e.owedAdvance(v)
 		e.openGate(v)
 		e.retryLog(v)
 	}

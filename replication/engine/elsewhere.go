@@ -8,7 +8,7 @@ import sm "github.com/urbd/urbd/statemachine"
 //	                \--> unheard
 //
 // When a good disk is let go it is not known whether the peer lives. A Primary holds its writes back, and the last superblock of the disk waits, until the
-// peer has answered a ping, or something that was written. If the connection ends before, nothing has been written elsewhere: the disk keeps what it
+// peer has answered a ping, or has begun a generation. If the connection ends before, nothing has been written elsewhere: the disk keeps what it
 // is, and can be taken into use again alone. The peer may have heard of it all the same, and have begun a generation for nothing; then they meet as a split brain.
 type elsewhere uint8
 
@@ -17,7 +17,7 @@ const (
 	unheard           // it was asked, and the connection has ended
 	asking            // the peer, whether it lives
 	goneOn
-	answered // a write because the peer has it, alone: it may have come there before it was heard that there is no disk here
+	answered // a write that the disk was given and lacks, because the peer has it: see owed.go
 )
 
 // peerIsCurrent reports whether the peer's disk has the generation of this one, or may have it by now, because a resync to it is done perhaps.
@@ -90,21 +90,10 @@ func (e *Engine) dataNowhere(v *volume) {
 	e.dataFound(v)
 }
 
-// peerAnswered takes note of a write that the disk that is lost was given and lacks, and that is answered because the peer has it. The disk may have later ones, and
-// the peer may never hear that it is lost, and begin no generation: what keeps it from being the source of a resync, as that of a Primary that has crashed, is only what it says itself.
-func (v *volume) peerAnswered(w *write) {
-	if !v.state.Disk.Gone() || w.local == localNone {
-		return
-	}
-	if v.elsewhere = answered; v.state.Disk == sm.Failed && !w.localOK {
-		v.super.Flags = v.super.Flags.Inconsistent()
-	}
-}
-
 // owesAnswer reports whether a write that the disk lacks, which is being let go, may still be answered because the peer has it.
 func (e *Engine) owesAnswer(v *volume) bool {
 	for w := range e.unconfirmed(v) {
-		if w.req != nil && w.local == localDone && !w.localOK {
+		if w.req != nil && w.failedHere() {
 			return true
 		}
 	}

@@ -112,15 +112,17 @@ func (e *Engine) flushesAdvance() {
 func (e *Engine) flushDone(f *flushReq) {
 	v, r := f.vol, f.req
 	r.Err = OK
-	r.alone = r.alone || f.serial == 0 || f.lost
+	if f.serial == 0 || f.lost {
+		r.lacks |= peerLacks
+	}
 	switch {
 	case !e.dataReachable(v), f.err != OK && !v.state.ReplicatesData():
 		r.Err = EIO // nothing that counts was made durable
 	case f.lost && !v.state.ReadsLocally():
 		r.Err = EIO // what the peer has not confirmed may be nowhere
 	}
-	if r.Err == OK && !v.state.ReadsLocally() {
-		e.dataGoneOn(v)
+	if v.state.Disk.Gone() {
+		r.lacks |= ownCaches
 	}
 	f.vol, f.req = nil, nil
 	e.freeFlushes = append(e.freeFlushes, f)

@@ -128,6 +128,10 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 	if !st.ReadsLocally() && st.ReadsRemotely() {
 		v.exposed = p.Current
 	}
+	if v.owed.len() > 0 {
+		e.owedAdvance(v)
+		e.quiesced(v)
+	}
 	if p.Flags&wire.UUIDSkipInitialSync != 0 {
 		e.step(v, sm.PeerSkipsInitialSync{Fresh: v.uuids.Current == sm.JustCreated}, "the peer declares both disks equal")
 	}
@@ -166,12 +170,16 @@ func (v *volume) keepsData(d sm.Decision) error {
 	return v.mismatchf("this node is Primary on data %016X, and would go on with data %016X"+endUsers, v.exposed, current)
 }
 
-// sendState sends P_STATE. A disk that is being attached is none yet: the kernel's driver answers one that comes where
+// sendState sends P_STATE: of the change that it is for, which may have waited for a superblock. A disk that is lost meanwhile is not announced any more as
+// it was before. A disk that is being attached is none yet: the kernel's driver answers one that comes where
 // none was, and would say nothing to one that it had heard of before (wire 9.6).
 func (e *Engine) sendState(v *volume, st sm.State) {
 	q := e.sending(DataSock)
 	if q == nil {
 		return
+	}
+	if v.state.Disk.Gone() {
+		st.Disk = min(st.Disk, v.state.Disk)
 	}
 	if st.Disk == sm.Attaching || st.Disk == sm.Failed && !v.attached {
 		st.Disk = sm.Diskless // the second was given up, and may stay Failed for long

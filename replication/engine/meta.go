@@ -86,7 +86,7 @@ type metaWriter struct {
 	chunk   []byte         // metaChunk pages
 	issued  uint64         // tickets of superblock writes
 	durable uint64         // the last one that is done
-	written metadata.Flags // of the superblock that is on the disk
+	written metadata.Flags // of the superblock that is on the disk; while one is being written, or if that failed, of both that may be
 }
 
 func (e *Engine) queueMeta(v *volume, j *metaJob) {
@@ -258,6 +258,9 @@ func (e *Engine) nextRecord(v *volume, j *metaJob) bool {
 		v.super.Encode(m.record)
 		j.flags = v.super.Flags
 	case metaKept:
+		if v.lacksAnswered() {
+			v.super.Flags = v.super.Flags.Inconsistent()
+		}
 		v.super.Encode(m.record)
 		j.flags = v.super.Flags
 	case metaRing:
@@ -268,7 +271,8 @@ func (e *Engine) nextRecord(v *volume, j *metaJob) bool {
 			return true
 		}
 	}
-	j.kind = metaPages // the record is on its way: nothing is left to do after it
+	j.kind = metaPages   // the record is on its way: nothing is left to do after it
+	m.written |= j.flags // one of the two is on the disk from now on
 	e.metaIO(v, j, DiskIO{Op: DiskWrite, FUA: !v.cfg.Disk.NoMetaFlush, Off: off, Len: PageSize, Data: m.record})
 	return true
 }

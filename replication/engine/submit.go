@@ -16,7 +16,7 @@ func (e *Engine) Submit(now Instant, r *Request) {
 		return
 	}
 	v.upper++
-	r.alone, r.Held = false, 0
+	r.lacks, r.Held = 0, 0
 	if !v.fits(r) {
 		r.Err = EINVAL
 		e.done(v, r)
@@ -81,12 +81,12 @@ func (e *Engine) done(v *volume, r *Request) {
 		v.gated.push(r)
 		return
 	}
-	e.finished(v, r)
+	e.answerOwed(v, r)
 }
 
 // finished gives a request back.
 func (e *Engine) finished(v *volume, r *Request) {
-	v.answeredAlone = v.answeredAlone || r.alone && r.Err == OK && r.Op != OpFlush
+	v.answeredAlone = v.answeredAlone || r.lacks&peerLacks != 0 && r.Err == OK && r.Op != OpFlush
 	v.upper--
 	e.out.Done = append(e.out.Done, r)
 }
@@ -100,14 +100,14 @@ func (e *Engine) holdAnswers(v *volume) (release func()) {
 		}
 		for v.ackGate == 0 && v.gated.len() > 0 {
 			r := v.gated.pop()
-			switch lost := r.alone && !v.state.ReadsLocally(); { // the disk, before anybody was told
+			switch lost := r.lacks&peerLacks != 0 && !v.state.ReadsLocally(); { // the disk, before anybody was told
 			case lost && r.Op == OpFlush:
 				e.admit(v, r) // the peer has what was written, perhaps
 				continue
 			case lost:
 				r.Err = EIO
 			}
-			e.finished(v, r)
+			e.answerOwed(v, r)
 		}
 		e.quiesced(v)
 	}

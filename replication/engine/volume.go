@@ -82,6 +82,8 @@ type volume struct {
 	heldWrites, heldReads fifo[*Request] // by the gate
 	gated                 fifo[*Request] // answered once a new generation is durable
 	ackGate               int            // superblock writes that answers wait for
+	owed                  fifo[*Request] // answered once it is sure that the own disk, which lacks them, is not copied from
+	owedSince             Instant        // the first of them
 	answeredAlone         bool           // since both disks were good, something was answered that the peer's lacks
 
 	staged       fifo[logUser] // in the transaction that is being collected or written

@@ -32,6 +32,9 @@ func (e *Engine) oldestWait() Instant {
 		if v.elsewhere == asking {
 			at = min(at, v.turned)
 		}
+		if v.owed.len() > 0 {
+			at = min(at, v.owedSince) // a generation, where the disk cannot say what it lacks
+		}
 		if v.resync.owed > 0 {
 			at = min(at, v.resync.owedFrom) // writes to the range wait for the block, too
 		}

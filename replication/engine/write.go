@@ -252,6 +252,9 @@ func (w *write) homeless() bool {
 	return w.remote && !w.strict && !w.settled && !w.refused && !w.peerOK && !w.here()
 }
 
+// failedHere reports whether the own disk was given the write, and lacks it.
+func (w *write) failedHere() bool { return w.local == localDone && !w.localOK }
+
 // here reports whether the own disk has the write for good.
 func (w *write) here() bool { return w.localOK && w.vol.state.ReadsLocally() }
 
@@ -261,10 +264,11 @@ func (w *write) answer(e *Engine) {
 	there := w.remote && w.peerGood()
 	if w.here() || there {
 		r.Err = OK // a disk that is not UpToDate will be overwritten: its copy alone is none
-		r.alone = !there
-		if !w.here() {
-			e.dataGoneOn(v)
-			v.peerAnswered(w)
+		switch {
+		case !there:
+			r.lacks |= peerLacks
+		case w.failedHere():
+			r.lacks |= ownLacks
 		}
 	}
 	r.write, w.req = nil, nil
