@@ -10,15 +10,14 @@ import (
 	"time"
 )
 
-// stuckNetwork are the jobs of a start in front of which another does not end.
-const stuckNetwork = `57 urbd@r0.service                       start waiting
-	waiting for job 59 (network-online.target/start) - - -
-59 network-online.target                 start waiting
-	waiting for job 61 (systemd-networkd-wait-online.service/start) - - -
-	waiting for job 66 (other.target/start) - - -
-66 other.target                          start waiting
-61 systemd-networkd-wait-online.service  start running
-`
+// stuckNetwork are the jobs of a start in front of which another does not end, as systemd 252 prints them.
+const stuckNetwork = "57 urbd@r0.service                                          start waiting\n" +
+	"└─ \twaiting for job 59 (network-online.target/start)               -     -\n" +
+	"59 network-online.target                                    start waiting\n" +
+	"└─ \twaiting for job 61 (systemd-networkd-wait-online.service/start) -     -\n" +
+	"└─ \twaiting for job 66 (other.target/start)                        -     -\n" +
+	"66 other.target                                             start waiting\n" +
+	"61 systemd-networkd-wait-online.service                     start running\n"
 
 // busySystemctl puts a systemctl into PATH whose starts and stops do not end; it notes what was asked of it in a file.
 func busySystemctl(t *testing.T, jobs, show string) (asked string) {
