@@ -44,6 +44,7 @@ func (n *node) hang(full bool) (back func()) {
 	real := n.redirect(uring.FD(fd))
 	return func() {
 		n.redirect(real)
+		unix.SetNonblock(fd, full) // who reads it empty may do that again
 		for p := make([]byte, 64<<10); full; {
 			if got, err := unix.Read(fd, p); err != nil || got < len(p) {
 				break

@@ -34,12 +34,15 @@ type ioFile struct {
 	file              uring.File
 	chunk             int64 // bytes, of discards.chunk
 	noPunch, noZeroes bool
+	lanes             [lanes]lane
 }
 
 // diskOp is one I/O in flight.
 type diskOp struct {
 	io    engine.DiskIO
 	to    *ioFile
+	lane  *lane
+	next  uint32  // the slab's index of the one that waits behind it
 	done  int64   // bytes
 	how   zeroing // of DiskZero
 	whole int64   // bytes that are being zeroed in one operation, which says only whether it did; else its result counts
@@ -53,7 +56,7 @@ func newDisks(l *loop, release func(*backing)) (disks, error) {
 
 // add puts an opened backing store into use.
 func (d *disks) add(vol int, b *backing) error {
-	a := &attached{backing: b, data: ioFile{chunk: b.data.discards.chunk}}
+	a := &attached{backing: b, data: ioFile{chunk: b.data.discards.chunk, lanes: newLanes(dataWidth)}, meta: ioFile{lanes: newLanes(metaWidth)}}
 	var err error
 	if a.data.file, err = d.l.ring.AddFile(b.data.fd); err != nil {
 		return err
@@ -93,6 +96,8 @@ func (d *disks) abandon(vol int) {
 			op.stop = true
 		}
 	}
+	d.dismiss(&a.data)
+	d.dismiss(&a.meta)
 	keep := d.staged[:0]
 	for _, i := range d.staged {
 		if op := &d.slab[i]; op.stop {
@@ -128,7 +133,11 @@ func (d *disks) start(io *engine.DiskIO) bool {
 	if io.Op == engine.DiskZero {
 		op.how = op.to.first(io.Unmap)
 	}
-	d.staged = append(d.staged, i)
+	if op.lane = op.to.lane(io.Op); op.lane.enter() {
+		d.staged = append(d.staged, i)
+	} else {
+		op.lane.wait(d.slab, i)
+	}
 	return true
 }
 
@@ -220,6 +229,14 @@ func (d *disks) failed(i uint64, op *diskOp, errno unix.Errno) {
 }
 
 func (d *disks) finish(i uint64, op *diskOp, err engine.Errno) {
+	if next, ok := op.lane.leave(d.slab); ok {
+		d.staged = append(d.staged, next)
+	}
+	d.report(i, op, err)
+}
+
+// report gives the place of an operation back, and its end to the engine. It has ended, or was never begun.
+func (d *disks) report(i uint64, op *diskOp, err engine.Errno) {
 	token := op.io.Token
 	*op = diskOp{} // do not keep the engine's memory
 	d.free = append(d.free, uint32(i))

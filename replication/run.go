@@ -120,7 +120,10 @@ func (r *Resource) startLoop() (<-chan error, error) {
 func (r *Resource) newLoop() (*loop, error) {
 	l := &loop{replies: make(map[uint64]func(error)), volumes: make(map[int]Device), tell: r.events.put}
 	var err error
-	l.ring, err = uring.New(uring.Config{Entries: ringEntries, Slots: ringSlots, Files: ringFiles + 2*len(r.cfg.Local.Volumes), Buffers: ringBuffers})
+	volumes := len(r.cfg.Local.Volumes)
+	l.ring, err = uring.New(uring.Config{
+		Entries: ringEntries, Slots: ringSlots, Files: ringFiles + 2*volumes, Buffers: ringBuffers, Workers: workers(volumes),
+	})
 	if err != nil {
 		return nil, err
 	}

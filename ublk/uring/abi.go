@@ -41,6 +41,7 @@ const (
 	registerFilesUpdate2  = 14
 	registerBuffers2      = 15
 	registerBuffersUpdate = 16
+	registerWorkers       = 19 // IORING_REGISTER_IOWQ_MAX_WORKERS
 	registerRingFDs       = 20
 	unregisterRingFDs     = 21
 

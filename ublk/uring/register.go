@@ -172,6 +172,18 @@ func (r *Ring) ReserveBuffers(n int) (int, error) { return r.buffers.take(n) }
 // ReleaseBuffers gives slots of ReserveBuffers back. The driver must have emptied them.
 func (r *Ring) ReleaseBuffers(first, n int) { r.buffers.give(first, n) }
 
+// limitWorkers sets how many threads the kernel has for what blocks on disks and files; those for sockets stay as they are.
+func (r *Ring) limitWorkers(n int) error {
+	if n <= 0 {
+		return nil
+	}
+	r.scratch.workers = [2]uint32{uint32(n), 0}
+	if _, err := r.register(registerWorkers, unsafe.Pointer(&r.scratch.workers), 2); err != nil {
+		return fmt.Errorf("have %d workers: %w", n, err)
+	}
+	return nil
+}
+
 // registerSelf registers the ring's own descriptor with this thread, which saves a lookup per system call.
 // A kernel without it (before 5.18) uses the descriptor.
 func (r *Ring) registerSelf() {

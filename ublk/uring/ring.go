@@ -19,6 +19,11 @@ type Config struct {
 	Buffers     int // slots of the buffer table (AddBuffer, ReserveBuffers), at most 16384
 	Mailbox     int // functions that Post holds; 0 means 1024
 
+	// Workers is how many operations on disks and files may block at once, in threads of the kernel: every Fsync and Fallocate,
+	// and reads and writes that a disk does not take yet. One that hangs keeps its thread, and the others wait for one. 0 leaves
+	// it to the kernel: four times the processors, or Entries if that is less.
+	Workers int
+
 	SQE128 bool // 128-byte entries, for commands with more than 16 bytes of payload
 	Plain  bool // no flags but those of sizes; for tests
 }
@@ -75,6 +80,8 @@ type scratch struct {
 
 	file int32     // argument of updateFile
 	iov  [2]uint64 // argument of updateBuffer: struct iovec
+
+	workers [2]uint32 // argument of limitWorkers: on disks and files, on others
 }
 
 // New makes a ring and binds it to the calling OS thread. It fails with ErrMissing, ErrDisabled, ErrTooOld or the
@@ -128,6 +135,9 @@ func (r *Ring) start(cfg Config, p *params) (err error) {
 		return err
 	}
 	r.registerSelf()
+	if err := r.limitWorkers(cfg.Workers); err != nil {
+		return err
+	}
 	// Not O_NONBLOCK: the ring would answer EAGAIN instead of waiting.
 	if r.mail.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		return fmt.Errorf("eventfd: %w", err)
