@@ -76,25 +76,47 @@ func TestRunningDigests(t *testing.T) {
 
 func TestAuth(t *testing.T) {
 	jefe, question := []byte("Jefe"), []byte("what do ya want for nothing?")
+	counted := make([]byte, 144) // 0, 1, 2, …
+	for i := range counted {
+		counted[i] = byte(i)
+	}
+	shorter, equal := []byte("Sample message for keylen<blocklen"), []byte("Sample message for keylen=blocklen")
+	covered := map[string]bool{}
 	for _, tc := range []struct {
-		d    Digest
-		want string
+		d        Digest
+		key, msg []byte
+		want     string
 	}{
 		// RFC 2202 and RFC 4231, test case 2.
-		{MD5, "750c783e6ab0b503eaa86e310a5db738"},
-		{SHA1, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"},
-		{SHA224, "a30e01098bc6dbbf45690f3a7e9e6d0f8bbea2a39e6148008fd05e44"},
-		{SHA256, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"},
-		{SHA384, "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649"},
-		{SHA512, "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737"},
+		{MD5, jefe, question, "750c783e6ab0b503eaa86e310a5db738"},
+		{SHA1, jefe, question, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"},
+		{SHA224, jefe, question, "a30e01098bc6dbbf45690f3a7e9e6d0f8bbea2a39e6148008fd05e44"},
+		{SHA256, jefe, question, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"},
+		{SHA384, jefe, question, "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649"},
+		{SHA512, jefe, question, "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737"},
+		// NIST, examples of HMAC-SHA3.
+		{SHA3x224, counted[:28], shorter, "332cfd59347fdb8e576e77260be4aba2d6dc53117b3bfb52c6d18c04"},
+		{SHA3x224, counted[:144], equal, "d8b733bcf66c644a12323d564e24dcf3fc75f231f3b67968359100c7"},
+		{SHA3x256, counted[:32], shorter, "4fe8e202c4f058e8dddc23d8c34e467343e23555e24fc2f025d598f558f67205"},
+		{SHA3x256, counted[:136], equal, "68b94e2e538a9be4103bebb5aa016d47961d4d1aa906061313b557f8af2c3faa"},
+		{SHA3x384, counted[:48], shorter, "d588a3c51f3f2d906e8298c1199aa8ff6296218127f6b38a90b6afe2c5617725bc99987f79b22a557b6520db710b7f42"},
+		{SHA3x384, counted[:104], equal, "a27d24b592e8c8cbf6d4ce6fc5bf62d8fc98bf2d486640d9eb8099e24047837f5f3bffbe92dcce90b4ed5b1e7e44fa90"},
+		{SHA3x512, counted[:64], shorter, "4efd629d6c71bf86162658f29943b1c308ce27cdfa6db0d9c3ce81763f9cbce5f7ebe9868031db1a8f8eb7b6b95e5c5e3f657a8996c86a2f6527e307f0213196"},
+		{SHA3x512, counted[:72], equal, "544e257ea2a3e5ea19a590e6a24b724ce6327757723fe2751b75bf007d80f6b360744bf1b7a88ea585f9765b47911976d3191cf83c039f5ffab0d29cc9d9b6da"},
 	} {
-		got := tc.d.AppendAuth(nil, jefe, question)
+		covered[tc.d.Name()] = true
+		got := tc.d.AppendAuth(nil, tc.key, tc.msg)
 		if fmt.Sprintf("%x", got) != tc.want {
 			t.Errorf("%v: %x", tc.d, got)
 		}
-		if !tc.d.AuthMatches(got, jefe, question) || tc.d.AuthMatches(got, []byte("jefe"), question) ||
-			tc.d.AuthMatches(got[:len(got)-1], jefe, question) || tc.d.AuthMatches(nil, jefe, question) {
+		if !tc.d.AuthMatches(got, tc.key, tc.msg) || tc.d.AuthMatches(got, []byte("jefe"), tc.msg) ||
+			tc.d.AuthMatches(got[:len(got)-1], tc.key, tc.msg) || tc.d.AuthMatches(nil, tc.key, tc.msg) {
 			t.Errorf("%v: wrong answers pass, or the right one does not", tc.d)
+		}
+	}
+	for _, name := range DigestNames() {
+		if d, _ := DigestByName(name); d.Authenticates() != covered[name] {
+			t.Errorf("%s authenticates: %v, and has a published answer here: %v", name, d.Authenticates(), covered[name])
 		}
 	}
 	for _, d := range []Digest{NoDigest, CRC32C} {
