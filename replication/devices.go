@@ -11,6 +11,9 @@ import (
 // Devices makes the block devices in front of volumes. cmd/urbd joins it to
 // package ublk; tests use a fake.
 type Devices interface {
+	// Clear removes what a dead predecessor has left of a volume, except what Add will adopt; a *BusyError while it is in use. It comes for every volume
+	// before the first Add: with other minors in the configuration one may have left what is in another's way. It is called as Add is.
+	Clear(ctx context.Context, cfg DeviceConfig) error
 	// Add reserves a device without making it appear, so that a taken minor or a limit is
 	// found at `up` and not in a failover. It is called off the loop, for several volumes at a time, and may block.
 	Add(ctx context.Context, cfg DeviceConfig) (Device, error)

@@ -19,6 +19,9 @@ type FakeDevices struct {
 	next error
 }
 
+// Clear finds nothing.
+func (f *FakeDevices) Clear(context.Context, DeviceConfig) error { return nil }
+
 // Add makes a FakeDevice. Asked to recover, it gives the one that a predecessor has left running.
 func (f *FakeDevices) Add(_ context.Context, cfg DeviceConfig) (Device, error) {
 	f.mu.Lock()

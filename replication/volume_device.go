@@ -144,25 +144,42 @@ func (r *Resource) addDevices(ctx context.Context, opened openedStores) error {
 	if r.cfg.Devices == nil {
 		return nil
 	}
-	added, errs := make([]Device, len(opened)), make([]error, len(opened))
+	err := r.together(opened, func(_ int, cfg DeviceConfig) error { return r.cfg.Devices.Clear(ctx, cfg) })
+	if err != nil {
+		return err
+	}
+	added := make([]Device, len(opened))
+	err = r.together(opened, func(i int, cfg DeviceConfig) (err error) {
+		added[i], err = r.cfg.Devices.Add(ctx, cfg)
+		return err
+	})
+	for i, dev := range added {
+		if dev != nil {
+			r.devices = append(r.devices, newVolumeDevice(&r.cfg.Local.Volumes[i], dev))
+		}
+	}
+	if err != nil {
+		return errors.Join(err, r.deleteDevices(ctx))
+	}
+	return nil
+}
+
+// together does something about the devices of all volumes at the same time. Of several errors the first volume's is told.
+func (r *Resource) together(opened openedStores, do func(i int, cfg DeviceConfig) error) error {
+	errs := make([]error, len(opened))
 	var all sync.WaitGroup
 	for i, o := range opened {
 		v := &r.cfg.Local.Volumes[i]
 		all.Go(func() {
-			added[i], errs[i] = r.cfg.Devices.Add(ctx, DeviceConfig{
+			errs[i] = do(i, DeviceConfig{
 				Resource: r.name(), Volume: v.Number, Minor: v.Minor, BlockSize: o.b.data.block, DiscardUnit: o.b.data.discards.unit, Recover: r.cfg.Recover,
 			})
 		})
 	}
 	all.Wait()
-	for i, dev := range added {
-		if errs[i] == nil {
-			r.devices = append(r.devices, newVolumeDevice(&r.cfg.Local.Volumes[i], dev))
-		}
-	}
 	for i, err := range errs {
 		if err != nil {
-			return errors.Join(fmt.Errorf("block device of volume %d: %w", r.cfg.Local.Volumes[i].Number, err), r.deleteDevices(ctx))
+			return fmt.Errorf("block device of volume %d: %w", r.cfg.Local.Volumes[i].Number, err)
 		}
 	}
 	return nil

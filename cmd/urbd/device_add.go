@@ -27,7 +27,13 @@ type ublkDevices struct {
 	failed func(error) // is told when a device cannot be served any more
 }
 
-// Add reserves the minor, after what a dead predecessor of ours left behind was adopted (cfg.Recover) or removed.
+// Clear removes what a dead predecessor of ours left behind of a volume, unless it is to be adopted (cfg.Recover).
+func (u *ublkDevices) Clear(ctx context.Context, cfg replication.DeviceConfig) error {
+	_, err := u.clear(ctx, cfg, ownerTag(u.host, cfg.Resource, cfg.Volume))
+	return err
+}
+
+// Add reserves the minor, or adopts what a dead predecessor of ours left behind (cfg.Recover).
 func (u *ublkDevices) Add(ctx context.Context, cfg replication.DeviceConfig) (replication.Device, error) {
 	owner := ownerTag(u.host, cfg.Resource, cfg.Volume)
 	d := &device{volume: cfg.Volume, resource: cfg.Resource, names: u.left.names, logger: u.logger, failed: u.failed}
