@@ -93,3 +93,34 @@ func treeOf(t *testing.T, root string) (files, tests map[string]bool) {
 	}
 	return files, tests
 }
+
+// TestReadmeBesideOtherStorage holds what README has people write into the configuration of others: LVM's filter is what the machines of the lab
+// have, and multipath's pattern, an extended regular expression, means urbd's devices and no others.
+func TestReadmeBesideOtherStorage(t *testing.T) {
+	read := func(name string) string {
+		t.Helper()
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	readme, lab := read("../README.md"), read("lab/systemd_rig_test.go")
+	filter := regexp.MustCompile(`(?m)^ +(devices \{ global_filter = .*\})$`).FindStringSubmatch(readme)
+	if filter == nil || !strings.Contains(lab, strings.ReplaceAll(filter[1], `"`, `\"`)) {
+		t.Errorf("LVM's filter %q is tried nowhere", filter)
+	}
+	m := regexp.MustCompile("`devnode \"([^\"]*)\"`").FindStringSubmatch(readme)
+	if m == nil {
+		t.Fatal("README.md has no devnode for multipath's blacklist")
+	}
+	pattern, err := regexp.CompilePOSIX(m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, ours := range map[string]bool{"ublkb0": true, "ublkb12": true, "ublkb3p1": true, "ublkc0": false, "sda": false, "vdb": false, "dm-0": false, "loop0": false, "xublkb0": false} {
+		if pattern.MatchString(name) != ours {
+			t.Errorf("multipath's devnode %s matches %s: %v", m[1], name, !ours)
+		}
+	}
+}
