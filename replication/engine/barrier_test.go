@@ -55,3 +55,19 @@ func TestBarrierAckOfAnotherEpoch(t *testing.T) {
 		}
 	}
 }
+
+// An order that waits until the peer has confirmed everything goes on with the last confirmation, and needs no clock.
+func TestConfirmationEndsTheWaitOfAnOrder(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	r := &Request{Op: OpWrite, Len: 4096, Data: make([]byte, 4096)}
+	p.a.e.Submit(p.now, r)
+	for p.work(p.a) || p.work(p.b) {
+	}
+	p.a.e.Command(p.now, 77, Demote{})
+	for p.work(p.a) || p.work(p.b) {
+	}
+	if err, done := p.a.reply[77]; !done || err != nil {
+		t.Fatalf("answered %v, %v\n%s", done, err, p.story())
+	}
+}

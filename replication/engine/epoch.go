@@ -149,6 +149,7 @@ func (e *Engine) barrierAck(p wire.BarrierAck) error {
 	}
 	e.flushesAdvance()
 	e.confirmationsAdvance()
+	e.commandsAdvance()
 	return nil
 }
 
