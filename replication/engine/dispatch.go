@@ -259,6 +259,7 @@ func (e *Engine) resyncAcked(v *volume, cmd wire.Cmd, p wire.BlockAck) error {
 	switch {
 	case cmd == wire.CmdNegAck:
 		if v.bm != nil {
+			v.setOutOfSync(p.Offset(), int64(p.Size)) // an acknowledgement of an earlier block of the range may have cleared it
 			v.resync.failed += v.bm.CountRange(p.Offset(), int64(p.Size))
 		}
 	case current:

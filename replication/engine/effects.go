@@ -104,6 +104,9 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 			e.forgetSynced(v)
 		}
 	}
+	if old.Conn.Syncing() && !v.state.Conn.Syncing() {
+		v.resync.outdate()
+	}
 	if v.state.Role == sm.Primary || v.state.Conn > sm.Connected {
 		v.bits = bitsCount
 	}

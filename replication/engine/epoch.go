@@ -172,7 +172,6 @@ func (e *Engine) unconfirmed(v *volume) iter.Seq[*write] {
 func (e *Engine) markUnconfirmed(v *volume) {
 	for w := range e.unconfirmed(v) {
 		w.lost()
-		v.resync.outdate(w.off, w.n)
 		w.marked, w.old = true, true
 	}
 }

@@ -38,14 +38,13 @@ func (e *Engine) strayBits(v *volume, d sm.Decision, word sm.State) {
 // acknowledged it.
 type servedBlock struct {
 	off, n int64
-	old    bool // the range was marked again since: the acknowledgement says nothing of what is here now
+	old    bool // that resync has ended: the acknowledgement says nothing of what is here or there now
 }
 
 // mark notes that a range differs from the peer's. Acknowledgements of what was
 // sent before, which are on their way, do not take that back.
 func (e *Engine) mark(v *volume, off, n int64) {
 	v.setOutOfSync(off, n)
-	v.resync.outdate(off, n)
 	for w := range e.unconfirmed(v) {
 		if w.off < off+n && off < w.off+w.n {
 			w.old = true
@@ -61,12 +60,11 @@ func (e *Engine) forgetSynced(v *volume) {
 	}
 }
 
-// outdate notes that blocks on their way to the Target are not what is here any more.
-func (r *resync) outdate(off, n int64) {
+// outdate notes that the resync has ended in which blocks were served. The Target may have lost the disk that they were for, and what is
+// written here from now on is on this one alone.
+func (r *resync) outdate() {
 	for i := range r.served {
-		if s := &r.served[i]; s.off < off+n && off < s.off+s.n {
-			s.old = true
-		}
+		r.served[i].old = true
 	}
 }
 

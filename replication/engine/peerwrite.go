@@ -179,7 +179,6 @@ func (p *peerReq) span() (first, last uint32) { return extents(p.off, p.n) }
 
 func (p *peerReq) logHot(e *Engine, held *bitmap.ActivityLog) {
 	p.log = held
-	p.vol.setOutOfSync(p.off, p.n)
 	p.apply(e)
 }
 
