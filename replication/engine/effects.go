@@ -81,8 +81,17 @@ func (e *Engine) rules(v *volume) sm.Rules {
 	return r
 }
 
+// warnUnreceived says what a node may lack that is promoted without its peer: with protocols A and B nobody waits for its disk.
+func (e *Engine) warnUnreceived(v *volume, old sm.State) {
+	alone := !v.state.Conn.Established() && v.state.PeerDisk == sm.DUnknown
+	if p := e.cfg.Net.Protocol; p != ProtocolC && alone && old.Role != sm.Primary && v.state.Role == sm.Primary {
+		e.notice(v, Warn, fmt.Sprintf("this node is Primary without its peer: with protocol %s, what was written there last may be missing here", protocolName(uint32(p))))
+	}
+}
+
 // changed logs a transition and keeps what follows from it in memory.
 func (e *Engine) changed(v *volume, old sm.State, cause string) {
+	e.warnUnreceived(v, old)
 	level := Info
 	switch {
 	case old.PeerDisk == sm.UpToDate && v.state.PeerDisk != sm.UpToDate, old.Disk == sm.UpToDate && v.state.Disk != sm.UpToDate:

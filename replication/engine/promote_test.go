@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -232,5 +233,29 @@ func TestPromotionOfSurvivor(t *testing.T) {
 		}
 		p.succeeded(p.b, 100)
 		p.want(p.b, "Primary/Unknown WFConnection UpToDate/DUnknown")
+	}
+}
+
+// A node that is promoted without its peer may lack what was answered there last, if nobody waited for its disk, and says so.
+func TestPromotedAloneSaysWhatMayBeMissing(t *testing.T) {
+	for _, tt := range []struct {
+		proto Protocol
+		alone bool
+		said  bool
+	}{{ProtocolA, true, true}, {ProtocolB, true, true}, {ProtocolC, true, false}, {ProtocolA, false, false}} {
+		p := newPair(t, 8<<20, NetOptions{Protocol: tt.proto})
+		p.inSync()
+		if tt.alone {
+			p.b.e.ConnDown(p.now, NetworkFailure, nil)
+			for p.work(p.b) {
+			}
+			p.a.conn = "away"
+		} else {
+			p.must(p.a, Demote{})
+		}
+		p.must(p.b, Promote{})
+		if said := strings.Contains(p.story(), "may be missing here"); said != tt.said {
+			t.Errorf("%v, alone %v: said %v\n%s", tt.proto, tt.alone, said, p.story())
+		}
 	}
 }

@@ -16,7 +16,6 @@ type admin struct {
 	on bool
 
 	has       [2][]bool   // by node and volume: its disk has everything that was acknowledged
-	none      []bool      // by volume: a Primary works without any good disk
 	lost      [2]bool     // what was cached there was lost, and not replaced since
 	behind    [2]bool     // with protocols A and B: the former Primary died with writes that may not be here
 	last      int         // the node that was Primary last
@@ -33,7 +32,6 @@ type admin struct {
 }
 
 func (a *admin) begin() {
-	a.none = make([]bool, len(a.s.vols))
 	for i := range a.has {
 		a.has[i], a.paused[i] = make([]bool, len(a.s.vols)), make([]bool, len(a.s.vols))
 		a.weak[i], a.lone[i] = make([]uint64, len(a.s.vols)), make([]uint64, len(a.s.vols))
@@ -86,6 +84,7 @@ func (a *admin) observe() {
 		}
 		var primary *node
 		for _, n := range a.s.nodes {
+			n.people[i].lacks = n.people[i].lacks && !v.inSync()
 			if n.alive() && n.state(i).Role == sm.Primary {
 				if primary != nil {
 					a.s.fail("volume %d: both nodes are Primary", v.number)
@@ -115,12 +114,6 @@ func (a *admin) onePrimary(i int, v *volume, p *node) {
 		a.lone[p.index][i] = a.s.turn
 	}
 	p.users.worksOn(i, st.Disk == sm.UpToDate, replicates)
-	if none := !replicates && st.Disk != sm.UpToDate && p.people[i].away; none != a.none[i] {
-		a.none[i] = none
-		if none && a.s.profile.net.Protocol != engine.ProtocolC {
-			v.model.lose(PardonNoDisk) // the peer had received what was answered last; its disk may never have got it
-		}
-	}
 	switch {
 	case st.Disk == sm.UpToDate:
 		a.has[p.index][i] = true
@@ -179,7 +172,11 @@ func (a *admin) servedBy(q *node, v *volume, lost bool) {
 
 // adopts takes what a node has for the truth.
 func (a *admin) adopts(v *volume, n *node, by Fault) {
-	if bad := v.model.adopt(n.disks[v.index].data, a.s.turn, func() { v.pardoned(by) }); bad >= 0 {
+	used := func() { v.pardoned(by) }
+	if by == PardonFailover {
+		used = func() { v.lacking(n, by) }
+	}
+	if bad := v.model.adopt(n.disks[v.index].data, a.s.turn, used); bad >= 0 {
 		a.s.fail("%s: volume %d: sector %d has content that was never written there", n.name, v.number, bad)
 	}
 }
@@ -219,22 +216,10 @@ func (a *admin) dies(n *node, power bool) {
 	}
 	if a.promoting == n {
 		a.promoting = nil
-		a.halfway(n)
 	}
 	a.busy[n.index] = false
 	for i := range a.paused[n.index] {
 		a.paused[n.index][i] = false
-	}
-}
-
-// halfway keeps account of a promotion that was carried out and not answered. With protocols A and B its data counts from then on,
-// although it may lack what the former Primary answered last; unless not even the new generation was durable.
-func (a *admin) halfway(n *node) {
-	if !n.primary() || !a.behind[n.index] {
-		return
-	}
-	for _, v := range a.s.vols {
-		v.model.void = PardonHalfway
 	}
 }
 

@@ -42,11 +42,9 @@ const (
 	SplitByLie      // or because nodes that were lied to about a change of state, or about a disk or its data, have parted
 	PardonPowerLoss // these: see pardon.go
 	PardonFailover
-	PardonHalfway
 	PardonSplit
 	PardonDiskLost
 	PardonBothLost
-	PardonNoDisk
 	Storm           // several troubles at once
 	Rescued         // a disk with data was taken for good, after a lie had left no good one
 	DiskHung        // a disk did not answer for a while
@@ -113,7 +111,7 @@ var faultNames = [faults]string{
 	"cut", "bytes lost", "stall", "one-way partition", "late notice", "ping timeout", "read error", "write error", "flush error", "metadata error",
 	"activity log damaged", "activity log distrusted", "activity log unreadable", "both disks failed", "disk replaced", "larger blocks refused",
 	"resync between block sizes", "size configured", "size shrunk", "size changed", "ended ambiguous", "ended unheard", "ended by a lie",
-	"pardoned: power loss", "pardoned: failover", "pardoned: halfway", "pardoned: split brain", "pardoned: disk lost", "pardoned: both lost", "pardoned: no disk",
+	"pardoned: power loss", "pardoned: failover", "pardoned: split brain", "pardoned: disk lost", "pardoned: both lost",
 	"storm", "disk rescued", "disk hung", "disk abandoned", "read moved",
 	"promoted", "demoted", "refused", "forbidden and refused", "left as Outdated", "failed over", "disconnected", "reconnected", "detached", "attached again",
 	"invalidated", "invalidated the peer", "paused", "restarted", "split brain", "parted at the end of a resync", "split brain ended", "resync done",

@@ -7,16 +7,14 @@ import (
 	sm "github.com/urbd/urbd/statemachine"
 )
 
-// A pardon is given for content that is older than what the application was told. Each has one reason, and the last three only after the daemon
-// has said to people that a disk is lost, or out of reach. They are counted where nothing else explains what is there.
+// A pardon is given for content that is older than what the application was told. Each has one reason, and all but the first only after the daemon
+// has said to people what may be missing, or that a disk is lost. They are counted where nothing else explains what is there.
 //
 //	PardonPowerLoss   not flushed, and the power was lost
-//	PardonFailover    protocols A and B: the former Primary has died, and the peer may not have had it all
-//	PardonHalfway     the same, and a promotion was carried out and not answered
+//	PardonFailover    protocols A and B: the former Primary has died, and the peer, promoted without it, may not have had it all
 //	PardonSplit       the same, for the other side of a split brain on purpose
 //	PardonDiskLost    protocols A and B: on the own disk, which was lost while the peer was out of reach
 //	PardonBothLost    protocols A and B: on the own disk, which was lost; the peer, which serves now, has lost power
-//	PardonNoDisk      protocols A and B: the only good disk was the peer's, which is out of reach
 //
 // No pardon is the zero value, which is a fault that gives none.
 const unpardoned = Fault(0)
@@ -28,10 +26,10 @@ func (v *volume) pardoned(by Fault) {
 	}
 }
 
-// told is what people were told of the disks of a volume by a node, since they were good last.
+// told is what people were told of the data of a volume by a node.
 type told struct {
-	lost bool // the own one is lost
-	away bool // the peer's is lost, or out of reach
+	lost  bool // the own disk is lost, and was not good since
+	lacks bool // it was promoted, and may lack what was written on its peer; they were not in sync since
 }
 
 // tells takes note of what a node tells people.
@@ -40,8 +38,16 @@ func (n *node) tells(i int, ev engine.Event) {
 	switch ev := ev.(type) {
 	case engine.StateChange:
 		t.lost = (t.lost || ev.Level >= engine.Warn && ev.From.Disk == sm.UpToDate) && ev.To.Disk != sm.UpToDate
-		t.away = (t.away || ev.Level >= engine.Warn && ev.From.PeerDisk == sm.UpToDate) && ev.To.PeerDisk != sm.UpToDate
 	case engine.Notice:
+		t.lacks = t.lacks || strings.Contains(ev.Text, "what was written there last may be missing here")
 		t.lost = t.lost || ev.Level == engine.Error && (strings.Contains(ev.Text, "the disk has failed") || strings.Contains(ev.Text, "the disk is given up"))
 	}
+}
+
+// lacking gives a pardon for what a node lacks that was promoted without its peer, of which people have to know.
+func (v *volume) lacking(n *node, by Fault) {
+	if !n.people[v.index].lacks {
+		v.s.fail("%s: volume %d: something that was answered is missing, and nobody was told that it may be", n.name, v.number)
+	}
+	v.pardoned(by)
 }

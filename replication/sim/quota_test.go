@@ -2,7 +2,7 @@ package sim
 
 import "fmt"
 
-// quota is how often each kind has to happen in 300 seeds, whichever they are: about a third of what it is on average, less
+// quota is how often each kind has to happen in 300 seeds of 3000 events, whichever they are: about a third of what it is on average, less
 // for what comes in bursts. A kind that is not here has to happen once.
 var quota = map[Fault]int{
 	BothPowerLoss: 20, CachedDataLost: 40, LateNotice: 35, PingTimeout: 40, Cut: 60, BytesLost: 80,
@@ -15,15 +15,24 @@ var quota = map[Fault]int{
 	ResyncDone: 400, FullResync: 35, ResyncCut: 100, LogTurnover: 1500, LogReplayed: 160, ReadRemote: 50,
 	RequestLost: 60, UsersOutlived: 60, UsersServed: 40, UsersRefused: 7, Reissued: 50,
 	HalfOpen: 50, HeldOn: 130, SlowResyncCut: 60, SlowResyncError: 4, PingDeaf: 12,
-	Ambiguous: 0, SplitByLie: 0, SplitUnheard: 0, PardonPowerLoss: 0, PardonFailover: 0, PardonHalfway: 0, PardonDiskLost: 0, PardonNoDisk: 0, PardonBothLost: 0, PardonSplit: 0, PartedAtEnd: 4, ReceiveStalled: 1,
+	Ambiguous: 0, SplitByLie: 0, SplitUnheard: 0, PardonPowerLoss: 0, PardonFailover: 0, PardonDiskLost: 0, PardonBothLost: 0, PardonSplit: 0, PartedAtEnd: 4, ReceiveStalled: 1,
 }
 
-// short lists the kinds that happened less often than they have to in 300 seeds.
-func short(c *Counts) (short []string) {
+// ordinary is the number of events that the quota is for.
+const ordinary = 300 * 3000
+
+// short lists the kinds that happened less often than they have to in a number of events. Less than half of the ordinary number says nothing.
+func short(c *Counts, events int) (short []string) {
+	if 2*events < ordinary {
+		return nil
+	}
 	for i, n := range c {
 		least, listed := quota[Fault(i)]
 		if !listed {
 			least = 1
+		}
+		if events < ordinary {
+			least = least * events / ordinary
 		}
 		if n < least {
 			short = append(short, fmt.Sprintf("%v: %d of %d", Fault(i), n, least))

@@ -118,7 +118,7 @@ func TestSeeds(t *testing.T) {
 			t.Errorf("%d runs: %v", n, f)
 		}
 	}
-	if short := short(&counts); len(short) > 0 && *seeds >= 300 {
+	if short := short(&counts, *seeds**events); len(short) > 0 {
 		t.Errorf("happened too seldom: %v", short)
 	}
 }
