@@ -19,32 +19,23 @@ import (
 func (r *Resource) Do(ctx context.Context, cmd engine.Command) error {
 	switch cmd := cmd.(type) {
 	case engine.Attach:
-		return r.alone(ctx, func() error { return r.attach(ctx, cmd.Vol) })
+		return r.turns.take(ctx, VerbAttach, ordering, func(ctx context.Context) error { return r.attach(ctx, cmd.Vol) })
 	case engine.Promote:
-		return r.alone(ctx, func() error { return r.promote(ctx, cmd) })
+		return r.turns.take(ctx, VerbPrimary, ordering, func(ctx context.Context) error { return r.promote(ctx, cmd) })
 	case engine.Demote:
-		return r.alone(ctx, func() error { return r.demote(ctx) })
+		return r.turns.take(ctx, VerbSecondary, ordering, r.demote)
 	case engine.Down:
-		return r.alone(ctx, func() error { return r.doDown(ctx, cmd) })
+		name, as := VerbDown, ordering
+		if cmd.Force {
+			name, as = VerbDown+" --force", forcing
+		}
+		return r.turns.take(ctx, name, as, func(ctx context.Context) error { return r.doDown(ctx, cmd) })
 	case engine.PauseSync:
 		return r.pauseSync(ctx, cmd)
 	case engine.Connect:
 		r.connector.pace.reset()
 	}
 	return r.order(ctx, cmd)
-}
-
-// alone keeps commands apart that open backing stores or start and stop devices.
-func (r *Resource) alone(ctx context.Context, f func() error) error {
-	select {
-	case r.admin <- struct{}{}:
-		defer func() { <-r.admin }()
-		return f()
-	case <-r.dead:
-		return r.errNotRunning()
-	case <-ctx.Done():
-		return fmt.Errorf("another command is still at work: %w", ctx.Err())
-	}
 }
 
 // attach opens the backing store of a volume and gives it to the engine.
@@ -84,7 +75,7 @@ func (r *Resource) hasDisk(ctx context.Context, vol int) error {
 // open takes a backing store. One that was just detached may not be closed yet, and a
 // predecessor that has just died holds it until its last I/O has ended.
 func (r *Resource) open(ctx context.Context, v *config.Volume) (*backing, error) {
-	return r.openWith(ctx, func() (*backing, error) { return openBacking(v) })
+	return r.openWith(ctx, func() (*backing, error) { return r.cfg.open(v) })
 }
 
 func (r *Resource) openWith(ctx context.Context, open func() (*backing, error)) (*backing, error) {
@@ -94,7 +85,7 @@ func (r *Resource) openWith(ctx context.Context, open func() (*backing, error)) 
 	}
 	for {
 		closing := r.closing.Load() > 0 // before the attempt: what is closed during it is tried once more
-		b, err := open()
+		b, err := r.openInTime(ctx, open)
 		var busy *BusyError
 		if err == nil || !errors.As(err, &busy) || !closing && time.Now().After(patience) {
 			return b, err
@@ -105,6 +96,32 @@ func (r *Resource) openWith(ctx context.Context, open func() (*backing, error)) 
 			return nil, err
 		}
 	}
+}
+
+// openInTime is open as long as ctx lasts. Nobody can take an open back from a disk that does not answer: what comes of it later is closed.
+func (r *Resource) openInTime(ctx context.Context, open func() (*backing, error)) (*backing, error) {
+	type opened struct {
+		b   *backing
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		b, err := open()
+		done <- opened{b, err}
+	}()
+	select {
+	case o := <-done:
+		return o.b, o.err
+	case <-ctx.Done():
+	}
+	r.closing.Add(1)
+	go func() {
+		defer r.closing.Add(-1)
+		if o := <-done; o.err == nil {
+			o.b.close()
+		}
+	}()
+	return nil, fmt.Errorf("the disk does not answer: it is still being opened: %w", context.Cause(ctx))
 }
 
 // attachOpened hands an open backing store over. From then on it is the loop's, also when nobody waits for the answer any
@@ -177,11 +194,10 @@ func (r *Resource) promote(ctx context.Context, cmd engine.Promote) error {
 	if err == nil {
 		err = r.startDevices(ctx)
 	}
-	if err == nil {
-		return nil
+	if err == nil || overtaken(ctx) != nil { // by what takes everything down
+		return err
 	}
-	back := context.WithoutCancel(ctx)
-	back, cancel := context.WithTimeout(back, r.cfg.ShutdownTimeout)
+	back, cancel := r.undoing(ctx)
 	defer cancel()
 	return errors.Join(err, r.stepDown(back))
 }
@@ -215,7 +231,17 @@ func (r *Resource) stepDown(ctx context.Context) error {
 	if err == nil || errors.As(err, &late) && late.GoesOn {
 		return err
 	}
-	return errors.Join(err, r.startDevices(context.WithoutCancel(ctx)))
+	if overtaken(ctx) != nil {
+		return err
+	}
+	back, cancel := r.undoing(ctx)
+	defer cancel()
+	return errors.Join(err, r.startDevices(back))
+}
+
+// undoing is for what takes back an order that has failed, perhaps because its time was up.
+func (r *Resource) undoing(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), r.cfg.ShutdownTimeout)
 }
 
 // doDown ends everything. Refused while a device is held. An *engine.LeaveError is said of what is down.
@@ -234,12 +260,19 @@ func (r *Resource) doDown(ctx context.Context, cmd engine.Down) error {
 // isDown ends the daemon of a resource that is down.
 func (r *Resource) isDown(ctx context.Context) error {
 	err := r.deleteDevices(ctx)
-	select {
-	case <-r.down:
-	default:
+	if !r.downAlready() {
 		close(r.down)
 	}
 	return err
+}
+
+func (r *Resource) downAlready() bool {
+	select {
+	case <-r.down:
+		return true
+	default:
+		return false
+	}
 }
 
 // DeviceBusy reports whether err says that something is held, mounted or locked.

@@ -54,7 +54,7 @@ func (r *Resource) describe(st engine.Status, now engine.Instant, pid int) Resou
 	out.Suspended = out.SuspendedUser || out.SuspendedNoData || out.SuspendedFencing
 	out.Connections = []ConnectionStatus{conn}
 	outdated := slices.ContainsFunc(st.Volumes, func(v engine.VolumeStatus) bool { return v.State.PeerDisk == statemachine.Outdated })
-	out.WaitSeconds = int64(waitLimit(r.cfg.Resource.Startup, r.lastUse.degraded(), outdated) / time.Second)
+	out.WaitSeconds = int64(waitLimit(r.cfg.Resource.Startup, lastUseOf(st).degraded(), outdated) / time.Second)
 	return out
 }
 

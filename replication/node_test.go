@@ -81,8 +81,21 @@ func newNodes(t testing.TB, change func(*config.Resource)) [2]*node {
 // up runs the daemon until the test ends or down; it returns when it serves.
 func (n *node) up() {
 	n.t.Helper()
-	ready := make(chan struct{})
-	n.cfg.Ready = func() { close(ready) }
+	select {
+	case <-n.begin():
+	case err := <-n.ended:
+		n.ended <- nil
+		n.t.Fatalf("up of %s: %v", n.cfg.Local.Name(), err)
+	case <-time.After(20 * time.Second):
+		n.t.Fatal("up does not end")
+	}
+}
+
+// begin is up without waiting; what it returns is closed when the daemon serves.
+func (n *node) begin() (ready <-chan struct{}) {
+	n.t.Helper()
+	serves := make(chan struct{})
+	n.cfg.Ready = func() { close(serves) }
 	var err error
 	if n.res, err = New(n.cfg); err != nil {
 		n.t.Fatal(err)
@@ -107,14 +120,7 @@ func (n *node) up() {
 	}
 	go func() { ended <- res.Run(ctx) }()
 	n.t.Cleanup(stop)
-	select {
-	case <-ready:
-	case err := <-ended:
-		ended <- nil
-		n.t.Fatalf("up of %s: %v", n.cfg.Local.Name(), err)
-	case <-time.After(20 * time.Second):
-		n.t.Fatal("up does not end")
-	}
+	return serves
 }
 
 // down stops the daemon as SIGTERM does.

@@ -130,36 +130,6 @@ func (o *offline) readFrom(s *store, off, n int64) ([]byte, error) {
 	return out, nil
 }
 
-// lastUse is how volumes were used last: of those that were Primary when the node was shut down or died, how many
-// had no peer, and how many had one.
-type lastUse struct{ alone, together int }
-
-// degraded says that a volume was Primary without its peer. Source: docs/drbd-metadata.md 6.2.
-func (u lastUse) degraded() bool { return u.alone > 0 }
-
-// without says that there was no peer, whichever volume is asked.
-func (u lastUse) without() bool { return u.alone > 0 && u.together == 0 }
-
-// lastUse reads it from the metadata. Metadata that cannot be read says nothing; attaching says why.
-func (all openedStores) lastUse(local *config.Host) (u lastUse) {
-	for _, s := range all {
-		o, err := wrap(s.b)
-		if err != nil {
-			continue
-		}
-		_, sb, err := o.find(local.Volume(s.vol))
-		uring.UnmapMemory(o.mem)
-		switch {
-		case err != nil || !sb.Flags.Has(metadata.PrimaryInd):
-		case sb.Flags.Has(metadata.ConnectedInd):
-			u.together++
-		default:
-			u.alone++
-		}
-	}
-	return u
-}
-
 // put carries out one write on the metadata device. Zeroes are left to the device if it can make them.
 func (o *offline) put(w metadata.Write) error {
 	if w.Data == nil {

@@ -39,42 +39,6 @@ func putFlags(t *testing.T, v *config.Volume, flags metadata.Flags) {
 	}
 }
 
-func TestTheMetadataSaysWhoWasPrimaryWithAPeer(t *testing.T) {
-	v := internal(t, 8<<20)
-	last := func() lastUse {
-		b, err := openBacking(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer b.close()
-		return openedStores{{v.Number, b}}.lastUse(&config.Host{Volumes: []config.Volume{*v}})
-	}
-	if last() != (lastUse{}) {
-		t.Error("a disk without metadata")
-	}
-	if err := CreateMD(v, CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	for flags, want := range map[metadata.Flags]lastUse{
-		metadata.ALClean:                            {},
-		metadata.PrimaryInd:                         {alone: 1},
-		metadata.PrimaryInd | metadata.ConnectedInd: {together: 1},
-		metadata.Consistent | metadata.ConnectedInd: {},
-		metadata.PrimaryInd | metadata.WasUpToDate:  {alone: 1},
-	} {
-		putFlags(t, v, flags)
-		if got := last(); got != want {
-			t.Errorf("%v: %+v, want %+v", flags, got, want)
-		}
-	}
-	// One volume with the peer is enough to wait for it; one without is enough for degr-wfc-timeout.
-	for u, want := range map[lastUse][2]bool{{}: {}, {alone: 2}: {true, true}, {together: 1}: {}, {1, 1}: {true, false}} {
-		if got := [2]bool{u.degraded(), u.without()}; got != want {
-			t.Errorf("%+v: degraded, without: %v, want %v", u, got, want)
-		}
-	}
-}
-
 // TestWhatIsNoDisk: opening a pipe would wait for somebody who writes into it.
 func TestWhatIsNoDisk(t *testing.T) {
 	pipe := t.TempDir() + "/pipe"

@@ -23,15 +23,20 @@ const withdrawLimit = time.Second
 type UnfinishedError struct {
 	GoesOn bool   // it has begun, and will be carried out; otherwise it was taken back
 	Why    string // what it waits for, if that is known
-	Err    error  // of the context
+	Err    error  // why the context has ended
 
 	order *order // that goes on
 }
 
 func (e *UnfinishedError) Error() string {
-	s := "it was not done within its time and was taken back: nothing has changed, and nothing will"
+	s := "it was not done within its time"
+	if over := new(OvertakenError); errors.As(e.Err, &over) {
+		s = over.Error()
+	}
 	if e.GoesOn {
-		s = "it was not done within its time, and goes on, because what has begun cannot be taken back"
+		s += ", and goes on, because what has begun cannot be taken back"
+	} else {
+		s += " and was taken back: nothing has changed, and nothing will"
 	}
 	if e.Why != "" {
 		s += "; " + e.Why
@@ -88,7 +93,7 @@ func (o *order) withdraw(ctx context.Context) error {
 			return fmt.Errorf("%s does not answer: %w", o.r.name(), ctx.Err())
 		}
 	}
-	return &UnfinishedError{GoesOn: end == engine.GoesOn, Why: why, Err: ctx.Err(), order: o}
+	return &UnfinishedError{GoesOn: end == engine.GoesOn, Why: why, Err: context.Cause(ctx), order: o}
 }
 
 // afterwards has f carry on in the background with an order that goes on, once it has succeeded.
@@ -108,7 +113,8 @@ func (r *Resource) afterwards(err error, f func(context.Context) error) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
 		defer cancel()
-		if err := r.alone(ctx, func() error { return f(ctx) }); err != nil {
+		over := new(OvertakenError)
+		if err := r.turns.take(ctx, "the end of an order that went on after its time", ordering, f); err != nil && !errors.As(err, &over) {
 			r.log.Error("an order that went on after its time could not be ended", "err", err)
 		}
 	}()

@@ -18,6 +18,8 @@ const (
 	// died. It is for a peer that comes back in that moment.
 	meetPeer   = 15 * time.Second
 	meetNobody = 2 * time.Second
+	// goOnLimit bounds how long their devices may take when they go on.
+	goOnLimit = time.Minute
 	// lookAgain is how often it is looked whether users who get errors have ended.
 	lookAgain = 2 * time.Second
 )
@@ -51,12 +53,13 @@ func (r *Resource) recover(ctx context.Context) {
 	r.waitPeer(ctx)
 	for {
 		changed := r.changes.wait()
-		err := r.alone(ctx, func() error { return r.attend(ctx) })
+		over := new(OvertakenError)
+		err := r.turns.take(ctx, "the return of the users that the last daemon has left", recovering, r.attend)
 		pause := lookAgain
 		switch {
 		case !slices.ContainsFunc(r.devices, isLeft):
 			return
-		case err != nil:
+		case err != nil && !errors.As(err, &over):
 			pause = meetPeer
 			r.log.Error("the users of the block device wait: this node cannot be Primary again", "err", err,
 				"to give them up", "urbd secondary "+r.name())
@@ -107,6 +110,8 @@ func (r *Resource) attend(ctx context.Context) error {
 	if err := r.order(ctx, engine.Promote{}); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goOnLimit) // what is served is not looked at again
+	defer cancel()
 	if err := r.serveLeft(ctx); err != nil {
 		return err
 	}
@@ -207,10 +212,33 @@ func metPeer(st engine.Status) bool {
 	return st.Conn == statemachine.Connected && !slices.ContainsFunc(st.Volumes, func(v engine.VolumeStatus) bool { return !v.State.PeerDisk.Usable() })
 }
 
+// lastUse is how volumes were used last: of those that were Primary when the node was shut down or died, how many
+// had no peer, and how many had one.
+type lastUse struct{ alone, together int }
+
+// degraded reports whether a volume was Primary without its peer. Source: docs/drbd-metadata.md 6.2.
+func (u lastUse) degraded() bool { return u.alone > 0 }
+
+// without reports whether there was no peer, whichever volume is asked.
+func (u lastUse) without() bool { return u.alone > 0 && u.together == 0 }
+
+// lastUseOf is what the disks said when they were attached first. One that was not says nothing.
+func lastUseOf(st engine.Status) (u lastUse) {
+	for _, v := range st.Volumes {
+		switch v.LastUse {
+		case engine.PrimaryAlone:
+			u.alone++
+		case engine.PrimaryTogether:
+			u.together++
+		}
+	}
+	return u
+}
+
 // waitPeer returns when the peers have been introduced, or after meetPeer or meetNobody; or when this node cannot be Primary in any case.
 func (r *Resource) waitPeer(ctx context.Context) {
 	limit := meetPeer
-	if r.lastUse.without() {
+	if st, err := r.Status(ctx); err == nil && lastUseOf(st).without() {
 		limit = meetNobody
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)

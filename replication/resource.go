@@ -44,6 +44,8 @@ type Config struct {
 
 	machine machine // for tests: another one than this
 
+	open func(*config.Volume) (*backing, error) // for tests: disks that hang
+
 	tame bool // for tests in one process: leave the process as it is
 }
 
@@ -60,6 +62,9 @@ func (c *Config) fill() {
 	if c.StateDir == "" {
 		c.StateDir = DefaultStateDir
 	}
+	if c.open == nil {
+		c.open = openBacking
+	}
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = DefaultShutdownTimeout
 	}
@@ -70,7 +75,7 @@ type Resource struct {
 	cfg Config
 	log *slog.Logger
 
-	admin     chan struct{}   // holds one token: who changes devices or backing stores
+	turns     *turns          // of those who change devices or backing stores
 	closing   atomic.Int32    // backing stores being closed
 	devices   []*volumeDevice // in the order of the volumes
 	changes   broadcast       // of the state
@@ -78,8 +83,7 @@ type Resource struct {
 	events    *reports
 	down      chan struct{} // closed when a Down was carried out
 
-	lastUse lastUse      // written before the loop begins
-	users   *usersRecord // of the devices; the loop's from its beginning on
+	users *usersRecord // of the devices; the loop's from its beginning on
 
 	mu   sync.Mutex    // leaf: guards loop
 	loop *loop         // nil while Run does not serve
@@ -95,7 +99,7 @@ func New(cfg Config) (*Resource, error) {
 	r := &Resource{
 		cfg:    cfg,
 		log:    cfg.Logger.With("resource", cfg.Resource.Name),
-		admin:  make(chan struct{}, 1),
+		turns:  newTurns(),
 		down:   make(chan struct{}),
 		dead:   make(chan struct{}),
 		events: newReports(len(cfg.Local.Volumes)),

@@ -43,7 +43,6 @@ func (r *Resource) Run(ctx context.Context) error {
 		opened.close()
 		return err
 	}
-	r.lastUse = opened.lastUse(r.cfg.Local)
 	if err := r.addDevices(ctx, opened); err != nil {
 		opened.close()
 		return err
@@ -235,10 +234,7 @@ func (r *Resource) serve(ctx context.Context, opened openedStores) error {
 	}
 	defer control.stop()
 	if err := r.start(ctx, opened); err != nil {
-		stop, cancel := context.WithTimeout(edges, r.cfg.ShutdownTimeout)
-		defer cancel()
-		r.order(stop, engine.Down{Force: true})
-		return errors.Join(err, r.deleteDevices(stop))
+		return r.endStart(edges, err)
 	}
 	go r.watchLinks(edges)
 	go r.recover(edges)
@@ -257,7 +253,7 @@ func (r *Resource) serve(ctx context.Context, opened openedStores) error {
 }
 
 // start attaches every volume, at the same time, because applications may be waiting, and begins to look for the peer. Of several
-// errors the first volume's is told.
+// errors the first volume's is told. A disk that does not answer, and is given up, is done without, as later.
 func (r *Resource) start(ctx context.Context, opened openedStores) error {
 	errs := make([]error, len(opened))
 	var all sync.WaitGroup
@@ -266,11 +262,33 @@ func (r *Resource) start(ctx context.Context, opened openedStores) error {
 	}
 	all.Wait()
 	for _, err := range errs {
-		if err != nil {
+		if late := new(engine.GivenUpError); errors.As(err, &late) {
+			r.log.Warn("the start goes on without a disk", "err", err)
+		} else if err != nil {
 			return err
 		}
 	}
-	return r.order(ctx, engine.Connect{})
+	return r.turns.take(ctx, "the start of the daemon", ordering, func(ctx context.Context) error {
+		if r.downAlready() {
+			return nil
+		}
+		return r.order(ctx, engine.Connect{})
+	})
+}
+
+// endStart ends a daemon that has not come to serve. If it was taken down meanwhile it has done what it was told.
+func (r *Resource) endStart(edges context.Context, why error) error {
+	ctx, cancel := context.WithTimeout(edges, r.cfg.ShutdownTimeout)
+	defer cancel()
+	err := r.turns.take(ctx, "the end of a start that has failed", ordering, func(ctx context.Context) error {
+		if r.downAlready() {
+			why = nil
+			return nil
+		}
+		r.order(ctx, engine.Down{Force: true})
+		return r.deleteDevices(ctx)
+	})
+	return errors.Join(why, err)
 }
 
 // shutdown ends cleanly within the bound. A device that is held stays for a successor, which finds it quiesced and goes on
@@ -280,7 +298,7 @@ func (r *Resource) shutdown(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.ShutdownTimeout)
 	defer cancel()
 	r.log.Info("shutting down")
-	if err := r.alone(ctx, func() error { return r.downOrLeave(ctx) }); err != nil {
+	if err := r.turns.take(ctx, "the end of the daemon", forcing, r.downOrLeave); err != nil {
 		r.log.Warn("not down in order", "err", err)
 	}
 }

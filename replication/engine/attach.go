@@ -131,6 +131,9 @@ func (a *attaching) superblock(e *Engine) {
 	if v.super.DeviceUUID == 0 {
 		v.super.DeviceUUID = a.cmd.DeviceUUID
 	}
+	if v.lastUse == UseUnknown {
+		v.lastUse = lastUse(sb.Flags)
+	}
 	v.uuids = statemachine.UUIDs{Current: sb.Current, Bitmap: sb.Bitmap, History: sb.History}
 	e.usersMeet(v)
 	v.bm = bitmap.New(size)
@@ -330,7 +333,5 @@ func (a *attaching) fail(e *Engine, err error) {
 	e.commandsAdvance()
 }
 
-// givenUp is the answer to an attach that a forced detach has overtaken.
-func (a *attaching) givenUp() error {
-	return &DiskError{Vol: a.v.number, What: "it was detached while it was being attached"}
-}
+// givenUp is the answer to an attach whose disk has been given up, by an order or because it does not answer.
+func (a *attaching) givenUp() error { return &GivenUpError{a.v.number} }

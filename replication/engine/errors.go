@@ -59,6 +59,13 @@ func (e *LeaveError) Error() string {
 	return "the nodes are disconnected, and this node's disk is not marked Outdated: " + e.Why + "; do not promote this node while the peer may be Primary"
 }
 
+// A GivenUpError answers an attach whose disk was given up meanwhile: by an order to detach it, or because it did not answer.
+type GivenUpError struct{ Vol int }
+
+func (e *GivenUpError) Error() string {
+	return fmt.Sprintf("volume %d: the disk was given up while it was being attached: it was detached, or did not answer in time", e.Vol)
+}
+
 // A DiskError is what the administrator is told of a disk or its metadata.
 type DiskError struct {
 	Vol   int

@@ -34,7 +34,7 @@ func (e *Engine) volumeStatus(v *volume) VolumeStatus {
 	}
 	return VolumeStatus{
 		Number: v.number, State: v.state, UUIDs: v.uuids, PeerUUIDs: v.peerUUIDs.UUIDs, Size: v.size, BlockSize: v.blockSize(),
-		OutOfSync: v.outOfSync(), Dirty: v.dirty, Crashed: v.crashed, Users: v.users,
+		OutOfSync: v.outOfSync(), Dirty: v.dirty, LastUse: v.lastUse, Crashed: v.crashed, Users: v.users,
 		ReadBytes: v.read, WrittenBytes: v.written, SentBytes: v.sent, RecvBytes: v.received,
 		ALWrites: v.alWrites, BMWrites: v.bmWrites,
 		UpperPending: v.upper, LowerPending: v.diskPending, Pending: pending, Unacked: v.unacked,

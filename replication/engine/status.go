@@ -3,6 +3,7 @@ package engine
 import (
 	"time"
 
+	"github.com/urbd/urbd/replication/metadata"
 	"github.com/urbd/urbd/statemachine"
 )
 
@@ -25,6 +26,7 @@ type VolumeStatus struct {
 	State     statemachine.State
 	UUIDs     statemachine.UUIDs
 	PeerUUIDs statemachine.UUIDs      // as announced last; zero before
+	LastUse   LastUse                 // before this daemon
 	Crashed   bool                    // was a Primary that crashed, and not fully redundant since
 	Size      int64                   // bytes exported, 0 before the first attach
 	Users     Users                   // of the device, and the data that they work on
@@ -42,6 +44,27 @@ type VolumeStatus struct {
 	DiskWaits               string // what the disk has owed an answer to for longer than a second; empty: nothing
 
 	Sync *SyncStatus // nil unless a resync runs
+}
+
+// LastUse is how a volume was used when its node was shut down or died.
+type LastUse uint8
+
+const (
+	UseUnknown      LastUse = iota // no superblock was read yet
+	NotPrimary                     // or in order
+	PrimaryAlone                   // without the peer
+	PrimaryTogether                // with it
+)
+
+// lastUse is what the superblock says that a daemon finds.
+func lastUse(f metadata.Flags) LastUse {
+	switch {
+	case !f.Has(metadata.PrimaryInd):
+		return NotPrimary
+	case f.Has(metadata.ConnectedInd):
+		return PrimaryTogether
+	}
+	return PrimaryAlone
 }
 
 // SyncStatus is the progress of a resync.

@@ -20,6 +20,7 @@ type volume struct {
 	peerUUIDs statemachine.PeerUUIDs
 	peerKnown bool              // peerUUIDs were received in this connection, and since the disk was attached
 	restored  statemachine.Disk // what the metadata made of the disk at attach
+	lastUse   LastUse           // before this engine, as the first superblock that was read says
 	users     Users             // of the device, and where the data is that they work on
 	exposed   uint64            // generation that a Primary without a good disk works on
 	elsewhere elsewhere         // whether that goes on without the own disk
