@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/urbd/urbd/replication/config"
 	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
 )
@@ -80,7 +81,7 @@ func (f *floodRun) connectAs(t *testing.T, as guise, fits func(wire.Header, []by
 		}
 	}
 	uuids, st := as(theirs, ours)
-	b = packet(b, wire.CmdProtocol, wire.Protocol{Protocol: wire.ProtC}.Append(nil), 0)
+	b = packet(b, wire.CmdProtocol, wire.Protocol{Protocol: protocols[f.n.cfg.Resource.Net.Protocol]}.Append(nil), 0)
 	b = packet(b, wire.CmdSyncParam89, wire.SyncParam89{}.Append(nil), 0)
 	b = packet(b, wire.CmdSizes, wire.Sizes{DSize: size, CSize: size, MaxBioSize: wire.MaxRequest}.Append(nil), 0)
 	b = packet(b, wire.CmdUUIDs, uuids.Append(nil), 0)
@@ -91,6 +92,8 @@ func (f *floodRun) connectAs(t *testing.T, as guise, fits func(wire.Header, []by
 	l.listen()
 	return l
 }
+
+var protocols = map[config.Protocol]uint32{config.ProtocolA: wire.ProtA, config.ProtocolB: wire.ProtB, config.ProtocolC: wire.ProtC}
 
 // listen takes everything that the node sends from now on.
 func (l *peerLink) listen() {

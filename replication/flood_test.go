@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/urbd/urbd/replication/config"
 	"github.com/urbd/urbd/replication/engine"
 	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
@@ -34,22 +35,74 @@ const (
 // and the application's writes go on, with the peer or without it: packets are taken by shares, between which everybody else has a turn. URBD_FLOOD is how many packets of each kind are sent; scripts/soak
 // sends ten million.
 func TestFlood(t *testing.T) {
-	many := 20000
-	if s := os.Getenv("URBD_FLOOD"); s != "" {
-		var err error
-		if many, err = strconv.Atoi(s); err != nil {
-			t.Fatal(err)
-		}
-	}
+	many := floodSize(t)
 	for _, role := range []sm.Role{sm.Primary, sm.Secondary} {
 		t.Run(role.String(), func(t *testing.T) {
 			for _, k := range slices.Concat(floodKinds, floodMixtures) {
-				if many > 20000 || k.short {
-					t.Run(k.name, func(t *testing.T) { newFlood(t, role).run(t, k, many) })
+				if many > shortFlood || k.short {
+					t.Run(k.name, func(t *testing.T) { newFlood(t, role, nil).run(t, k, many) })
 				}
 			}
 		})
 	}
+}
+
+// shortFlood is how many packets are sent when time is short.
+const shortFlood = 20000
+
+func floodSize(t *testing.T) int {
+	s := os.Getenv("URBD_FLOOD")
+	if s == "" {
+		return shortFlood
+	}
+	many, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return many
+}
+
+// TestFloodOfOwnChanges: with protocol A a peer that pulls ahead again and again, no faster than the node follows, keeps the connection, and changes the state of
+// the node's own disk by every packet. The log grows no more than in any other flood.
+func TestFloodOfOwnChanges(t *testing.T) {
+	f := newFlood(t, sm.Secondary, func(r *config.Resource) {
+		r.Net.Protocol, r.Net.PingTimeout = config.ProtocolA, 5*time.Second // on a busy machine
+	})
+	f.n.must(engine.Disconnect{})
+	f.n.must(engine.NewCurrentUUID{ClearBitmap: true})
+	f.n.must(engine.Connect{})
+	l := f.connect(t)
+	defer l.close()
+	f.n.await("Connected", func(s sm.State) bool { return s.Conn == sm.Connected })
+	logged := f.logged.Load()
+	ahead := packet(nil, wire.CmdState, wire.State{Word: state(sm.Primary, sm.Ahead).Word()}.Append(nil), 0)
+	back := packet(nil, wire.CmdSyncUUID, wire.SyncUUID{UUID: 1000}.Append(nil), 0)
+	for i := range floodSize(t) / 4 {
+		next, to := ahead, sm.Behind
+		if i%2 == 1 {
+			next, to = back, sm.Connected // by a resync of nothing
+		}
+		if _, err := l.data.Write(next); err != nil {
+			t.Fatalf("after %d packets: %v", i, err)
+		}
+		for late := time.Now().Add(20 * time.Second); f.conn(t) != to; {
+			if time.Now().After(late) {
+				t.Fatalf("packet %d leads to %v", i, f.conn(t))
+			}
+		}
+	}
+	n := f.logged.Load() - logged
+	if t.Logf("%d bytes of log", n); n > floodLog {
+		t.Errorf("%d bytes of log", n)
+	}
+}
+
+// conn is the state of the node's connection.
+func (f *floodRun) conn(t *testing.T) (c sm.Conn) {
+	if err := f.n.res.on(t.Context(), func(l *loop) { c = l.engine.State(0).Conn }); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // floodRun is a node and somebody in the place of its peer.
@@ -70,8 +123,8 @@ func (f *floodRun) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func newFlood(t *testing.T, role sm.Role) *floodRun {
-	nodes := newNodes(t, nil)
+func newFlood(t *testing.T, role sm.Role, change func(*config.Resource)) *floodRun {
+	nodes := newNodes(t, change)
 	f := &floodRun{t: t, n: nodes[0], role: role}
 	f.n.cfg.Logger = slog.New(slog.NewTextHandler(f, nil))
 	f.n.up()

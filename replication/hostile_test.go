@@ -32,7 +32,7 @@ func TestHostilePeer(t *testing.T) {
 	said := recordedWords(t)
 	leavesNothing(t, many, func(t *testing.T, seed int) {
 		r := rand.New(rand.NewPCG(uint64(seed), 3))
-		f := newFlood(t, oneOf(r, sm.Primary, sm.Secondary))
+		f := newFlood(t, oneOf(r, sm.Primary, sm.Secondary), nil)
 		f.meets(t, r, oneOf(r, said...))
 	})
 }

@@ -9,14 +9,16 @@ import (
 	"github.com/urbd/urbd/replication/engine"
 )
 
-// What the engine reports goes into the log, and most of it can be caused by the peer. Beyond a rate
+// What the engine reports goes into the log, and all of it can be caused by the peer. Beyond a rate
 // the changes of a volume become one, from the first state to the last, that says how many it stands for; what is
-// said beside them is counted. What becomes of this node's own role and disk is always reported as it happens.
+// said beside them is counted. What becomes of this node's own role and disk has a rate of its own, so that nothing else is in its way.
 const (
 	reportBurst = 100         // reports at once, and for each volume as many as a handshake takes:
 	volumeBurst = 20          //
-	reportPause = time.Second // between two reports for long
-	maxReports  = 500         // that wait for a supervisor whose log is slow; beyond, nothing is exempt
+	reportPause = time.Second // between two reports after those
+	reportStock = 800         // reports beyond the burst that come with that pause,
+	longPause   = time.Minute // and that between two after those, for good
+	maxReports  = 500         // that wait for a supervisor whose log is slow
 )
 
 // reports carries events from the loop, which must not wait, to the supervisor.
@@ -27,12 +29,40 @@ type reports struct {
 	all    []engine.Event  // at most maxReports, and one order of each kind and volume
 	untold map[int]*untold // by volume, -1: the resource
 	burst  int
-	tokens float64
-	at     time.Time // up to which tokens are counted
+	own    budget // of changes of the own role and disk
+	others budget
+	at     time.Time // up to which both are filled
+}
+
+// A budget is a rate: tokens for a burst, and a stock for what comes after it for long.
+type budget struct{ tokens, stock bucket }
+
+// A bucket is filled by one in each pause.
+type bucket struct {
+	has, most float64
+	pause     time.Duration
+}
+
+func newBudget(burst int) budget {
+	stock := float64(burst + reportStock)
+	return budget{bucket{float64(burst), float64(burst), reportPause}, bucket{stock, stock, longPause}}
+}
+
+func (b *bucket) fill(d time.Duration) { b.has = min(b.has+d.Seconds()/b.pause.Seconds(), b.most) }
+
+// pays takes a token, if there is one.
+func (b *budget) pays() bool {
+	if b.tokens.has < 1 || b.stock.has < 1 {
+		return false
+	}
+	b.tokens.has--
+	b.stock.has--
+	return true
 }
 
 // untold is what was left out about a volume since the last report about it.
 type untold struct {
+	from    *budget            // that pays for the report
 	change  engine.StateChange // from the first state to the last one
 	changes int
 	notices int
@@ -41,7 +71,7 @@ type untold struct {
 
 func newReports(volumes int) *reports {
 	n := reportBurst + volumes*volumeBurst
-	return &reports{some: make(chan struct{}, 1), untold: map[int]*untold{}, burst: n, tokens: float64(n)}
+	return &reports{some: make(chan struct{}, 1), untold: map[int]*untold{}, burst: n, own: newBudget(n), others: newBudget(n)}
 }
 
 // put takes an event. It does not wait.
@@ -56,11 +86,15 @@ func (q *reports) put(ev engine.Event) {
 }
 
 func (q *reports) add(now time.Time, ev engine.Event) {
+	q.fill(now)
 	switch ev := ev.(type) {
 	case engine.StateChange:
-		own := ev.From.Role != ev.To.Role || ev.From.Disk != ev.To.Disk
-		if u := q.untold[ev.Vol]; !q.pays(now, 1) && !own || len(q.all) >= maxReports {
-			q.leaveOut(ev.Vol, ev.Level).fold(ev)
+		from := &q.others
+		if ev.From.Role != ev.To.Role || ev.From.Disk != ev.To.Disk {
+			from = &q.own
+		}
+		if u := q.untold[ev.Vol]; len(q.all) >= maxReports || !from.pays() {
+			q.leaveOut(ev.Vol, ev.Level, from).fold(ev)
 		} else {
 			if u != nil {
 				q.tell(ev.Vol, u)
@@ -68,8 +102,8 @@ func (q *reports) add(now time.Time, ev engine.Event) {
 			q.all = append(q.all, ev)
 		}
 	case engine.Notice:
-		if !q.pays(now, 1) || len(q.all) >= maxReports {
-			q.leaveOut(ev.Vol, ev.Level).notices++
+		if len(q.all) >= maxReports || !q.others.pays() {
+			q.leaveOut(ev.Vol, ev.Level, &q.others).notices++
 		} else {
 			q.all = append(q.all, ev)
 		}
@@ -90,24 +124,24 @@ func (q *reports) replace(ev engine.Event, same func(old engine.Event) bool) {
 	q.all = append(q.all, ev)
 }
 
-// pays takes n tokens, if they are there.
-func (q *reports) pays(now time.Time, n float64) bool {
-	if !q.at.IsZero() {
-		q.tokens = min(q.tokens+now.Sub(q.at).Seconds()/reportPause.Seconds(), float64(q.burst))
+// fill brings the budgets up to date.
+func (q *reports) fill(now time.Time) {
+	if d := now.Sub(q.at); !q.at.IsZero() && d > 0 {
+		for _, b := range []*bucket{&q.own.tokens, &q.own.stock, &q.others.tokens, &q.others.stock} {
+			b.fill(d)
+		}
 	}
 	q.at = now
-	if q.tokens < n {
-		return false
-	}
-	q.tokens -= n
-	return true
 }
 
-func (q *reports) leaveOut(vol int, l engine.Level) *untold {
+func (q *reports) leaveOut(vol int, l engine.Level, from *budget) *untold {
 	u := q.untold[vol]
 	if u == nil {
-		u = &untold{}
+		u = &untold{from: from}
 		q.untold[vol] = u
+	}
+	if from == &q.own {
+		u.from = from
 	}
 	u.level = max(u.level, l)
 	return u
@@ -139,8 +173,9 @@ func (q *reports) tell(vol int, u *untold) {
 func (q *reports) take(now time.Time, finally bool) (all []engine.Event, again time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.fill(now)
 	for vol, u := range q.untold {
-		if finally || q.pays(now, 1) {
+		if finally || u.from.pays() {
 			q.tell(vol, u)
 		}
 	}

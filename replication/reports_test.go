@@ -62,6 +62,40 @@ func TestReportsOfOneself(t *testing.T) {
 	}
 }
 
+// TestReportsOfOneselfAreBounded: a peer can change the state of the own disk, too, and for hours.
+func TestReportsOfOneselfAreBounded(t *testing.T) {
+	const hours = 3
+	q, now, told := newReports(1), time.Now(), 0
+	good, bad := peerRole(sm.Primary), peerRole(sm.Primary)
+	bad.Disk = sm.Outdated
+	changes := 0
+	for range hours * 3600 {
+		for range 20 {
+			q.add(now, engine.StateChange{From: good, To: bad, Cause: "peer's state"})
+			good, bad = bad, good
+		}
+		now = now.Add(time.Second)
+		all, _ := q.take(now, false)
+		for _, ev := range all {
+			n := 1
+			fmt.Sscanf(ev.(engine.StateChange).Cause, "%d changes", &n)
+			changes += n
+		}
+		told += len(all)
+	}
+	if most := 2 * (q.burst + reportStock + q.burst + hours*60); told > most { // what was left out is told before a change that is not
+		t.Errorf("%d reports in %d hours", told, hours)
+	}
+	if all, _ := q.take(now, true); len(all) == 1 {
+		n := 0
+		fmt.Sscanf(all[0].(engine.StateChange).Cause, "%d changes", &n)
+		changes += n
+	}
+	if changes != hours*3600*20 {
+		t.Errorf("%d changes are told", changes)
+	}
+}
+
 // TestReportsWithoutReader: nothing grows while the log is not read, and the end says what was left out.
 func TestReportsWithoutReader(t *testing.T) {
 	q, now := newReports(1), time.Now()

@@ -34,7 +34,7 @@ func TestScriptedPeer(t *testing.T) {
 		if s.Where == asPrimary || s.Where == asSource {
 			role = sm.Primary
 		}
-		newFlood(t, role).hears(t, s)
+		newFlood(t, role, nil).hears(t, s)
 	})
 }
 
