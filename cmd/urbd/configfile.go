@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/urbd/urbd/replication/config"
 )
@@ -24,13 +25,15 @@ const (
 // A disk reads configuration files.
 type disk struct{ config.Source }
 
-var etc = disk{config.Source{ReadFile: readBounded, Glob: filepath.Glob, Mode: func(name string) (fs.FileMode, error) {
+var etc = disk{config.Source{ReadFile: readBounded, Glob: filepath.Glob, Access: access}}
+
+func access(name string) (mode fs.FileMode, uid uint32, err error) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return info.Mode(), nil
-}}}
+	return info.Mode(), info.Sys().(*syscall.Stat_t).Uid, nil
+}
 
 // readBounded is os.ReadFile for what may be no configuration at all, and without end.
 func readBounded(name string) ([]byte, error) {

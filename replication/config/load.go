@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"io/fs"
 	"path"
 	"strings"
@@ -11,8 +12,9 @@ type Source struct {
 	ReadFile func(name string) ([]byte, error)      // need not read more than MaxTotal+1 bytes of a file
 	Glob     func(pattern string) ([]string, error) // sorted; nil if nothing matches
 
-	// Mode gives the permissions of a file; with it, one that holds a secret and that others can read is warned about. May be nil.
-	Mode func(name string) (fs.FileMode, error)
+	// Access gives the permissions and the owner of a file; with it, one that holds a secret and that others than root can read is warned
+	// about. May be nil.
+	Access func(name string) (mode fs.FileMode, uid uint32, err error)
 }
 
 // Bounds on what includes can pull in.
@@ -84,14 +86,21 @@ func (l *loader) load(from Position, file string) {
 	p.file()
 }
 
-// guard warns about secrets that others than the owner of a file can read.
+// guard warns about secrets that others than root can read: its owner gives himself leave to.
 func (l *loader) guard() {
+	if l.src.Access == nil {
+		return
+	}
 	for _, file := range l.secret {
-		if l.src.Mode == nil {
-			return
+		mode, uid, err := l.src.Access(file)
+		if err != nil {
+			continue
 		}
-		if mode, err := l.src.Mode(file); err == nil && mode.Perm()&0o044 != 0 {
+		if mode.Perm()&0o044 != 0 {
 			l.report.warn(Warning{Position: Position{File: file}, Msg: "holds a shared-secret and can be read by others than its owner: chmod 600 " + file})
+		}
+		if uid != 0 {
+			l.report.warn(Warning{Position: Position{File: file}, Msg: fmt.Sprintf("holds a shared-secret and belongs to user %d, not to root: chown root %s", uid, file)})
 		}
 	}
 }
