@@ -6,6 +6,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/urbd/urbd/ublk/uring"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,6 +44,31 @@ func TestAFailureWhileServingIsTold(t *testing.T) {
 		t.Errorf("after Stop: %v", err)
 	}
 }
+
+// Nothing goes to the kernel between two fetches of a queue, also where the ring has operations of others, and not room enough for all.
+func TestFetchesGoTogether(t *testing.T) {
+	const entries, depth = 64, 48
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	ring, err := uring.New(uring.Config{Entries: entries})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ring.Close(time.Now().Add(time.Minute))
+	for ring.Room() > depth/2 {
+		ring.Prep(uring.Op{Code: uring.OpNop}, ignored{}, 0)
+	}
+	d := &Device{cfg: Config{Logger: slog.New(slog.DiscardHandler)}}
+	q := &queue{dev: d, ses: newSession(1), ring: ring, file: uring.FD(-1), reqs: make([]Request, depth), alive: depth, auto: -1, base: -1}
+	q.fetchAll()
+	if waiting := entries - ring.Room(); waiting != depth {
+		t.Errorf("%d of %d fetches wait to be submitted", waiting, depth)
+	}
+}
+
+type ignored struct{}
+
+func (ignored) Complete(uint64, int32, uint32) {}
 
 // What the driver answers to the last commands of a device that is being stopped is no failure.
 func TestTheEndIsNoFailure(t *testing.T) {
