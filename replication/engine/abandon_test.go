@@ -518,3 +518,29 @@ func TestForcedDetachOvertakes(t *testing.T) {
 	p.settle(time.Second)
 	p.want(p.a, "Primary/Secondary Connected UpToDate/Diskless")
 }
+
+// A disk that was given up has come back, and what has to be known of it hangs: it is given up again, and nothing more is written to it, from the memory
+// that the kernel may still use.
+func TestNothingIsWrittenWhileTheKernelHasTheMemory(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{})
+	p.a.hold = hangs
+	p.read(p.a, 0)
+	p.do(p.a, Detach{Force: true})
+	p.a.e.vols[0].setOutOfSync(4<<20, 4096)
+	read := p.a.held
+	p.a.held = nil
+	for _, io := range read {
+		p.a.e.DiskDone(p.now, io.Token, EIO)
+	}
+	p.settle(0)
+	if len(p.a.held) != 1 || !p.a.isPages(p.a.held[0]) {
+		t.Fatalf("%+v is being written\n%s", p.a.held, p.story())
+	}
+	p.do(p.a, Detach{Force: true})
+	p.settle(5 * time.Second)
+	if len(p.a.held) != 1 || p.a.e.Abandoned() != 1 {
+		t.Errorf("%d I/Os were begun, %d given up\n%s", len(p.a.held)-1, p.a.e.Abandoned(), p.story())
+	}
+}

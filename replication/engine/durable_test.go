@@ -192,6 +192,9 @@ func TestCrashedPrimaryMarksItsLog(t *testing.T) {
 	if !p.a.flags(p.a.disk[p.a.e.vols[0].layout.Superblock:]).Has(metadata.PrimaryInd) {
 		t.Error("the superblock does not say Primary")
 	}
+	if sb, err := metadata.DecodeSuperblock(p.a.disk[p.a.e.vols[0].layout.Superblock:][:PageSize]); err != nil || sb.Clean {
+		t.Errorf("the superblock says that the log need not be read: %v", err)
+	}
 	l := p.a.e.vols[0].layout
 	rings := 0
 	p.a.watch(func(io DiskIO) {

@@ -206,3 +206,52 @@ func TestFailedFlushConfirmsNothing(t *testing.T) {
 		t.Errorf("the write is not marked: %v\n%s", v.state, p.story())
 	}
 }
+
+// TestFlushConfirmsWhatItCovers: an epoch that ends while the disk is being flushed waits for the next flush.
+func TestFlushConfirmsWhatItCovers(t *testing.T) {
+	p := cachedPair(t, NetOptions{})
+	p.settle(time.Second)
+	p.b.hold = dataFlush
+	p.write(p.a, 0, make([]byte, 4096))
+	p.settle(100 * time.Millisecond)
+	p.write(p.a, 8192, make([]byte, 4096))
+	p.settle(100 * time.Millisecond)
+	if n := p.b.e.conn.in.finished(); len(p.b.held) != 1 || n != 2 {
+		t.Fatalf("%d flushes are under way, %d epochs are finished\n%s", len(p.b.held), n, p.story())
+	}
+	first := p.b.held[0]
+	p.b.held = nil
+	p.b.e.DiskDone(p.now, first.Token, OK)
+	p.settle(100 * time.Millisecond)
+	var left []int64
+	for w := range p.a.e.unconfirmed(p.a.e.vols[0]) {
+		left = append(left, w.off)
+	}
+	if len(left) != 1 || left[0] != 8192 || len(p.b.held) != 1 {
+		t.Errorf("the writes at %v are not confirmed, %d flushes are under way\n%s", left, len(p.b.held), p.story())
+	}
+}
+
+// TestGoneDiskConfirmsNothing: a disk is let go whose cache could not be flushed. Nothing of what the peer wrote there is confirmed any more.
+func TestGoneDiskConfirmsNothing(t *testing.T) {
+	p := cachedPair(t, NetOptions{})
+	p.settle(time.Second)
+	p.a.mute[DataSock] = true // what is confirmed comes before the state of the disk
+	p.write(p.a, 4096, make([]byte, 4096))
+	p.b.fail = func(io DiskIO) Errno {
+		if dataFlush(io) {
+			return EIO
+		}
+		return OK
+	}
+	p.b.e.readFailed(p.b.e.vols[0], EIO)
+	p.settle(0)
+	p.want(p.b, "Secondary/Primary Connected Diskless/UpToDate")
+	p.b.fail = nil
+	p.settle(100 * time.Millisecond)
+	p.a.mute[DataSock] = false
+	p.settle(time.Second)
+	if v := p.a.e.vols[0]; !v.dirty(4096, 4096) {
+		t.Errorf("the write is not marked: %v\n%s", v.state, p.story())
+	}
+}

@@ -3,6 +3,8 @@ package engine
 import (
 	"testing"
 	"time"
+
+	"github.com/urbd/urbd/replication/wire"
 )
 
 // marked reports whether the first block counts as out of sync on a node.
@@ -70,6 +72,7 @@ func TestAckOfOneOfTwoBlocks(t *testing.T) {
 		p.a.mute[MetaSock] = false
 		p.settle(0)
 		if refused {
+			p.a.mute[DataSock] = true // the state of the disk comes later
 			p.comesBack(p.b, EIO)
 		} else {
 			p.a.e.ConnDown(p.now, NetworkFailure, nil)
@@ -77,6 +80,7 @@ func TestAckOfOneOfTwoBlocks(t *testing.T) {
 		if !p.a.marked() {
 			t.Errorf("refused %v: the Target lacks the block, and it is not marked\n%s", refused, p.story())
 		}
+		p.a.mute[DataSock] = false
 		p.settle(0)
 		if refused {
 			p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
@@ -232,4 +236,19 @@ func TestAckOfAnEndedResync(t *testing.T) {
 	}
 	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
 	p.inSyncAgain()
+}
+
+// A write of the peer that says that it may clear bits does so only while there is a resync: until then nobody has copied what they stand for.
+func TestWriteClearsBitsInAResyncOnly(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.b.e.vols[0].setOutOfSync(0, 4096)
+	p.a.conn = "away" // its packets are made here
+	d := wire.BlockData{BlockID: 1, Seq: 1, Flags: wire.DPRWSync | wire.DPMaySetInSync | wire.DPSendWriteAck}
+	p.b.e.Receive(p.now, DataSock, framed(wire.CmdData, d.Append(nil), 4096))
+	for p.work(p.b) {
+	}
+	if v := p.b.e.vols[0]; v.written != 4096 || !p.b.marked() {
+		t.Errorf("%d bytes are written, marked %v\n%s", v.written, p.b.marked(), p.story())
+	}
 }

@@ -177,3 +177,25 @@ func TestWriteToLeavingNode(t *testing.T) {
 		t.Errorf("done %v, errno %d", p.a.done[r], r.Err)
 	}
 }
+
+// Protocols A and B: the own disk is lost under a write, and the peer's has refused it. That the peer confirms the epoch then does not say that the write is
+// anywhere.
+func TestWriteThatBothDisksRefuse(t *testing.T) {
+	for _, protocol := range []Protocol{ProtocolA, ProtocolB} {
+		p := newPair(t, 8<<20, NetOptions{Protocol: protocol})
+		p.inSync()
+		p.settle(time.Second)
+		for _, n := range []*node{p.a, p.b} {
+			n.fail = func(io DiskIO) Errno {
+				if dataWrite(io) {
+					return EIO
+				}
+				return OK
+			}
+		}
+		p.a.mute[DataSock] = true // the state of the peer's disk comes last
+		r := p.give(p.a, &Request{Op: OpWrite, Len: 4096, Data: filled(1, 4096)})
+		p.settle(5 * time.Second)
+		p.ends(p.a, r, EIO)
+	}
+}
