@@ -69,7 +69,7 @@ func (v *volume) metaKind() metadata.Kind {
 
 // resetDisk forgets what belonged to an earlier backing store.
 func (v *volume) resetDisk() {
-	v.bm, v.bits, v.al, v.logSuspended, v.block = nil, bitsCount, nil, false, smallestBlock
+	v.bm, v.bits, v.al, v.block = nil, bitsCount, nil, smallestBlock
 	v.dataBlock = 0
 	v.cache, v.wroteAt, v.missedEnd = cacheState{}, 0, 0
 	v.wrote(false)                        // whoever had the disk before may have left something in its cache

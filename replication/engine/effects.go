@@ -125,9 +125,6 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		v.answeredAlone = v.answeredAlone && old.Redundant()
 		v.crashed = false
 	}
-	if v.state.Conn.Established() {
-		v.logSuspended = false
-	}
 	e.usersFollow(v)
 	if old.Role != sm.Primary && v.state.Role == sm.Primary {
 		if v.attach != nil && v.peer.known && e.conn.up() {

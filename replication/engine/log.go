@@ -27,7 +27,7 @@ func extents(off, n int64) (first, last uint32) {
 // transaction. The transaction is written at the end of the turn, for all who
 // came until then (metadata 4.5).
 func (e *Engine) useLog(v *volume, u logUser) {
-	if !v.logs() {
+	if !v.usable() {
 		u.logHot(e, nil)
 		return
 	}
@@ -65,7 +65,7 @@ func (e *Engine) stage(v *volume, u logUser) bool {
 func (e *Engine) retryLog(v *volume) {
 	for v.logQueue.len() > 0 {
 		u := *v.logQueue.front()
-		none := !v.logs()
+		none := !v.usable()
 		hot := !none && v.al.TryGet(u.span())
 		if !none && !hot && !e.stage(v, u) {
 			return

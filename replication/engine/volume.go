@@ -87,10 +87,9 @@ type volume struct {
 	owedSince             Instant        // the first of them
 	answeredAlone         bool           // since both disks were good, something was answered that the peer's lacks
 
-	staged       fifo[logUser] // in the transaction that is being collected or written
-	logQueue     fifo[logUser] // wait for room in the activity log
-	logStarved   Instant       // since when every slot of the log has been in use against the first of them, 0: not
-	logSuspended bool          // all bits are set and nobody is connected: there is nothing to remember
+	staged     fifo[logUser] // in the transaction that is being collected or written
+	logQueue   fifo[logUser] // wait for room in the activity log
+	logStarved Instant       // since when every slot of the log has been in use against the first of them, 0: not
 
 	seq      uint32 // of this node's packets (wire 11.3)
 	exchange exchange
@@ -105,9 +104,6 @@ type volume struct {
 
 // usable reports whether there is a disk that reads and writes go to.
 func (v *volume) usable() bool { return v.attached && v.state.WritesLocally() }
-
-// logs reports whether own writes are remembered in the activity log first.
-func (v *volume) logs() bool { return v.usable() && !v.logSuspended }
 
 // setOutOfSync marks every block that the range touches.
 func (v *volume) setOutOfSync(off, n int64) {
