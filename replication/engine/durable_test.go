@@ -361,3 +361,58 @@ func TestDetachFlushes(t *testing.T) {
 		t.Fatalf("given back with a dirty cache: %v, attached %v", v.volatile(), v.attached)
 	}
 }
+
+// The superblock that says that a resync is done, and that no bits count any more, comes after the bitmap in which they are cleared: if the node dies in between,
+// they are left over otherwise, and nobody ever copies or clears them.
+func TestBitmapBeforeTheEndOfAResync(t *testing.T) {
+	p := cachedPair(t, NetOptions{})
+	p.must(p.b, Disconnect{})
+	p.write(p.a, 0, filled(1, 4096))
+	p.a.e.writePages(p.a.e.vols[0], changedPages, nil)
+	p.settle(0)
+	if !p.a.onDisk(0) {
+		t.Fatal("the block is not marked in the bitmap on the disk")
+	}
+	ended := map[*node]int{}
+	for _, n := range []*node{p.a, p.b} {
+		n.watch(func(io DiskIO) {
+			if !n.isSuper(io) {
+				return
+			}
+			sb, err := metadata.DecodeSuperblock(io.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sb.Bitmap == 0 && sb.Flags.Has(metadata.WasUpToDate|metadata.ConnectedInd) && n.e.vols[0].state.Redundant() {
+				if ended[n]++; n.onDisk(0) {
+					t.Errorf("%s: the block is still marked in the bitmap on the disk", n.name)
+				}
+			}
+		})
+	}
+	p.must(p.b, Connect{})
+	p.inSyncAgain()
+	if ended[p.a] == 0 || ended[p.b] == 0 {
+		t.Errorf("the end is on %d and %d disks\n%s", ended[p.a], ended[p.b], p.story())
+	}
+}
+
+// The whole bitmap is set because everything is to be copied. It is sent when the own disk says so, or after a crash of this node nobody knows.
+func TestFullBitmapIsDurableBeforeItIsSent(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	for _, n := range []*node{p.a, p.b} {
+		p.must(n, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	}
+	p.must(p.a, Promote{Force: true})
+	p.must(p.a, Demote{})
+	p.must(p.a, Connect{})
+	p.a.hold = func(io DiskIO) bool { return p.a.isPages(io) }
+	p.must(p.b, Connect{})
+	p.settle(time.Second)
+	p.want(p.a, "Secondary/Secondary WFBitMapS UpToDate/Inconsistent")
+	if v := p.a.e.vols[0]; len(p.a.held) == 0 || v.exchange.ownSent || p.b.e.vols[0].exchange.peerGot {
+		t.Errorf("%d I/Os are held, and the bitmap was sent: %v\n%s", len(p.a.held), v.exchange.ownSent, p.story())
+	}
+	p.releaseWrites(p.a)
+	p.inSyncAgain()
+}

@@ -255,3 +255,35 @@ func TestGoneDiskConfirmsNothing(t *testing.T) {
 		t.Errorf("the write is not marked: %v\n%s", v.state, p.story())
 	}
 }
+
+// TestFlushThatIsLostWithTheLink: the own disk of a Primary is not good, and the link breaks before the peer has confirmed. It is there again when the own disk is
+// done with the flush: that says nothing of what the peer had.
+func TestFlushThatIsLostWithTheLink(t *testing.T) {
+	p := cachedPair(t, NetOptions{})
+	p.must(p.a, PauseSync{On: true})
+	p.must(p.a, Invalidate{})
+	p.settle(time.Second)
+	p.want(p.a, "Primary/Secondary PausedSyncT Inconsistent/UpToDate user_isp")
+	p.a.hold, p.b.hold = dataFlush, dataFlush
+	p.write(p.a, 0, filled(1, 4096))
+	r := p.give(p.a, &Request{Op: OpFlush})
+	p.part()
+	p.b.flushes()
+	p.meet()
+	p.want(p.a, "Primary/Secondary WFBitMapT Inconsistent/UpToDate user_isp")
+	if p.a.done[r] || len(p.a.held) == 0 {
+		t.Fatalf("the flush is answered, or its own part done\n%s", p.story())
+	}
+	p.a.flushes()
+	p.settle(time.Second)
+	p.ends(p.a, r, EIO)
+}
+
+// flushes ends the flushes that were held.
+func (n *node) flushes() {
+	held := n.held
+	n.hold, n.held = nil, nil
+	for _, io := range held {
+		n.e.DiskDone(n.e.now, io.Token, OK)
+	}
+}
