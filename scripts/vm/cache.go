@@ -18,7 +18,7 @@ import (
 //
 //	apt/          private apt state: sources, lists, downloaded packages
 //	sets/NAME-H/  unpacked packages (qemu, tools, one per kernel); H hashes the list of packages
-//	images/       base archives of the guests, by content hash
+//	images/       base archives, roots and unpacked kernels of the guests, by content hash
 type Cache struct{ dir string }
 
 // OpenCache opens (and makes) the cache: $URBD_RIG_CACHE, else urbd-rig in the

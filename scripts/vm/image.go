@@ -24,7 +24,7 @@ const imageFormat = "2"
 type Image struct {
 	Kernel  Kernel
 	Release string // as `uname -r` prints it
-	vmlinuz string
+	vmlinuz string // unpacked, if that can be
 	base    string // the archive that all guests of this kernel share
 	root    string // of a system: the file system that each guest gets a copy of
 	modules string // directory of its modules
@@ -43,6 +43,9 @@ func Prepare(ctx context.Context, k Kernel, log func(format string, args ...any)
 		return nil, err
 	}
 	defer unlock()
+	if err := img.unpackKernel(log); err != nil {
+		return nil, err
+	}
 	name := "images/" + string(k) + "-" + img.hash() + ".cpio"
 	img.base, err = img.fetched.cache.complete(name, func(tmp string) error {
 		if err := img.fetched.cache.dropOld("images/" + string(k) + "-*"); err != nil {

@@ -56,6 +56,9 @@ func PrepareSystem(ctx context.Context, k Kernel, log func(format string, args .
 		return nil, err
 	}
 	defer unlock()
+	if err := img.unpackKernel(log); err != nil {
+		return nil, err
+	}
 	packages, err := f.set(ctx, "system-"+k.systemSuite(), k.systemSuite(), systemPackages)
 	if err != nil {
 		return nil, err
