@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 // ModulePath is the Go module whose binaries the guests get.
@@ -70,7 +72,14 @@ func BuildPackages(ctx context.Context, outDir string, packages ...string) (map[
 	return files, nil
 }
 
-// build makes one static binary and returns its name.
+// built are the programs that this process has built, open: to link one takes a second or two, for each guest of each test. Their files
+// may be gone with the guests that they were built for.
+var built = struct {
+	sync.Mutex
+	programs map[string]*os.File // by checkout and package
+}{programs: map[string]*os.File{}}
+
+// build makes one static binary, once in this process, and returns its name.
 func build(ctx context.Context, root, outDir, pkg string) (string, error) {
 	dir, isTest := strings.CutSuffix(pkg, ".test")
 	name := filepath.Base(dir)
@@ -79,9 +88,35 @@ func build(ctx context.Context, root, outDir, pkg string) (string, error) {
 		name = strings.ReplaceAll(strings.Trim(filepath.Clean(dir), "./"), "/", "-") + ".test"
 		args = []string{"test", "-c", "-tags", "rig"}
 	}
-	out := filepath.Join(outDir, name)
-	args = append(args, "-o", out, dir)
-	return name, goTool(ctx, root, args...)
+	out, key := filepath.Join(outDir, name), root+" "+pkg
+	built.Lock()
+	defer built.Unlock()
+	if program := built.programs[key]; program != nil {
+		return name, copyProgram(out, program)
+	}
+	if err := goTool(ctx, root, append(args, "-o", out, dir)...); err != nil {
+		return name, err
+	}
+	program, err := os.Open(out)
+	built.programs[key] = program
+	return name, err
+}
+
+// copyProgram writes a program that is open to a file.
+func copyProgram(out string, program *os.File) error {
+	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+		return err
+	}
+	info, err := program.Stat()
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(out, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, info.Mode().Perm())
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, io.NewSectionReader(program, 0, info.Size()))
+	return errors.Join(err, f.Close())
 }
 
 // goTool runs the Go tool in the checkout with cgo off. The version control stamp is
