@@ -8,7 +8,7 @@ import (
 
 func TestCommandLine(t *testing.T) {
 	got := commandLine(Config{Name: "alpha", NICs: []NIC{{Address: "10.77.0.1/24"}, {}, {Address: "10.78.0.1/24"}}, KernelArgs: []string{"loglevel=7"}}, true, 2600000)
-	want := "console=ttyS0 quiet mitigations=off panic=-1 rig.name=alpha maxcpus=1 tsc=reliable no_timer_check tsc_early_khz=2600000 rig.net=eth0:10.77.0.1/24,eth2:10.78.0.1/24 loglevel=7"
+	want := "console=ttyS0 quiet mitigations=off panic=-1 rig.name=alpha maxcpus=1 tsc=reliable no_timer_check cryptomgr.notests init_on_alloc=0 tsc_early_khz=2600000 rig.net=eth0:10.77.0.1/24,eth2:10.78.0.1/24 loglevel=7"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
