@@ -66,9 +66,11 @@ func (v *volume) offers() int64 {
 // holdsData reports whether the own disk had data once, good or not.
 func (v *volume) holdsData() bool { return v.uuids.Current&^sm.RoleBit != sm.JustCreated }
 
-// sizeInUse reports whether the size of the device is known to somebody: its users, or the peer.
+// sizeInUse reports whether the size of the device is known to somebody: its users, or a peer. What a peer says whose disk was just created, and that
+// is Secondary, is no reason to refuse a disk with data.
 func (v *volume) sizeInUse() bool {
-	return v.size != 0 && (v.state.Role == sm.Primary || v.state.Conn.Established())
+	blank := v.peerKnown && v.peerUUIDs.Current&^sm.RoleBit == sm.JustCreated && v.state.Peer != sm.Primary
+	return v.size != 0 && (v.state.Role == sm.Primary || v.state.Conn.Established() && !blank)
 }
 
 // fitsInUse refuses a disk that the device in use is too much for. room and block are bytes.

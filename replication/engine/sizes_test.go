@@ -362,3 +362,22 @@ func TestSmallerPeerShrinksNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestBlankPeerLocksNothingOut: the peer has a new, larger disk, and nobody uses the device: the size that it says is no reason to refuse the disk with the data.
+func TestBlankPeerLocksNothingOut(t *testing.T) {
+	p := inSync(t, 8<<20, nil)
+	p.write(p.a, 0, filled(5, 4096))
+	p.must(p.a, Demote{})
+	for _, n := range []*node{p.a, p.b} {
+		p.must(n, Down{})
+		p.newDaemon(n)
+	}
+	p.newDisk(p.b, 12<<20)
+	p.must(p.b, Attach{BackingSize: 12 << 20, MetaSize: 12 << 20})
+	p.must(p.a, Connect{})
+	p.must(p.b, Connect{})
+	p.settle(time.Second)
+	p.want(p.a, "Secondary/Secondary Connected Diskless/Inconsistent")
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+}
