@@ -55,7 +55,7 @@ type answer struct {
 func (q *queue) slot(tag uint16) int { return q.base + int(tag) }
 
 // fetchAll asks for the first request of every tag. The fetches go to the kernel in one system call, which ends before a signal kills: a server that
-// takes a device over and dies between two of them leaves a queue that is half fetched, and 6.12 does not reset it for the next one.
+// dies between two of them leaves a queue that is half fetched, and 6.12 never lets go of its device then (docs/ublk.md 2.7).
 func (q *queue) fetchAll() {
 	q.ring.Reserve(len(q.reqs))
 	for tag := range q.reqs {
