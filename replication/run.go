@@ -110,7 +110,11 @@ func (r *Resource) startLoop() (<-chan error, error) {
 		err = l.run()
 		l.stop(r.errNotRunning())
 		close(r.dead)
-		ended <- errors.Join(err, r.endRing(l))
+		over, failed := r.endRing(l)
+		ended <- errors.Join(err, failed)
+		if !over {
+			select {} // with the thread the kernel would begin to take the ring back
+		}
 	}()
 	return ended, <-ready
 }
@@ -187,30 +191,35 @@ const stuckLimit = time.Second
 
 // endRing gives back what the loop had. I/O on a disk that does not answer is left to the kernel, which keeps the backing
 // device, and nothing else, until it has ended.
-func (r *Resource) endRing(l *loop) error {
+func (r *Resource) endRing(l *loop) (over bool, err error) {
 	limit := r.cfg.ShutdownTimeout
 	if l.engine.Abandoned() > 0 {
 		limit = min(limit, stuckLimit)
 	}
-	err := l.end(time.Now().Add(limit))
+	over, err = l.end(time.Now().Add(limit))
 	if stuck := new(uring.InFlightError); errors.As(err, &stuck) {
 		r.log.Warn("the kernel still works on a disk that does not answer: its device is in use until that has ended", "operations", stuck.Count)
-		return nil
+		return over, nil
 	}
-	return err
+	return over, err
 }
 
-// end gives back what the loop had, on its thread.
-func (l *loop) end(deadline time.Time) error {
+// end gives back what the loop had, on its thread. Not over: devices are served still, because their users wait for the next
+// daemon. The ring stays as it is then, without I/O, for the end of the process to take back, as after a crash.
+func (l *loop) end(deadline time.Time) (over bool, err error) {
 	l.conn.end()
+	commands, err := l.ring.Drain(deadline)
+	if commands > 0 {
+		return false, err
+	}
 	if err := l.ring.Close(deadline); err != nil {
-		return err // a disk that does not answer still works on our memory: it stays mapped
+		return true, err // a disk that does not answer still works on our memory: it stays mapped
 	}
 	l.conn.closed()
 	for _, a := range l.disks.stores {
 		a.backing.close()
 	}
-	return errors.Join(uring.UnmapMemory(l.memory), uring.UnmapMemory(l.disks.zeroes))
+	return true, errors.Join(uring.UnmapMemory(l.memory), uring.UnmapMemory(l.disks.zeroes))
 }
 
 // endLoop stops the loop; it may have stopped by itself.

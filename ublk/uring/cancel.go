@@ -37,12 +37,35 @@ var stuck struct {
 	rings []*Ring
 }
 
-// An InFlightError says that a ring was closed while the kernel still worked on operations. Their memory
+// An InFlightError says that a ring was drained or closed while the kernel still worked on operations. Their memory
 // must never be used again; MapMemory's must stay mapped.
 type InFlightError struct{ Count int }
 
 func (e *InFlightError) Error() string {
-	return fmt.Sprintf("ring closed with %d operations in flight", e.Count)
+	return fmt.Sprintf("the ring ends with %d operations in flight", e.Count)
+}
+
+// Drain ends a ring but does not give it back: it cancels everything and waits for what cannot be cancelled, until the deadline
+// (zero: for ever); then it returns an *InFlightError. What is prepared afterwards is refused, and what is posted is not run.
+// Left are the commands of drivers, which only the end of the ring cancels, or that of the process. Close may follow. A process that
+// ends at once does not need it, and must not close a ring with commands of ublk: Linux 6.12 may crash when it cancels them while the
+// thread that gave them lives on.
+func (r *Ring) Drain(deadline time.Time) (commands int, err error) {
+	switch r.state {
+	case ringOpen:
+		r.mail.mu.Lock()
+		r.mail.closed = true
+		r.mail.mu.Unlock()
+		r.mail.run() // what was posted before the end is not lost
+		r.state = ringClosing
+	case ringClosed:
+		return 0, nil
+	}
+	err = r.drain(deadline)
+	if left := r.slots.live - r.slots.cmds; left > 0 {
+		err = errors.Join(err, &InFlightError{left})
+	}
+	return r.slots.cmds, err
 }
 
 // Close cancels everything, waits for what cannot be cancelled, and gives the ring back to the kernel. Every
@@ -53,19 +76,13 @@ func (e *InFlightError) Error() string {
 // A disk that never answers holds Close until the deadline (zero: for ever); then it returns an *InFlightError.
 // Close again does nothing. Completers must not prepare operations for ever while it runs.
 func (r *Ring) Close(deadline time.Time) error {
-	if r.state != ringOpen {
+	if r.state == ringClosed {
 		return nil
 	}
-	r.mail.mu.Lock()
-	r.mail.closed = true
-	r.mail.mu.Unlock()
-	r.mail.run() // what was posted before the end is not lost
-	r.state = ringClosing
-	err := r.drain(deadline)
+	_, err := r.Drain(deadline)
 	r.state = ringClosed
 	left := r.slots.live - r.slots.cmds
 	if left > 0 {
-		err = errors.Join(err, &InFlightError{left})
 		stuck.Lock()
 		stuck.rings = append(stuck.rings, r)
 		stuck.Unlock()

@@ -299,6 +299,38 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	})
 }
 
+// Drain ends everything but the commands of drivers, and leaves the ring.
+func TestDrainLeavesCommands(t *testing.T) {
+	a, _ := socketPair(t)
+	each(t, Config{}, func(t *testing.T, r *Ring) {
+		var got, late, held result
+		r.Prep(Recv(FD(a), make([]byte, 1), 0), &got, 0)
+		r.slots.take(&held, 0, nil, true) // a command that its driver keeps
+		if n, err := r.Drain(soon()); n != 1 || err != nil {
+			t.Fatalf("%d commands are left: %v", n, err)
+		}
+		want(t, "operation at Drain", got.res, -int32(unix.ECANCELED))
+		if held.n != 0 || r.Closed() {
+			t.Fatal("the command was ended:", held.res)
+		}
+		if _, err := unix.FcntlInt(uintptr(r.fd), unix.F_GETFD, 0); err != nil {
+			t.Error("the ring was given back:", err)
+		}
+		if err := r.Post(func() {}); !errors.Is(err, ErrClosed) {
+			t.Error(err)
+		}
+		r.Prep(Nop(), &late, 0)
+		if n, err := r.Drain(soon()); n != 1 || err != nil {
+			t.Fatalf("%d commands are left at the second time: %v", n, err)
+		}
+		if err := r.Close(soon()); err != nil || !r.Closed() {
+			t.Fatal("Close after Drain:", err)
+		}
+		want(t, "operation after Drain", late.res, -int32(unix.ECANCELED))
+		want(t, "command at Close", held.res, -int32(unix.ECANCELED))
+	})
+}
+
 func BenchmarkNop(b *testing.B) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
