@@ -29,7 +29,7 @@ echo "$*" >>` + asked + `
 case $1 in
 list-jobs) cat ` + dir + `/jobs;;
 show) cat ` + dir + `/show;;
-*) sleep 600;;
+*) exec sleep 600;;
 esac
 `} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
