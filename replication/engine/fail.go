@@ -8,8 +8,13 @@ import (
 )
 
 // writeFailed gives the disk up after a write error (on-io-error detach). That is
-// also one of a discard or zero-out: the peer's disk reads zeroes there, this one does not.
-func (e *Engine) writeFailed(v *volume, err Errno) { e.diskFailed(v, "a write", err) }
+// also one of a discard or zero-out: the peer's disk reads zeroes there, this one does not. A write that came too late for its disk is no error of the
+// one that is being attached.
+func (e *Engine) writeFailed(v *volume, err Errno) {
+	if v.usable() {
+		e.diskFailed(v, "a write", err)
+	}
+}
 
 // readFailed gives the disk up after a read error.
 func (e *Engine) readFailed(v *volume, err Errno) { e.diskFailed(v, "a read", err) }

@@ -323,3 +323,28 @@ func TestLostDiskIsNotAnnouncedAsGood(t *testing.T) {
 		}
 	}
 }
+
+// The disk is lost and attached again while a write of the peer comes in: there is no disk yet that it could go to, which is no error of the new one.
+func TestWriteThatComesWhileTheDiskIsLostAndBack(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.b.mute[DataSock] = true
+	w := p.give(p.a, &Request{Op: OpWrite, Len: 64 << 10, Data: filled(2, 64<<10)})
+	all := p.b.wire[DataSock]
+	p.b.wire[DataSock] = all[p.b.e.Receive(p.now, DataSock, all[:len(all)/2]):]
+	p.b.e.readFailed(p.b.e.vols[0], EIO)
+	p.settle(0)
+	p.b.e.Command(p.now, 100, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.a.mute[DataSock] = true
+	p.settle(0)
+	p.want(p.b, "Secondary/Primary Connected Negotiating/UpToDate")
+	p.b.events = nil
+	p.b.mute[DataSock] = false
+	p.settle(0)
+	if p.b.noticed("the disk has failed") {
+		t.Fatalf("a good disk is given up\n%s", p.story())
+	}
+	p.a.mute[DataSock] = false
+	p.inSyncAgain()
+	p.ends(p.a, w, OK)
+}
