@@ -169,13 +169,16 @@ func (n *node) mend() bool {
 	if n.rescue() {
 		return false
 	}
-	for i, d := range n.disks {
+	for k := range n.disks {
+		i := (n.attached + k) % len(n.disks) // of two that are refused without each other, both are tried
+		d := n.disks[i]
 		switch {
 		case n.state(i).Disk == sm.Diskless && n.state(i).Conn.Established() && n.primary() && n.missing.data != 0 && n.missing.vol == n.s.vols[i].number:
 			n.missing.data = 0 // its disk was refused for the data that its applications work on
 			n.s.admin.demote(n)
 			return false
 		case n.state(i).Disk == sm.Diskless && !d.open:
+			n.attached = i + 1
 			n.attach(i, func(err error) { n.refuses = err != nil })
 			return false
 		case n.state(i).UserISP:

@@ -36,10 +36,11 @@ type node struct {
 		vol  int
 		data uint64
 	}
-	people  [3]told // by volume
-	fooled  [3]bool // by volume: it takes the peer's disk for a bad one, because of a lie
-	users   users
-	refuses bool // the disk that it was given last, while it was mended
+	people   [3]told // by volume
+	fooled   [3]bool // by volume: it takes the peer's disk for a bad one, because of a lie
+	users    users
+	refuses  bool // the disk that it was given last, while it was mended
+	attached int  // volumes before it have had their turn, while it was mended
 }
 
 func (n *node) peer() *node { return n.s.nodes[1-n.index] }

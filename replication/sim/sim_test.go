@@ -39,6 +39,8 @@ var later = map[uint64]int{
 	61005382: 1000, 61005522: 1000, 61005951: 1000, 62000120: 1000, 62000166: 1000, 63000117: 1000, 64000294: 3000, 90003594: 1000, 90003944: 1000, 90004478: 1000, 90006389: 1000, 90006735: 1000, 90007256: 1000, 90008236: 1000, 67: 1000, 5215: 1000, 9497: 1000, 9025: 1000, 90021250: 1000, 92002201: 1000, 92005446: 1000, 91002766: 1000, 91004752: 1000, 91005451: 1000, 91006055: 1000,
 
 	92006608: 1000, // a write that only the daemon knew to be missing on its disk was answered, and the daemon died
+	93101071: 1000, // a write that came in while its disk was lost and back cost the new one
+	93101119: 1000, // one volume's disk was wanted by the peer's handshake, the other's attach by a connection
 	93010955: 1000, // a generation that was begun alone, because of a lie about the peer's disk on the connection before
 	93002503: 1000, // a request that nobody made crossed with one to invalidate the peer: neither disk was good, and both were the same
 	93002934: 1000, // a peer's disk that was called Inconsistent was good again without a resync
