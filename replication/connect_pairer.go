@@ -25,6 +25,7 @@ const (
 	firstRedial  = 500 * time.Millisecond // after a dial that failed; doubles up to connect-int
 	manyDeaths   = 8                      // sockets that the peer has closed, from which on the next dial waits for
 	nextRedial   = 50 * time.Millisecond  // after the one before
+	mostLost     = 64                     // sockets that have died or given way to another; no peer needs so many for a pair
 )
 
 // attempt's state while the pair is being made. One goroutine owns it.
@@ -39,6 +40,7 @@ type pairer struct {
 	dialing bool
 	dialAt  time.Time // of the last dial
 	deaths  int       // of sockets that the peer has closed
+	ousted  int       // accepted sockets that gave way to another
 	nextAt  time.Time // when to dial again
 	metaAt  time.Time // when to dial meta though the peer should
 	holdTo  time.Time // when to stop waiting for the peer to resolve a crossing
@@ -224,6 +226,7 @@ func (p *pairer) handle(ev event) error {
 	switch {
 	case ev.inbound:
 		p.accepted(ev)
+		return p.tooMany()
 	case ev.dialled:
 		p.dialing = false
 		return p.handleDial(ev)
@@ -237,6 +240,7 @@ func (p *pairer) handle(ev event) error {
 			if p.way == outward {
 				return ev.err
 			}
+			return p.tooMany()
 		}
 	default:
 		if drop := p.spoke(ev.sock); drop != nil {
@@ -254,9 +258,19 @@ func (p *pairer) accepted(ev event) {
 		if drop == ev.sock {
 			return
 		}
+		p.ousted++
 	}
 	p.nextAt = time.Time{} // the peer is up now, whatever the last dial said
 	p.watch(ev.sock)
+}
+
+// tooMany ends an attempt whose sockets come and go: what is accepted takes the place of what was before, the peer's, too, so somebody
+// at its address could keep it out for ever without spoiling a greeting.
+func (p *pairer) tooMany() error {
+	if p.deaths+p.ousted < mostLost {
+		return nil
+	}
+	return &greetError{faultf("it opens one connection after the other, and none of them lasts")}
 }
 
 // unsetPast makes a set deadline due.
