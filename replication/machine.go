@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,8 @@ const (
 	leastMemory  = 32 << 20 // bytes: program, heap, ring
 	leastFiles   = 128      // descriptors: ring, sockets, strangers that are being greeted, commands
 	volumeFiles  = 8        // and of each volume
+	leastTasks   = 32       // threads of the program
+	volumeTasks  = 8        // and of the kernel for the flushes and zeroing of each volume
 	oldestMajor  = 6
 	oldestMinor  = 8
 	uringOff     = "2" // kernel.io_uring_disabled: for everybody
@@ -82,42 +85,78 @@ func enoughFiles(need int) error {
 	return nil
 }
 
-// A memoryLimit is how much memory a control group may use.
-type memoryLimit struct {
-	bytes int64
+// A groupLimit is how much of something a control group may use.
+type groupLimit struct {
+	most  int64
 	group string // path
-	file  string // memory.max, memory.high, memory.limit_in_bytes
+	file  string // memory.max, memory.high, memory.limit_in_bytes, pids.max
 }
+
+// A controller is what limits one thing in control groups.
+type controller struct {
+	name   string   // of version 1
+	files  []string // of version 2
+	files1 []string // of version 1
+}
+
+var (
+	memoryController = controller{"memory", []string{"memory.max", "memory.high"}, []string{"memory.limit_in_bytes"}}
+	tasksController  = controller{"pids", []string{"pids.max"}, []string{"pids.max"}}
+)
 
 // enoughMemory wants the control groups of this process to allow need bytes.
 func (m machine) enoughMemory(need int64) error {
-	least, err := m.memoryLimit()
-	if err != nil || least.bytes >= need {
+	least, err := m.limit(memoryController)
+	if err != nil || least.most >= need {
 		return nil // what cannot be found out is no reason not to serve
 	}
 	return fmt.Errorf("the control group %s may use %d MiB of memory (%s), and this daemon comes to need %d MiB: it would be killed or stand still, and its devices with it; raise the limit (of a systemd unit: MemoryMax=, MemoryHigh=)",
-		least.group, least.bytes>>20, least.file, (need+1<<20-1)>>20)
+		least.group, least.most>>20, least.file, (need+1<<20-1)>>20)
 }
 
-// memoryLimit is the lowest limit of the control groups that this process is in, up to the root.
-func (m machine) memoryLimit() (memoryLimit, error) {
-	least := memoryLimit{bytes: math.MaxInt64}
+// enoughTasks wants the control groups of this process to allow the threads of so many volumes, the program's and the ring's. The
+// warning is for a limit that they only reach when a disk hangs: the other disks would find no threads then.
+func (m machine) enoughTasks(volumes int) (warning string, err error) {
+	least, err := m.limit(tasksController)
+	if err != nil {
+		return "", nil
+	}
+	need := int64(leastTasks + volumes*volumeTasks)
+	hung := need
+	if volumes > 1 {
+		hung += int64(workers(1))
+	}
+	const remedy = "raise the limit (of a systemd unit: TasksMax=)"
+	switch {
+	case least.most < need:
+		return "", fmt.Errorf("the control group %s may have %d tasks (%s), and this daemon comes to need %d, threads of the kernel for its disk I/O included: it would stand still, and its devices with it; %s",
+			least.group, least.most, least.file, need, remedy)
+	case least.most < hung:
+		return fmt.Sprintf("the control group %s may have %d tasks (%s): a disk that hangs can hold the I/O of this resource's other disks up, which takes %d to exclude; %s",
+			least.group, least.most, least.file, hung, remedy), nil
+	}
+	return "", nil
+}
+
+// limit is the lowest limit of the control groups that this process is in, up to the root.
+func (m machine) limit(of controller) (groupLimit, error) {
+	least := groupLimit{most: math.MaxInt64}
 	f, err := os.Open(filepath.Join(m.root, "proc/self/cgroup"))
 	if err != nil {
 		return least, err
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
-	for lines.Scan() { // "0::/system.slice/x.service", or of version 1 "4:memory:/x"
+	for lines.Scan() { // "0::/system.slice/x.service", or of version 1 "4:cpu,memory:/x"
 		fields := strings.SplitN(lines.Text(), ":", 3)
 		if len(fields) != 3 {
 			continue
 		}
-		mount, files := "sys/fs/cgroup", []string{"memory.max", "memory.high"}
-		switch fields[1] {
-		case "":
-		case "memory":
-			mount, files = "sys/fs/cgroup/memory", []string{"memory.limit_in_bytes"}
+		mount, files := "sys/fs/cgroup", of.files
+		switch {
+		case fields[1] == "":
+		case slices.Contains(strings.Split(fields[1], ","), of.name):
+			mount, files = filepath.Join(mount, of.name), of.files1
 		default:
 			continue
 		}
@@ -127,8 +166,8 @@ func (m machine) memoryLimit() (memoryLimit, error) {
 				if errors.Is(err, os.ErrNotExist) || text == cgroupNoLine {
 					continue
 				}
-				if n, err := strconv.ParseInt(text, 10, 64); err == nil && n < least.bytes {
-					least = memoryLimit{n, group, file}
+				if n, err := strconv.ParseInt(text, 10, 64); err == nil && n < least.most {
+					least = groupLimit{n, group, file}
 				}
 			}
 			if group == "/" {

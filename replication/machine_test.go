@@ -74,6 +74,13 @@ func TestStartOnAnOldKernel(t *testing.T) {
 	if err := r.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "/small may use 16 MiB") {
 		t.Errorf("Run = %v", err)
 	}
+	n.cfg.machine = describedMachine(t, map[string]string{"proc/self/cgroup": "0::/small", "sys/fs/cgroup/small/pids.max": "12"})
+	if r, err = New(n.cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "/small may have 12 tasks") {
+		t.Errorf("Run = %v", err)
+	}
 }
 
 func TestMemoryLimit(t *testing.T) {
@@ -94,6 +101,39 @@ func TestMemoryLimit(t *testing.T) {
 		err := describedMachine(t, c.files).enoughMemory(100 * mib)
 		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: %v, want %q", name, err, c.says)
+		}
+	}
+}
+
+func TestTasksLimit(t *testing.T) {
+	group := func(path, max string) map[string]string {
+		return map[string]string{"proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/" + path + "/pids.max": max}
+	}
+	for name, c := range map[string]struct {
+		files   map[string]string
+		volumes int
+		warns   string
+		refuses string
+	}{
+		"no limit":                {group("a/b", "max"), 8, "", ""},
+		"enough":                  {group("a/b", "1170"), 8, "", ""},
+		"too few":                 {group("a/b", "39"), 1, "", "/a/b may have 39 tasks (pids.max), and this daemon comes to need 40"},
+		"just enough":             {group("a/b", "40"), 1, "", ""},
+		"of the outer":            {group("a", "20"), 1, "", "/a may have 20 tasks"},
+		"for disks that answer":   {group("a/b", "256"), 2, "/a/b may have 256 tasks (pids.max): a disk that hangs", ""},
+		"for many volumes":        {group("a/b", "100"), 9, "", "need 104"},
+		"a container's":           {map[string]string{"proc/self/cgroup": "0::/", "sys/fs/cgroup/pids.max": "10"}, 1, "", "/ may have 10 tasks"},
+		"version 1":               {map[string]string{"proc/self/cgroup": "5:cpu,cpuacct:/x\n4:pids:/x\n0::/y", "sys/fs/cgroup/pids/x/pids.max": "10"}, 1, "", "/x may have 10 tasks"},
+		"version 1, two in one":   {map[string]string{"proc/self/cgroup": "4:freezer,pids:/x", "sys/fs/cgroup/pids/x/pids.max": "10"}, 1, "", "/x may have 10 tasks"},
+		"a limit of memory alone": {map[string]string{"proc/self/cgroup": "0::/a", "sys/fs/cgroup/a/memory.max": "10"}, 1, "", ""},
+		"unknown":                 {nil, 8, "", ""},
+	} {
+		warning, err := describedMachine(t, c.files).enoughTasks(c.volumes)
+		if (warning != "") != (c.warns != "") || !strings.Contains(warning, c.warns) {
+			t.Errorf("%s: warns %q, want %q", name, warning, c.warns)
+		}
+		if (err != nil) != (c.refuses != "") || err != nil && (!strings.Contains(err.Error(), c.refuses) || !strings.Contains(err.Error(), "TasksMax=")) {
+			t.Errorf("%s: %v, want %q", name, err, c.refuses)
 		}
 	}
 }

@@ -43,6 +43,14 @@ func (r *Resource) Run(ctx context.Context) error {
 		opened.close()
 		return err
 	}
+	warning, err := r.cfg.machine.enoughTasks(len(r.cfg.Local.Volumes))
+	if err != nil {
+		opened.close()
+		return err
+	}
+	if warning != "" {
+		r.log.Warn(warning)
+	}
 	if err := r.addDevices(ctx, opened); err != nil {
 		opened.close()
 		return err
