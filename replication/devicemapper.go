@@ -16,23 +16,49 @@ type thin struct {
 	chunk        int64 // bytes of the pool's chunks
 	origin       bool  // what is not allocated reads as another device's data
 	skipsZeroing bool  // a chunk that is new holds what was there before, but for what is written
+	ragged       bool  // the chunks do not begin where the device above, a part of the volume, does
 }
 
-// thinVolume looks at the table of a block device and at its pool's. False: it is no thin volume, or nobody can tell.
-func thinVolume(dev uint64) (thin, bool) {
-	volume, err := dmTable(dev)
-	if err != nil || len(volume) != 1 || volume[0].kind != "thin" || len(volume[0].args) < 2 {
-		return thin{}, false
+// mapper gives the tables of the device mapper's devices.
+type mapper func(dev uint64) ([]dmTarget, error)
+
+// mostMaps is how many linear maps may lie on a thin volume, one on the other.
+const mostMaps = 16
+
+// thinBelow looks whether a block device is a thin volume, or a part of one: below may be linear maps, which pass on what they get. It
+// reads the volume's table and its pool's. Nothing else is looked through: what is discarded below dm-crypt reads as decrypted zeroes.
+// False: it is no thin volume, or nobody can tell.
+func (table mapper) thinBelow(dev uint64) (thin, bool) {
+	start := int64(0) // bytes into the device below
+	for range mostMaps {
+		volume, err := table(dev)
+		if err != nil || len(volume) != 1 || len(volume[0].args) < 2 {
+			return thin{}, false
+		}
+		below, ok := parseDev(volume[0].args[0])
+		if !ok {
+			return thin{}, false
+		}
+		switch volume[0].kind {
+		case "linear":
+			sectors, err := strconv.ParseInt(volume[0].args[1], 10, 54)
+			if err != nil || sectors < 0 {
+				return thin{}, false
+			}
+			dev, start = below, start+sectors<<9
+		case "thin":
+			pool, err := table(below)
+			if err != nil || len(pool) != 1 || pool[0].kind != "thin-pool" {
+				return thin{}, false
+			}
+			t, ok := readThin(volume[0], pool[0])
+			t.ragged = ok && start%t.chunk != 0
+			return t, ok
+		default:
+			return thin{}, false
+		}
 	}
-	pool, ok := parseDev(volume[0].args[0])
-	if !ok {
-		return thin{}, false
-	}
-	table, err := dmTable(pool)
-	if err != nil || len(table) != 1 || table[0].kind != "thin-pool" {
-		return thin{}, false
-	}
-	return readThin(volume[0], table[0])
+	return thin{}, false
 }
 
 // readThin understands "thin POOL ID [ORIGIN]" and "thin-pool META DATA SECTORS LOW [COUNT FEATURE...]".

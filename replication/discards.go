@@ -39,7 +39,7 @@ func findDiscards(s *store, ifAligned bool) discards {
 	if own := queueLimit(st.Rdev, "discard_granularity"); own > 0 && own <= largestChunk && own%int64(unit) == 0 {
 		unit = int(own)
 	}
-	thin, isThin := thinVolume(st.Rdev)
+	thin, isThin := mapper(dmTable).thinBelow(st.Rdev)
 	_, old := machine{"/"}.olderThan(6, 12) // io_uring does not discard there
 	switch {
 	case isThin && thin.skipsZeroing:
@@ -49,7 +49,7 @@ func findDiscards(s *store, ifAligned bool) discards {
 		return discards{}
 	case queueLimit(st.Rdev, "write_zeroes_max_bytes") > 0:
 		return discards{unit: unit}
-	case !isThin || !ifAligned || thin.origin || old || thin.chunk > largestChunk || thin.chunk%int64(s.block) != 0:
+	case !isThin || !ifAligned || thin.origin || thin.ragged || old || thin.chunk > largestChunk || thin.chunk%int64(s.block) != 0:
 		return discards{}
 	}
 	return discards{unit: int(thin.chunk), chunk: thin.chunk}

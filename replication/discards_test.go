@@ -3,12 +3,14 @@ package replication
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"github.com/urbd/urbd/replication/engine"
@@ -122,6 +124,43 @@ func TestReadThin(t *testing.T) {
 		if got, ok := readThin(target(c.volume), target(c.pool)); got != c.want || ok != c.ok {
 			t.Errorf("%s on %s: %+v, %v", c.volume, c.pool, got, ok)
 		}
+	}
+}
+
+// A thin volume is known below linear maps, and where they begin within its chunks. What changes the data is not looked through.
+func TestThinBelow(t *testing.T) {
+	tables := map[string]string{ // by device
+		"253:0": "thin-pool 7:0 252:0 128 0 0", "253:1": "thin 253:0 7", "253:2": "thin 253:0 8 253:9",
+		"253:10": "linear 253:1 2048", "253:11": "linear 253:10 128", "253:12": "linear 253:1 100", "253:13": "linear 253:12 28",
+		"253:14": "linear 253:2 0", "253:15": "linear 8:16 2048", "253:16": "crypt aes-xts-plain64 :64:logon:x 0 253:1 0 1 allow_discards",
+		"253:17": "linear 253:16 0", "253:18": "linear 253:18 0", "253:19": "linear 253:1 -128", "253:20": "linear 253:1 many", "253:21": "linear 253:1",
+		"253:30": "thin-pool 7:0 252:0 128 0 1 skip_block_zeroing", "253:31": "thin 253:30 1", "253:32": "linear 253:31 1",
+		"253:40": "thin 252:0 1", "253:41": "linear nothing 0",
+	}
+	table := mapper(func(dev uint64) ([]dmTarget, error) {
+		text, ok := tables[fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))]
+		if !ok {
+			return nil, unix.ENXIO
+		}
+		f := strings.Fields(text)
+		return []dmTarget{{f[0], f[1:]}}, nil
+	})
+	const chunk = 64 << 10
+	for minor, want := range map[uint32]thin{
+		1: {chunk: chunk}, 2: {chunk: chunk, origin: true},
+		10: {chunk: chunk}, 11: {chunk: chunk}, 12: {chunk: chunk, ragged: true}, 13: {chunk: chunk}, 14: {chunk: chunk, origin: true},
+		31: {chunk: chunk, skipsZeroing: true}, 32: {chunk: chunk, skipsZeroing: true, ragged: true},
+		0: {}, 15: {}, 16: {}, 17: {}, 18: {}, 19: {}, 20: {}, 21: {}, 40: {}, 41: {}, 99: {},
+	} {
+		if got, ok := table.thinBelow(unix.Mkdev(253, minor)); got != want || ok != (want.chunk > 0) {
+			t.Errorf("253:%d: %+v, %v, want %+v", minor, got, ok, want)
+		}
+	}
+	two := mapper(func(uint64) ([]dmTarget, error) {
+		return []dmTarget{{"linear", []string{"253:1", "0"}}, {"linear", []string{"253:1", "2048"}}}, nil
+	})
+	if got, ok := two.thinBelow(unix.Mkdev(253, 0)); ok {
+		t.Errorf("a device of two parts is %+v", got)
 	}
 }
 
