@@ -485,6 +485,25 @@ func TestWithdraw(t *testing.T) {
 		p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
 		p.write(p.a, 0, filled(3, 4096))
 	})
+	t.Run("a generation that is being written", func(t *testing.T) {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+		p.a.hold = func(DiskIO) bool { return true }
+		p.a.id++
+		p.a.e.Command(p.now, p.a.id, NewCurrentUUID{})
+		p.settle(10 * time.Millisecond)
+		if end, why := p.a.e.Withdraw(p.now, p.a.id); end != GoesOn || !strings.Contains(why, "metadata") {
+			t.Fatalf("%v, why %q", end, why)
+		}
+		p.settle(5 * time.Second)
+		if end, why := p.a.e.Withdraw(p.now, p.a.id); end != GoesOn || !strings.Contains(why, "disk of volume 0 does not answer") {
+			t.Fatalf("%v, why %q", end, why)
+		}
+		p.comesBack(p.a, OK)
+		if err, answered := p.a.reply[p.a.id]; !answered || err != nil {
+			t.Fatalf("answered: %v, %v", answered, err)
+		}
+	})
 	t.Run("a detach under way", func(t *testing.T) {
 		p := newPair(t, 8<<20, NetOptions{})
 		p.inSync()

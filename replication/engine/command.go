@@ -313,12 +313,14 @@ func (e *Engine) newCurrentUUID(id uint64, v *volume, clear bool) {
 			v.uuids = v.uuids.ClearBitmap()
 			v.bm.ClearAll()
 		}
+		cmd := &command{id: id, name: "new-current-uuid", vols: []*volume{v}, waiting: 1, stepped: true}
+		e.cmds = append(e.cmds, cmd)
 		e.writeSuper(v, lazyPages, func(e *Engine, err Errno) {
 			if err != OK {
-				e.reply_(id, &DiskError{Vol: v.number, What: "metadata cannot be written", Errno: err})
-				return
+				cmd.err = &DiskError{Vol: v.number, What: "metadata cannot be written", Errno: err}
 			}
-			e.reply_(id, nil)
+			cmd.waiting--
+			e.commandsAdvance()
 		})
 	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -554,11 +555,33 @@ func (c *conversation) administrator() {
 	case 9, 10:
 		c.order("pause-sync", PauseSync{Vol: vol, On: force})
 	case 11:
+		if b&32 != 0 {
+			c.withdraw(force)
+			return
+		}
 		c.order("new-current-uuid", NewCurrentUUID{Vol: vol, ClearBitmap: force})
 	case 12:
 		if c.open == 0 {
-			c.order("down", Down{})
+			c.order("down", Down{Force: force})
 		}
+	}
+}
+
+// withdraw takes an order back that is not answered yet, the last one or the first.
+func (c *conversation) withdraw(last bool) {
+	if len(c.orders) == 0 {
+		return
+	}
+	open := slices.Sorted(maps.Keys(c.orders))
+	id := open[0]
+	if last {
+		id = open[len(open)-1]
+	}
+	switch end, _ := c.e.Withdraw(c.now, id); end {
+	case Withdrawn:
+		delete(c.orders, id) // a Reply would be one too many
+	case Answered:
+		panic(fmt.Sprintf("order %d, %s, is called answered, and is not", id, c.orders[id]))
 	}
 }
 

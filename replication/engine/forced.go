@@ -100,6 +100,8 @@ func (e *Engine) waitsFor(cmd *command) string {
 	switch {
 	case len(all) > 0:
 		return errors.Join(all...).Error()
+	case cmd.waiting > 0 && cmd.ev == nil:
+		return "metadata is being written"
 	case cmd.waiting > 0:
 		return "the peer has not answered"
 	case e.conn.phase == connClosing:
