@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -126,17 +127,21 @@ func walkedStates() (all []sm.State) {
 
 // Every stage has the same memory.
 var (
-	stageMemory = make([]byte, MinBuffers+VolumeBuffers)
 	stageDisk   = make([]byte, stageSize)
 )
 
 const stageSize = 1 << 20
 
-// newStage is an engine with a fresh disk whose connection is up, in a state.
+// newStage is an engine with a fresh disk whose connection is up, in a state, by protocol B.
 func newStage(t testing.TB, image []byte, st sm.State, greeted bool) *stage {
+	return newStageOf(t, image, st, greeted, ProtocolB, 1)
+}
+
+// newStageOf is newStage for any protocol, and for more volumes, of which the others have no disk.
+func newStageOf(t testing.TB, image []byte, st sm.State, greeted bool, protocol Protocol, volumes int) *stage {
 	n := &node{t: t, name: "n", disk: stageDisk, reply: map[uint64]error{}, done: map[*Request]bool{}}
 	copy(stageDisk, image)
-	e, err := New(Config{Resource: "r0", Volumes: []VolumeConfig{{}}, Net: NetOptions{Protocol: ProtocolB}, Buffers: stageMemory, Random: func() uint64 { return 77 << 8 }})
+	e, err := New(Config{Resource: "r0", Volumes: numbered(volumes), Net: NetOptions{Protocol: protocol}, Buffers: conversationMemory[:MinBuffers+volumes*VolumeBuffers], Random: func() uint64 { return 77 << 8 }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,9 +159,22 @@ func newStage(t testing.TB, image []byte, st sm.State, greeted bool) *stage {
 	p.v.attached = st.Disk != sm.Diskless
 	p.v.resync = resync{active: st.Conn.Syncing(), paused: true, asks: map[int64]*ask{}}
 	p.v.bm.ClearAll()
+	for _, other := range e.vols[1:] {
+		other.state = st
+		other.state.Disk = sm.Diskless
+		other.state = other.state.Sanitise()
+		other.size, other.resync = p.v.size, resync{asks: map[int64]*ask{}}
+	}
 	p.rest()
 	n.log, n.events = nil, nil
 	return p
+}
+
+func numbered(volumes int) (all []VolumeConfig) {
+	for i := range volumes {
+		all = append(all, VolumeConfig{Number: i})
+	}
+	return all
 }
 
 func (p *stage) rest() {
@@ -353,6 +371,59 @@ func TestAdmissionWalk(t *testing.T) {
 		}
 	}
 	t.Logf("combinations: %d end, %d are taken, %d refused, %d answered again, %d dropped", count[end], count[take], count[refuse], count[again], count[drop])
+}
+
+// TestAdmissionByProtocol: what the protocol decides is whether a P_RECV_ACK is owed; it is with B alone. The other acknowledgements are the
+// same with each.
+func TestAdmissionByProtocol(t *testing.T) {
+	image := newPair(t, stageSize, NetOptions{}).a.disk
+	for _, protocol := range []Protocol{ProtocolA, ProtocolC} {
+		for _, st := range walkedStates() {
+			for _, cmd := range []wire.Cmd{wire.CmdRecvAck, wire.CmdWriteAck, wire.CmdRSWriteAck, wire.CmdNegAck, wire.CmdBarrierAck, wire.CmdData, wire.CmdBarrier} {
+				for _, what := range everyOutstanding {
+					p := newStageOf(t, image, st, true, protocol, 1)
+					b, ok := p.packet(cmd, what)
+					if !ok {
+						continue
+					}
+					owed := what
+					if cmd == wire.CmdRecvAck {
+						owed = nothing
+					}
+					want := admitted(cmd, standing{conn: st.Conn, role: st.Role, peer: st.Peer, disk: p.v.can(cmd), what: owed})
+					if why := p.obeys(cmd, b, want); why != "" {
+						t.Errorf("protocol %v, %v (%d) in %v: the table says %d: %s", protocol, cmd, what, st, want, why)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestAdmissionForAnotherVolume: what is open of one volume is not answered for another.
+func TestAdmissionForAnotherVolume(t *testing.T) {
+	image := newPair(t, stageSize, NetOptions{}).a.disk
+	walked := 0
+	for _, st := range walkedStates() {
+		for _, cmd := range []wire.Cmd{
+			wire.CmdStateChgReply, wire.CmdDataReply, wire.CmdNegDReply, wire.CmdRSDataReply, wire.CmdNegRSDReply, wire.CmdRSCancel,
+			wire.CmdRecvAck, wire.CmdWriteAck, wire.CmdRSWriteAck, wire.CmdNegAck,
+		} {
+			p := newStageOf(t, image, st, true, ProtocolB, 2)
+			b, ok := p.packet(cmd, asked)
+			if !ok {
+				continue
+			}
+			other := p.n.e.vols[1]
+			want := admitted(cmd, standing{conn: other.state.Conn, role: other.state.Role, peer: other.state.Peer, disk: other.can(cmd), what: nothing})
+			binary.BigEndian.PutUint16(b[4:], 1) // the volume of the header
+			if why := p.obeys(cmd, b, want); why != "" {
+				t.Errorf("%v for volume 1 in %v, asked for volume 0: the table says %d: %s", cmd, st, want, why)
+			}
+			walked++
+		}
+	}
+	t.Logf("%d combinations", walked)
 }
 
 // obeys feeds the packet and says what does not agree with the verdict.
