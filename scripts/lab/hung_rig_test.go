@@ -136,31 +136,3 @@ func (b *bench) setTimeout(d time.Duration) {
 	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
 	b.urbd(b.Alpha, "primary", Resource)
 }
-
-// TestHungVolume has the disk of one volume of two hang while much is asked of it that blocks threads of the kernel: what is asked
-// of the other volume goes on, flushes included, before the disk is given up and after.
-func TestHungVolume(t *testing.T) {
-	eachKernel(t, func(t *testing.T, k vm.Kernel) {
-		b := newBench(t, Options{Kernel: k, Size: 32 << 20, Volumes: 2, Mapper: true})
-		b.ok(b.Up(b.ctx))
-		b.ok(b.Sync(b.ctx, b.Alpha))
-		b.hang(b.Alpha)
-		b.sh(b.Alpha, `for i in $(seq 40); do nohup blkdiscard -z -o $((i << 19)) -l 65536 %s >/dev/null 2>&1 & done`, b.Device(b.Alpha, 0))
-		b.stalled(b.Alpha)
-		fsync := func(when string) {
-			b.t.Helper()
-			begun := time.Now()
-			b.sh(b.Alpha, "for i in $(seq 8); do timeout 30 dd if=/dev/urandom of=%s bs=4k seek=$i count=1 conv=fsync,notrunc 2>/dev/null; done", b.Device(b.Alpha, 1))
-			b.t.Logf("8 writes and flushes of the other volume %s: %v", when, time.Since(begun).Round(time.Millisecond))
-		}
-		fsync("while it hangs")
-		b.quick(b.Alpha, "detach", "--force", Resource+"/0")
-		fsync("after it was given up")
-		b.resume(b.Alpha)
-		b.sh(b.Alpha, "for i in $(seq 100); do urbd dstate r0/0 | grep -q Diskless && exit 0; sleep 0.2; done; exit 1")
-		b.urbd(b.Alpha, "attach", Resource+"/0")
-		b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
-		b.urbd(b.Alpha, "secondary", Resource)
-		b.equalDisks()
-	})
-}
