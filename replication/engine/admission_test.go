@@ -127,7 +127,7 @@ func walkedStates() (all []sm.State) {
 
 // Every stage has the same memory.
 var (
-	stageDisk   = make([]byte, stageSize)
+	stageDisk = make([]byte, stageSize)
 )
 
 const stageSize = 1 << 20
