@@ -27,6 +27,13 @@ func TestSecret(t *testing.T) {
 			t.Fatalf("%q: %v", s, err)
 		}
 	}
+	for length, served := range map[int]bool{63: true, 64: false} { // the driver refuses 64
+		_, err := config.Parse("f", []byte(`resource r { net { cram-hmac-alg sha256; shared-secret `+strings.Repeat("x", length)+`; } device minor 0; disk /dev/sdb; meta-disk internal;
+			on alpha { address 192.0.2.1:1; } on beta { address 192.0.2.2:1; } }`))
+		if (err == nil) != served {
+			t.Errorf("a secret of %d characters: %v", length, err)
+		}
+	}
 	b.want("secret r0", 1, "", "takes no words")
 }
 

@@ -67,7 +67,7 @@ type Net struct {
 	TCPCork            bool
 
 	CRAMHMACAlg  string // hash of the mutual authentication, "" = none
-	SharedSecret Secret // at most 64 bytes
+	SharedSecret Secret // at most 63 bytes
 
 	AllowTwoPrimaries bool
 	AlwaysASBP        bool

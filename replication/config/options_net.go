@@ -38,7 +38,7 @@ var netOptions = []Option{
 	number("ko-count", count, 0, 200, 7, served, func(s *settings) any { return &s.Net.KOCount }),
 	flag("allow-two-primaries", false, refuse(noDual), func(s *settings) any { return &s.Net.AllowTwoPrimaries }),
 	text("cram-hmac-alg", maxAlg, served, func(s *settings) any { return &s.Net.CRAMHMACAlg }),
-	text("shared-secret", 64, served, func(s *settings) any { return &s.Net.SharedSecret }),
+	text("shared-secret", 63, served, func(s *settings) any { return &s.Net.SharedSecret }),
 	word("after-sb-0pri", after0, refuse(noPolicies), func(s *settings) any { return &s.Net.AfterSB0Pri }),
 	word("after-sb-1pri", after1, refuse(noPolicies), func(s *settings) any { return &s.Net.AfterSB1Pri }),
 	word("after-sb-2pri", after2, refuse(noPolicies), func(s *settings) any { return &s.Net.AfterSB2Pri }),

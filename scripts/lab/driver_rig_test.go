@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 
 // TestDriverAsPeer has one node run the kernel's own DRBD: an initial sync and
 // mirrored writes in both directions, then the disks are compared. That is the
-// proof that the wire and the metadata are real. Once they know each other by address, once by a secret, which then differs for a while.
+// proof that the wire and the metadata are real. Once they know each other by address, once by the longest secret, which then differs for a while.
 func TestDriverAsPeer(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k vm.Kernel) {
 		b := newBench(t, Options{Kernel: k, Driver: "beta"})
@@ -19,7 +20,7 @@ func TestDriverAsPeer(t *testing.T) {
 			name           string
 			source, target *vm.Node
 			secret         string
-		}{{"urbd-first", b.Alpha, b.Beta, NoSecret}, {"drbd-first", b.Beta, b.Alpha, "known to both"}} {
+		}{{"urbd-first", b.Alpha, b.Beta, NoSecret}, {"drbd-first", b.Beta, b.Alpha, "known to both" + strings.Repeat("x", 63-len("known to both"))}} {
 			b.Options.Secret = c.secret
 			well := b.stage(c.name, func(b *bench) {
 				source, target := c.source, c.target
@@ -71,11 +72,11 @@ func (b *bench) reconnect(primary *vm.Node) {
 // wrongSecret gives the driver another secret: both say so, urbd goes on trying, and when the driver's is right again they meet without a
 // word to urbd.
 func (b *bench) wrongSecret() {
-	b.sh(b.Beta, "drbdadm down %s && sed -i 's/shared-secret \"/&not /' /etc/drbd.conf && drbdadm up %s", Resource, Resource)
+	b.sh(b.Beta, "drbdadm down %s && sed -i 's/shared-secret \"known/shared-secret \"KNOWN/' /etc/drbd.conf && drbdadm up %s", Resource, Resource)
 	b.ok(b.WaitState(b.ctx, b.Beta, "cstate", "StandAlone", time.Minute)) // the driver's way
 	b.sh(b.Alpha, `for i in $(seq 300); do urbd status --json %s | grep -q 'the shared-secret differs' && exit 0; sleep 0.1; done; urbd status --json %s; exit 1`, Resource, Resource)
 	b.ok(b.WaitState(b.ctx, b.Alpha, "cstate", "WFConnection", time.Minute))
-	b.sh(b.Beta, "sed -i 's/shared-secret \"not /shared-secret \"/' /etc/drbd.conf && drbdadm adjust %s", Resource)
+	b.sh(b.Beta, "sed -i 's/shared-secret \"KNOWN/shared-secret \"known/' /etc/drbd.conf && drbdadm adjust %s", Resource)
 	b.ok(b.WaitState(b.ctx, b.Alpha, "cstate", "Connected", time.Minute))
 	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
 	b.sh(b.Alpha, "! urbd status --json %s | grep -q 'differs'", Resource)
