@@ -252,3 +252,22 @@ func TestWriteClearsBitsInAResyncOnly(t *testing.T) {
 		t.Errorf("%d bytes are written, marked %v\n%s", v.written, p.b.marked(), p.story())
 	}
 }
+
+// A resync block that the target cannot write is missing there, and both nodes know.
+func TestBlockThatTheTargetCannotWrite(t *testing.T) {
+	p := pausedResync(t, NetOptions{}, false)
+	p.b.hold = dataWrite
+	p.must(p.a, PauseSync{})
+	if p.b.holds() != 1 {
+		t.Fatalf("%d blocks are on their way to the disk\n%s", p.b.holds(), p.story())
+	}
+	p.a.mute[DataSock] = true // the state of the disk comes later
+	p.comesBack(p.b, EIO)
+	if target := p.b.e.vols[0].dirty(0, 4096); !p.a.marked() || !target {
+		t.Errorf("the block is marked %v at the source and %v at the target\n%s", p.a.marked(), target, p.story())
+	}
+	p.a.mute[DataSock] = false
+	p.settle(time.Second)
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+}
