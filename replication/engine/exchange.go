@@ -53,8 +53,12 @@ func (e *Engine) slowExchange(limit time.Duration) Instant {
 	return at
 }
 
-// wantBitmap sends the whole bitmap when nothing is in flight that may still change it.
+// wantBitmap sends the whole bitmap when nothing is in flight that may still change it. An exchange that was given up meanwhile, because
+// a disk has gone, has no use for it, and the next one is not to take it for its own.
 func (e *Engine) wantBitmap(v *volume) {
+	if !v.state.Conn.BitmapExchange() {
+		return
+	}
 	v.exchange.wanted, e.conn.bitmapAt = true, e.now
 	e.startBitmap(v)
 }

@@ -145,3 +145,25 @@ func (p *pair) wait(d time.Duration) bool {
 	}
 	return p.a.e.conn.up()
 }
+
+// The own bitmap waits until the disk has taken down that it is old, the disk never does, and is given up: the bitmap is not sent any more, and the exchange after the next
+// attach has its own.
+func TestBitmapOfAnExchangeThatIsOver(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{Force: true})
+	p.write(p.a, 0, filled(3, 4096))
+	super := p.b.e.vols[0].layout.Superblock
+	p.b.hold = func(io DiskIO) bool { return io.Meta && io.Op == DiskWrite && io.Off == super }
+	p.b.e.Command(p.now, 99, Connect{})
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Primary WFBitMapT Outdated/UpToDate")
+	p.must(p.b, Detach{Force: true})
+	p.releaseWrites(p.b)
+	p.settle(0)
+	if p.b.e.vols[0].exchange.ownSent {
+		t.Errorf("the bitmap of a disk that is gone was sent\n%s", p.story())
+	}
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+}
