@@ -273,12 +273,13 @@ func (a *admin) promoted(n *node) {
 // inherits settles what a promoted node's application finds: on its own disk,
 // or on the peer's.
 func (a *admin) inherits(i int, v *volume, n *node) {
-	from := n
-	if n.state(i).Disk != sm.UpToDate {
+	from, st := n, n.state(i)
+	if st.Disk != sm.UpToDate {
 		from = n.peer()
 	}
 	switch {
 	case a.parted:
+	case from != n && !replicates(st): // its own was lost before the answer: there is none to work on
 	case a.behind[from.index] && !v.inSync():
 		a.adopts(v, from, PardonFailover)
 	case a.lost[from.index]:

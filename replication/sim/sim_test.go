@@ -51,6 +51,7 @@ var stormy = []uint64{
 	1000043, // a disk was attached while a down went on
 	1000064, // the device of a Primary without a disk grew because of a peer that had not its data
 	1000220, // a bitmap that cannot be came to a node that had lost its disk
+	1008108, // the model took the Inconsistent disk of the peer for what a promoted node works on, whose own was lost before the answer
 	1006486, // the bitmap of an exchange that had been given up was taken for that of the next one
 	1004009, // the only disk with data was refused for the size of a peer's that was just created
 	1000311, // a generation that was taken back was on the disk all the same
