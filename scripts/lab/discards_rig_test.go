@@ -15,7 +15,7 @@ import (
 // both, whoever is Primary, where it can be, and the volumes read alike.
 func TestDiscards(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k vm.Kernel) {
-		o := Options{Kernel: k, Driver: "beta", Size: 32 << 20, Volumes: len(spaces)}
+		o := Options{Kernel: k, CPUs: 2, Driver: "beta", Size: 32 << 20, Volumes: len(spaces)}
 		for vol, s := range spaces {
 			o.Backing = append(o.Backing, s.backing)
 			if s.zeroless {

@@ -15,7 +15,7 @@ import (
 // proof that the wire and the metadata are real. Once they know each other by address, once by the longest secret, which then differs for a while.
 func TestDriverAsPeer(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k vm.Kernel) {
-		b := newBench(t, Options{Kernel: k, Driver: "beta"})
+		b := newBench(t, Options{Kernel: k, Driver: "beta", Size: 32 << 20})
 		for _, c := range []struct {
 			name           string
 			source, target *vm.Node
@@ -25,7 +25,7 @@ func TestDriverAsPeer(t *testing.T) {
 			well := b.stage(c.name, func(b *bench) {
 				source, target := c.source, c.target
 				b.each(b.Nodes(), func(n *vm.Node) error {
-					_, err := n.Sh(b.ctx, "dd if=/dev/urandom of=/dev/vda bs=1M count=40 conv=fsync 2>/dev/null")
+					_, err := n.Sh(b.ctx, "dd if=/dev/urandom of=/dev/vda bs=1M count=24 conv=fsync 2>/dev/null")
 					return err
 				})
 				b.ok(b.Up(b.ctx))
@@ -35,7 +35,7 @@ func TestDriverAsPeer(t *testing.T) {
 				b.urbd(source, "secondary", Resource)
 				b.urbd(target, "primary", Resource)
 				b.finished(b.fio(target, 0))
-				b.sh(target, "dd if=/dev/urandom of=%s bs=3k seek=5000 count=400 oflag=dsync conv=notrunc 2>/dev/null", b.Device(target, 0))
+				b.sh(target, "dd if=/dev/urandom of=%s bs=3k seek=5000 count=240 oflag=dsync conv=notrunc 2>/dev/null", b.Device(target, 0))
 				b.reconnect(target)
 				b.urbd(target, "secondary", Resource)
 				if c.secret != NoSecret {

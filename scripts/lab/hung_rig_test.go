@@ -18,7 +18,7 @@ const hungTimeout = 4 * time.Second
 // disk-timeout, so that somebody has to give it up, then with it. The recorder sees no error, and what was confirmed is there.
 func TestHungDisk(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k vm.Kernel) {
-		b := newBench(t, Options{Kernel: k, Size: 32 << 20, Mapper: true, Commands: []string{recorderPackage}})
+		b := newBench(t, Options{Kernel: k, CPUs: 2, Size: 32 << 20, Mapper: true, Commands: []string{recorderPackage}})
 		b.ok(b.Up(b.ctx))
 		b.ok(b.Sync(b.ctx, b.Alpha))
 		rec := b.newRecording(0, random(t).Uint64(), 16)

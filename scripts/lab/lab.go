@@ -43,6 +43,7 @@ type Options struct {
 	Driver   string   // "alpha" or "beta" runs the kernel's DRBD; "": none
 	Cache    vm.CacheMode
 	Memory   int64
+	CPUs     int   // of each guest; 0 is two
 	Extra    int64 // bytes of a further disk that urbd does not use, [Lab.ExtraDisk]; 0: none
 
 	Commands  []string          // packages of this module to build for both guests, like ./scripts/lab/recorder
@@ -109,7 +110,7 @@ func (l *Lab) boot(ctx context.Context) error {
 	}
 	maps.Copy(files, l.Options.Files)
 	node := func(name string, size int64, block int) vm.Config {
-		c := vm.Config{Kernel: l.Options.Kernel, Init: l.Options.Init, Memory: l.Options.Memory, Files: files, Log: l.Options.Log}
+		c := vm.Config{Kernel: l.Options.Kernel, Init: l.Options.Init, Memory: l.Options.Memory, CPUs: l.Options.CPUs, Files: files, Log: l.Options.Log}
 		for i := range l.Options.Volumes {
 			c.Disks = append(c.Disks, vm.Disk{Path: l.diskPath(name, i), Size: size, Cache: l.Options.Cache, Block: block, NoWriteZeroes: slices.Contains(l.Options.NoZeroes, i)})
 		}

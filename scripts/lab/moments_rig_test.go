@@ -33,7 +33,8 @@ func TestEveryMoment(t *testing.T) {
 		b.mark("created", b.Nodes()...)
 		b.writeFiles()
 		b.mark("end", b.Nodes()...)
-		b.equalDisks()
+		b.ok(b.Stop(b.ctx)) // and the logs are whole
+		b.compared()
 		img, err := vm.Prepare(b.ctx, k, t.Logf)
 		b.ok(err)
 		for _, n := range b.Nodes() {

@@ -27,7 +27,7 @@ func TestPowerCuts(t *testing.T) {
 				c.round(victims[v], fioPatterns[pattern[i]])
 			}
 		}
-		b.equalDisks()
+		b.ok(b.Down(b.ctx))
 	})
 }
 

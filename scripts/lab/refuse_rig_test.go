@@ -87,7 +87,7 @@ diff -u /tmp/theirs /tmp/own; grep -q 'bm {' /tmp/own
 // TestPeersThatDoNotFit has two nodes meet that must not replicate: both say
 // why, stay apart, and nothing is overwritten.
 func TestPeersThatDoNotFit(t *testing.T) {
-	b := newBench(t, Options{Kernel: vm.Linux7, BetaSize: 96 << 20})
+	b := newBench(t, Options{Kernel: vm.Linux7, CPUs: 1, BetaSize: 96 << 20})
 	for _, c := range []struct{ net, word string }{{"protocol A", "protocol"}, {"verify-alg crc32c", "verify-alg"}} {
 		t.Log(c.net)
 		b.Options.BetaNet = []string{c.net}

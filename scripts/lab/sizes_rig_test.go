@@ -14,7 +14,7 @@ import (
 // and 16 TiB. Writes at both ends are mirrored, and what was written alone is
 // copied afterwards, without a look at the rest.
 func TestSizes(t *testing.T) {
-	b := newBench(t, Options{Kernel: vm.Linux7, Size: 3 << 30, Memory: 2 << 30})
+	b := newBench(t, Options{Kernel: vm.Linux7, CPUs: 1, Size: 3 << 30, Memory: 2 << 30})
 	for _, n := range b.Nodes() {
 		b.ok(b.Prepare(b.ctx, n))
 		b.sh(n, "mkfs.xfs -q -f /dev/vda; mkdir -p /big; mount /dev/vda /big")
