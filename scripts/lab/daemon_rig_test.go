@@ -101,6 +101,7 @@ wait $users || true
 // TestWhatIsMissing starts a resource on a machine that lacks something, and then on disks that fail: each gets a sentence with
 // the next step.
 func TestWhatIsMissing(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Kernel: vm.Linux6_12, CPUs: 2})
 	for _, n := range b.Nodes() {
 		b.ok(b.Prepare(b.ctx, n))

@@ -15,6 +15,7 @@ import (
 // TestOverviewIsWalked leads two daemons along every edge of the overview of connection states, and names those that their logs
 // do not have. What the logs have must be edges of the whole table.
 func TestOverviewIsWalked(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Kernel: vm.Linux7, CPUs: 1, Size: 24 << 20, Mapper: true, Disk: []string{"c-plan-ahead 0", "resync-rate 4M"}})
 	b.ok(b.Up(b.ctx))
 	b.ok(b.Sync(b.ctx, b.Alpha))

@@ -49,7 +49,7 @@ func processors(o Options) int {
 	return o.CPUs
 }
 
-// eachKernel runs a test on every kernel of the rig.
+// eachKernel runs a test on every kernel of the rig, one after the other. Its load wants the machine for itself.
 func eachKernel(t *testing.T, f func(t *testing.T, k vm.Kernel)) {
 	for _, k := range vm.Kernels {
 		t.Run("linux-"+string(k), func(t *testing.T) { f(t, k) })

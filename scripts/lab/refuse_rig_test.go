@@ -12,6 +12,7 @@ import (
 // TestBadInput gives a running pair what it must not choke on: each gets a
 // clear sentence, and the pair serves on. At last DRBD's own tool reads its metadata.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Kernel: vm.Linux6_12})
 	b.ok(b.Up(b.ctx))
 	b.ok(b.Sync(b.ctx, b.Alpha))
@@ -87,6 +88,7 @@ diff -u /tmp/theirs /tmp/own; grep -q 'bm {' /tmp/own
 // TestPeersThatDoNotFit has two nodes meet that must not replicate: both say
 // why, stay apart, and nothing is overwritten.
 func TestPeersThatDoNotFit(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Kernel: vm.Linux7, CPUs: 1, BetaSize: 96 << 20})
 	for _, c := range []struct{ net, word string }{{"protocol A", "protocol"}, {"verify-alg crc32c", "verify-alg"}} {
 		t.Log(c.net)

@@ -14,6 +14,7 @@ import (
 // and 16 TiB. Writes at both ends are mirrored, and what was written alone is
 // copied afterwards, without a look at the rest.
 func TestSizes(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Kernel: vm.Linux7, CPUs: 1, Size: 3 << 30, Memory: 2 << 30})
 	for _, n := range b.Nodes() {
 		b.ok(b.Prepare(b.ctx, n))
@@ -86,6 +87,7 @@ func (b *bench) same(name string, sectors int) {
 // TestBlockSizes has a disk with blocks of 4096 bytes on one node and of 512 on the other. The device gets the
 // larger ones on either, also where the own disk has small ones, and keeps them; data in small ones keeps those.
 func TestBlockSizes(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Kernel: vm.Linux6_12, Block: 4096})
 	b.ok(b.Up(b.ctx))
 	b.ok(b.Sync(b.ctx, b.Alpha))

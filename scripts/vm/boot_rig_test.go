@@ -22,10 +22,20 @@ func limit(t *testing.T) context.Context {
 	return ctx
 }
 
+// eachKernel runs a test on every kernel of the rig.
 func eachKernel(t *testing.T, test func(t *testing.T, k vm.Kernel)) {
 	for _, k := range vm.Kernels {
 		t.Run(string(k), func(t *testing.T) { test(t, k) })
 	}
+}
+
+// eachKernelAtOnce runs a test with one guest on all of them side by side, and beside other such tests: a guest that boots uses one processor.
+func eachKernelAtOnce(t *testing.T, test func(t *testing.T, k vm.Kernel)) {
+	t.Parallel()
+	eachKernel(t, func(t *testing.T, k vm.Kernel) {
+		t.Parallel()
+		test(t, k)
+	})
 }
 
 func boot(t *testing.T, c vm.Config) *vm.Node {
@@ -57,7 +67,7 @@ func must(t *testing.T, n *vm.Node, script string) string {
 }
 
 func TestGuestHasDriversAndTools(t *testing.T) {
-	eachKernel(t, func(t *testing.T, k vm.Kernel) {
+	eachKernelAtOnce(t, func(t *testing.T, k vm.Kernel) {
 		n := boot(t, vm.Config{Name: "gamma", Kernel: k, Disks: []vm.Disk{{Path: filepath.Join(t.TempDir(), "disk"), Size: 320 << 20}}})
 		if got := must(t, n, "uname -n; uname -r"); got != "gamma\n"+n.Release() {
 			t.Errorf("uname: %q", got)
@@ -75,6 +85,7 @@ func TestGuestHasDriversAndTools(t *testing.T) {
 }
 
 func TestRunReportsWhatHappened(t *testing.T) {
+	t.Parallel()
 	n := boot(t, vm.Config{Kernel: vm.Linux7})
 	ctx := limit(t)
 
@@ -134,6 +145,7 @@ func TestRunReportsWhatHappened(t *testing.T) {
 }
 
 func TestPowerCutKeepsWhatWasFlushed(t *testing.T) {
+	t.Parallel()
 	disk := filepath.Join(t.TempDir(), "disk")
 	n := boot(t, vm.Config{Kernel: vm.Linux6_12, Disks: []vm.Disk{{Path: disk, Size: 64 << 20}}})
 	ctx := limit(t)
@@ -168,6 +180,7 @@ func TestPowerCutKeepsWhatWasFlushed(t *testing.T) {
 // On a volatile disk a journal and every fsync still hold, and what was only
 // written goes.
 func TestPowerCutOfAVolatileDisk(t *testing.T) {
+	t.Parallel()
 	disk := filepath.Join(t.TempDir(), "disk")
 	n := boot(t, vm.Config{Kernel: vm.Linux7, Disks: []vm.Disk{{Path: disk, Size: 64 << 20, Cache: vm.Volatile}}})
 	ctx := limit(t)

@@ -23,7 +23,7 @@ func loopEnds() (a, b vm.DRBDEnd) {
 }
 
 func TestKernelDRBDInOneGuest(t *testing.T) {
-	eachKernel(t, func(t *testing.T, k vm.Kernel) {
+	eachKernelAtOnce(t, func(t *testing.T, k vm.Kernel) {
 		dir := t.TempDir()
 		n := boot(t, vm.Config{Kernel: k, Disks: []vm.Disk{
 			{Path: filepath.Join(dir, "a"), Size: 16 << 20}, {Path: filepath.Join(dir, "b"), Size: 16 << 20},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,9 +18,14 @@ type runDir struct {
 
 const runDirPattern = "urbd-rig-*"
 
+// makingRunDir keeps one guest from taking the directory of another for a dead one's, between its making and its lock.
+var makingRunDir sync.Mutex
+
 // newRunDir makes a directory with a short name (socket paths end at 107 bytes)
 // and removes those whose owners have died.
 func newRunDir() (*runDir, error) {
+	makingRunDir.Lock()
+	defer makingRunDir.Unlock()
 	left, _ := filepath.Glob(filepath.Join(os.TempDir(), runDirPattern))
 	for _, dir := range left {
 		if lock, err := lockFile(filepath.Join(dir, "lock"), 0); err == nil {
