@@ -96,6 +96,13 @@ var stays = map[sm.Conn]func(t *testing.T) (*pair, *node){
 		p.must(p.a, Connect{})
 		return p, p.b
 	},
+	sm.Behind: func(t *testing.T) (*pair, *node) {
+		p := newPair(t, 8<<20, NetOptions{Protocol: ProtocolA})
+		p.inSync()
+		pullAhead(p, p.b)
+		p.settle(0)
+		return p, p.b
+	},
 	sm.PausedSyncS: func(t *testing.T) (*pair, *node) {
 		p := pausedResync(t, NetOptions{}, false)
 		return p, p.a
@@ -106,9 +113,18 @@ var stays = map[sm.Conn]func(t *testing.T) (*pair, *node){
 	},
 }
 
+// pullAhead has a node hear that its peer, a Primary with protocol A, pulls ahead.
+func pullAhead(p *pair, n *node) {
+	said := n.peer.e.vols[0].state
+	said.Conn = sm.Ahead
+	n.e.Receive(p.now, DataSock, framed(wire.CmdState, wire.State{Word: said.Word()}.Append(nil), 0))
+}
+
 // loneWriter is a pair in which a has written without b.
-func loneWriter(t *testing.T) *pair {
-	p := newPair(t, 8<<20, NetOptions{})
+func loneWriter(t *testing.T) *pair { return loneWriterWith(t, NetOptions{}) }
+
+func loneWriterWith(t *testing.T, net NetOptions) *pair {
+	p := newPair(t, 8<<20, net)
 	p.inSync()
 	p.must(p.a, Disconnect{})
 	p.write(p.a, 0, make([]byte, 4096))
@@ -125,6 +141,17 @@ var leavings = map[string]func(p *pair, n *node){
 	"peer disconnects": func(p *pair, n *node) {
 		ask := wire.StateChgReq{Mask: sm.DisconnectChange.Mask, Val: sm.DisconnectChange.Val}
 		n.e.Receive(p.now, DataSock, framed(wire.CmdConnStChgReq, ask.Append(nil), 0))
+	},
+	"peer pulls ahead": pullAhead,
+	"peer stops being ahead": func(p *pair, n *node) {
+		n.e.Receive(p.now, DataSock, framed(wire.CmdState, wire.State{Word: n.peer.e.vols[0].state.Word()}.Append(nil), 0))
+	},
+	"sync UUID": func(p *pair, n *node) {
+		n.e.Receive(p.now, DataSock, framed(wire.CmdSyncUUID, wire.SyncUUID{UUID: 0x1000}.Append(nil), 0))
+	},
+	"pause, sync UUID": func(p *pair, n *node) {
+		n.e.Command(p.now, 200, PauseSync{On: true})
+		n.e.Receive(p.now, DataSock, framed(wire.CmdSyncUUID, wire.SyncUUID{UUID: 0x1000}.Append(nil), 0))
 	},
 	"own disk fails":    func(p *pair, n *node) { n.e.readFailed(n.e.vols[0], EIO) },
 	"peer's disk fails": func(p *pair, n *node) { n.peer.e.readFailed(n.peer.e.vols[0], EIO) },
@@ -207,6 +234,20 @@ func TestEdges(t *testing.T) {
 
 // walks are edges that need a story of their own.
 var walks = map[string]func(t *testing.T) *pair{
+	"the peer pulls ahead during a resync": func(t *testing.T) *pair {
+		p := loneWriterWith(t, NetOptions{Protocol: ProtocolA})
+		p.a.hold = dataRead
+		p.must(p.a, Connect{})
+		pullAhead(p, p.b)
+		p.settle(0)
+		leavings["pause, sync UUID"](p, p.b)
+		p.settle(0)
+		p.want(p.b, "Secondary/Primary PausedSyncT Inconsistent/UpToDate user_isp")
+		pullAhead(p, p.b)
+		p.settle(0)
+		p.want(p.b, "Secondary/Primary Behind Inconsistent/UpToDate user_isp")
+		return p
+	},
 	"disconnect before the peer is looked for": func(t *testing.T) *pair {
 		p := newPair(t, 8<<20, NetOptions{})
 		p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
