@@ -113,7 +113,7 @@ func TestForcedOrdersOvertake(t *testing.T) {
 		name string
 		cmd  engine.Command
 	}
-	room := make(chan struct{}, 24) // they wait most of the time
+	room, making := make(chan struct{}, 12), make(chan struct{}, 1) // they wait most of the time, but not while a pair is made
 	var all sync.WaitGroup
 	kinds := []hanging{{true, true}, {meta: true}, {data: true}}
 	n := 0
@@ -134,7 +134,12 @@ func TestForcedOrdersOvertake(t *testing.T) {
 					all.Go(func() {
 						defer func() { <-room }()
 						t.Run(fmt.Sprintf("%s hangs, %s, %s, %s", h, role, work.name, forced.name), func(t *testing.T) {
-							overtakes(t, side, h, work.cmd, forced.cmd)
+							making <- struct{}{}
+							nodes := func() [2]*node {
+								defer func() { <-making }()
+								return hangingPair(t, 0)
+							}()
+							overtakes(t, nodes, side, h, work.cmd, forced.cmd)
 						})
 					})
 				}
@@ -144,8 +149,7 @@ func TestForcedOrdersOvertake(t *testing.T) {
 	all.Wait()
 }
 
-func overtakes(t *testing.T, side int, h hanging, first, second engine.Command) {
-	nodes := hangingPair(t, 0)
+func overtakes(t *testing.T, nodes [2]*node, side int, h hanging, first, second engine.Command) {
 	n := nodes[side]
 	if _, attach := first.(engine.Attach); attach {
 		n.must(engine.Detach{})
