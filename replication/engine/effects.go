@@ -113,8 +113,11 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 			e.forgetSynced(v)
 		}
 	}
-	if old.Conn.Syncing() && !v.state.Conn.Syncing() {
+	switch was, is := old.Conn.Syncing(), v.state.Conn.Syncing(); {
+	case was && !is:
 		v.resync.outdate()
+	case is && !was:
+		v.resync.run++
 	}
 	if v.state.Role == sm.Primary || v.state.Conn > sm.Connected {
 		v.bits = bitsCount

@@ -27,6 +27,7 @@ type peerReq struct {
 	flags  wire.DPFlags
 	serial uint64 // of the receiving epoch
 	link   uint64 // generation of the connection; answers of an older one are dropped
+	run    uint64 // of the resync that was under way last when it came
 	buf    []byte
 	alone  bool                // the peer had no disk when it sent this: peerWorksHere
 	log    *bitmap.ActivityLog // in which references are held, or nil
@@ -40,7 +41,7 @@ func (e *Engine) newPeerReq(v *volume, kind peerKind, off, n int64, id uint64) *
 	last := len(e.freePeerReqs) - 1
 	p := e.freePeerReqs[last]
 	e.freePeerReqs = e.freePeerReqs[:last]
-	*p = peerReq{vol: v, kind: kind, off: off, n: n, id: id, link: e.conn.generation}
+	*p = peerReq{vol: v, kind: kind, off: off, n: n, id: id, link: e.conn.generation, run: v.resync.run}
 	e.conn.peerBusy++
 	return p
 }
@@ -235,7 +236,7 @@ func (e *Engine) peerWriteDone(p *peerReq) {
 	switch {
 	case !p.ok:
 		cmd = wire.CmdNegAck
-	case p.flags&wire.DPMaySetInSync != 0 && v.state.MaySetInSync():
+	case p.flags&wire.DPMaySetInSync != 0 && v.resyncs(p.run):
 		v.clearOutOfSync(e, p.off, p.n)
 		cmd = wire.CmdRSWriteAck
 	}

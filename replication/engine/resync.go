@@ -19,7 +19,7 @@ const (
 // resync is the bookkeeping of a resync, on either side. The Target asks for
 // what is marked, block by block; the Source answers (wire 12).
 type resync struct {
-	run     uint64 // counts resyncs: what one has waited for says nothing of the next
+	run     uint64 // counts resyncs: what one has waited for, or asked for, says nothing of the next
 	active  bool
 	paused  bool
 	total   int64 // blocks that were marked at the start
@@ -65,6 +65,7 @@ type mark struct {
 // writes out of its range until the block is on the disk.
 type ask struct {
 	heldRange
+	run      uint64
 	off, n   int64
 	answered bool
 }
@@ -73,7 +74,7 @@ func (a *ask) rangeFree(*Engine) {}
 
 // startResync takes the number of marked blocks as the total.
 func (e *Engine) startResync(v *volume, paused bool) {
-	v.resync = resync{run: v.resync.run + 1, active: true, total: v.bm.Count(), started: e.now, asks: v.resync.asks, serving: v.resync.serving, served: v.resync.served, abandoned: v.resync.abandoned, lazyAt: e.now + lazyInterval}
+	v.resync = resync{run: v.resync.run, active: true, total: v.bm.Count(), started: e.now, asks: v.resync.asks, serving: v.resync.serving, served: v.resync.served, abandoned: v.resync.abandoned, lazyAt: e.now + lazyInterval}
 	v.resync.marks[0] = mark{e.now, v.bm.Count()}
 	v.resync.marks[1] = v.resync.marks[0]
 	if v.resync.total == 0 {
@@ -195,10 +196,10 @@ func (e *Engine) askFor(v *volume, bit int64) bool {
 	limit := (syncAlign - off%syncAlign) / bitmap.BlockSize
 	n := min(v.bm.Run(bit, limit)*bitmap.BlockSize, v.size-off)
 	r.cursor = bit + (n+bitmap.BlockSize-1)/bitmap.BlockSize
-	if v.ranges.overlaps(ownWrite, off, off+n) {
-		return true // its turn comes with the next round
+	if v.ranges.overlaps(ownWrite, off, off+n) || v.ranges.overlaps(resyncAsk, off, off+n) {
+		return true // its turn comes with the next round: something is on its way to the disk, for the resync before perhaps
 	}
-	a := &ask{off: off, n: n}
+	a := &ask{run: r.run, off: off, n: n}
 	v.ranges.add(&a.heldRange, resyncAsk, off, off+n, a)
 	r.asks[off] = a
 	r.inFlight += n
@@ -232,7 +233,7 @@ func (e *Engine) resyncData(v *volume, b block) error {
 	}
 	a.answered = true
 	p := e.newPeerReq(v, applyBlock, off, n, wire.IDSyncer)
-	p.buf = b.dst
+	p.buf, p.run = b.dst, a.run
 	v.received += n
 	if v.ranges.add(&p.heldRange, resyncWrite, off, off+n, p) {
 		p.rangeFree(e)
@@ -240,15 +241,17 @@ func (e *Engine) resyncData(v *volume, b block) error {
 	return nil
 }
 
+// resyncs reports whether the resync of a number goes on. What comes to the disk for one that has ended clears no bits: the nodes have
+// agreed on a bitmap since, or will, and the peer, who does not take the acknowledgement for good any more, would wait for ever for the block to be asked for.
+func (v *volume) resyncs(run uint64) bool { return v.state.Conn.Syncing() && v.resync.run == run }
+
 // resyncWritten is the end of a block's way: the disks are equal there.
 func (e *Engine) resyncWritten(p *peerReq, err Errno) {
 	v := p.vol
-	if a := v.resync.asks[p.off]; a != nil && a.answered {
-		e.askEnds(v, a)
-	}
-	if err == OK {
+	if err == OK && v.resyncs(p.run) {
 		v.clearOutOfSync(e, p.off, p.n)
 	}
+	e.askEnds(v, v.resync.asks[p.off])
 	if p.current(e) {
 		cmd := wire.CmdRSWriteAck
 		if err != OK {
@@ -272,7 +275,7 @@ func (r *resync) heard(now Instant) {
 func (e *Engine) askEnds(v *volume, a *ask) {
 	r := &v.resync
 	delete(r.asks, a.off)
-	if r.active {
+	if r.active && a.run == r.run {
 		r.inFlight -= a.n
 	}
 	v.ranges.remove(e, &a.heldRange)

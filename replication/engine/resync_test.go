@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // A block that a resync asked for which has ended since comes in, and before its last byte is there the next resync asks for the
@@ -89,4 +90,56 @@ func TestRefusedBlockEndsTheResync(t *testing.T) {
 	if v.bm.Count() != v.bm.Bits() {
 		t.Errorf("%d of %d bits are left", v.bm.Count(), v.bm.Bits())
 	}
+}
+
+// A resync ends while a block of it is on its way to the Target's disk, and the next one begins. The Source does not take the acknowledgement for good any more:
+// so the Target keeps the bit, asks again, and both come to an end. What the block kept out of its range goes on.
+func TestBlockComesToTheDiskInTheNextResync(t *testing.T) {
+	for name, hold := range map[string]func(DiskIO) bool{
+		"before it is asked for":  func(io DiskIO) bool { return dataWrite(io) || io.Op == DiskWrite && io.Len > PageSize },
+		"while others are copied": dataWrite,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := betweenResyncs(t, NetOptions{}, hold, func(p *pair) { p.must(p.a, Demote{}) })
+			p.a.mute[DataSock] = true
+			p.releaseWrites(p.b)
+			r := &p.b.e.vols[0].resync
+			left := r.inFlight
+			for _, a := range r.asks {
+				left -= a.n
+			}
+			if left != 0 || len(r.asks) == 0 {
+				t.Errorf("of %d bytes in flight %d are not asked for\n%s", r.inFlight, left, p.story())
+			}
+			p.a.mute[DataSock] = false
+			p.inSyncAgain()
+			p.must(p.b, Promote{})
+			p.write(p.b, 0, filled(5, 4096))
+		})
+	}
+}
+
+// It is the same with a write of the application, which may clear bits.
+func TestWriteComesToTheDiskInTheNextResync(t *testing.T) {
+	p := betweenResyncs(t, NetOptions{Protocol: ProtocolA}, dataWrite, func(p *pair) { p.write(p.a, 0, filled(5, 4096)) })
+	p.releaseWrites(p.b)
+	p.inSyncAgain()
+}
+
+// betweenResyncs is a pair that has begun a resync for the second time, because the Source has let its disk go and has it again. Blocks of the first one are held on
+// their way to the Target's disk.
+func betweenResyncs(t *testing.T, net NetOptions, hold func(DiskIO) bool, first func(*pair)) *pair {
+	t.Helper()
+	p := pausedResync(t, net, false)
+	p.b.hold = dataWrite
+	p.must(p.a, PauseSync{})
+	first(p)
+	p.b.hold = hold
+	p.must(p.a, Detach{Force: true})
+	p.want(p.b, p.b.e.State(0).Role.String()+"/"+p.a.e.State(0).Role.String()+" Connected Inconsistent/Diskless")
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	if st := p.b.e.State(0); st.Conn != sm.SyncTarget || p.b.holds() == 0 {
+		t.Fatalf("%v, %d blocks are held\n%s", st, p.b.holds(), p.story())
+	}
+	return p
 }

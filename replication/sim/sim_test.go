@@ -48,13 +48,14 @@ var later = map[uint64]int{
 
 // stormy are seeds with storms that broke one, with 1000 events.
 var stormy = []uint64{
-	1000043, // a disk was attached while a down went on
-	1000064, // the device of a Primary without a disk grew because of a peer that had not its data
-	1000220, // a bitmap that cannot be came to a node that had lost its disk
-	1008108, // the model took the Inconsistent disk of the peer for what a promoted node works on, whose own was lost before the answer
-	1006486, // the bitmap of an exchange that had been given up was taken for that of the next one
-	1004009, // the only disk with data was refused for the size of a peer's that was just created
-	1000311, // a generation that was taken back was on the disk all the same
+	1000043,  // a disk was attached while a down went on
+	1000064,  // the device of a Primary without a disk grew because of a peer that had not its data
+	1000220,  // a bitmap that cannot be came to a node that had lost its disk
+	1008108,  // the model took the Inconsistent disk of the peer for what a promoted node works on, whose own was lost before the answer
+	1006486,  // the bitmap of an exchange that had been given up was taken for that of the next one
+	1004009,  // the only disk with data was refused for the size of a peer's that was just created
+	94000603, // a block that came to the target's disk in the resync after its own cleared the bits there only
+	1000311,  // a generation that was taken back was on the disk all the same
 }
 
 // TestSeeds runs many seeds, each eighth one with storms. Each kind of fault has to fire in some of them.
