@@ -110,6 +110,9 @@ func (a *admin) onePrimary(i int, v *volume, p *node) {
 		v.model.void = PardonDiskLost // what the lost disk had may never have reached the peer's
 	}
 	replicates := replicates(st)
+	if v.heir == p && (st.Disk == sm.UpToDate || replicates) {
+		a.inherits(i, v, p)
+	}
 	if !replicates || q.state(i).Disk != sm.UpToDate {
 		a.lone[p.index][i] = a.s.turn
 	}
@@ -277,9 +280,11 @@ func (a *admin) inherits(i int, v *volume, n *node) {
 	if st.Disk != sm.UpToDate {
 		from = n.peer()
 	}
+	v.heir = nil
 	switch {
 	case a.parted:
-	case from != n && !replicates(st): // its own was lost before the answer: there is none to work on
+	case from != n && !replicates(st): // there is none to work on
+		v.heir = n
 	case a.behind[from.index] && !v.inSync():
 		a.adopts(v, from, PardonFailover)
 	case a.lost[from.index]:

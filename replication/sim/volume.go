@@ -21,6 +21,7 @@ type volume struct {
 
 	block  int64 // what its data is written in, bytes: the larger one of the blocks of the disks that were there first
 	failed bool  // both disks
+	heir   *node // promoted, and its own disk was lost before the answer: what its application finds is settled when it has one to work on
 }
 
 type span struct{ off, n int64 }
