@@ -175,11 +175,7 @@ func (a *admin) servedBy(q *node, v *volume, lost bool) {
 
 // adopts takes what a node has for the truth.
 func (a *admin) adopts(v *volume, n *node, by Fault) {
-	used := func() { v.pardoned(by) }
-	if by == PardonFailover {
-		used = func() { v.lacking(n, by) }
-	}
-	if bad := v.model.adopt(n.disks[v.index].data, a.s.turn, used); bad >= 0 {
+	if bad := v.model.adopt(n.disks[v.index].data, a.s.turn, func(has Fault) { v.excuse(n, has, by) }); bad >= 0 {
 		a.s.fail("%s: volume %d: sector %d has content that was never written there", n.name, v.number, bad)
 	}
 }

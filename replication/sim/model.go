@@ -213,8 +213,8 @@ func (m *model) flushed(turn uint64) {
 
 // adopt takes a disk's content for the truth, as far as each sector has
 // something that was written there at some time. Writes under way may still come, and
-// older versions too: what the disk has may be in its cache only. used is called where that needs a pardon.
-func (m *model) adopt(d *disktest.Disk, turn uint64, used func()) (bad int64) {
+// older versions too: what the disk has may be in its cache only. used is called where that needs a pardon, with the one that was given before.
+func (m *model) adopt(d *disktest.Disk, turn uint64, used func(has Fault)) (bad int64) {
 	b := make([]byte, sectorSize)
 	truth := map[uint64]*write{}
 	m.writes = slices.DeleteFunc(m.writes, func(w *write) bool { return w.over != 0 })
@@ -222,7 +222,7 @@ func (m *model) adopt(d *disktest.Disk, turn uint64, used func()) (bad int64) {
 		d.ReadAt(b, s*sectorSize)
 		id := contentID(b, s)
 		if ok, by := m.allows(s, id, turn); !ok || by != unpardoned {
-			used()
+			used(by)
 		}
 		older, known := m.older(s, r, id)
 		if !known && id > m.nextID {

@@ -44,6 +44,19 @@ func (n *node) tells(i int, ev engine.Event) {
 	}
 }
 
+// excuse gives a pardon for what a disk has that is taken for the truth, unless there was one before: what a power loss has taken is not
+// missing for another reason.
+func (v *volume) excuse(n *node, has, by Fault) {
+	switch {
+	case has != unpardoned:
+		v.pardoned(has)
+	case by == PardonFailover || by == PardonSplit:
+		v.lacking(n, by)
+	default:
+		v.pardoned(by)
+	}
+}
+
 // lacking gives a pardon for what a node lacks that was promoted without its peer, of which people have to know.
 func (v *volume) lacking(n *node, by Fault) {
 	if !n.people[v.index].lacks {

@@ -80,7 +80,7 @@ func (a *admin) split() {
 			s.fail("%s is alone, UpToDate, and cannot be promoted: %v", q.name, err)
 		}
 		for i, v := range s.vols {
-			if bad := v.forked[q.index].adopt(q.disks[i].data, s.turn, func() { v.lacking(q, PardonSplit) }); s.profile.net.Protocol != engine.ProtocolC && bad >= 0 {
+			if bad := v.forked[q.index].adopt(q.disks[i].data, s.turn, func(has Fault) { v.excuse(q, has, PardonSplit) }); s.profile.net.Protocol != engine.ProtocolC && bad >= 0 {
 				s.fail("%s: volume %d: sector %d has content that was never written there", q.name, v.number, bad)
 			}
 		}
