@@ -75,6 +75,9 @@ func (a *admin) observe() {
 		return
 	}
 	for i, v := range a.s.vols {
+		if v.early != nil && v.inSync() {
+			a.adopts(v, v.early, PardonFailover)
+		}
 		if v.model.void != unpardoned && v.inSync() {
 			from := a.s.nodes[0]
 			if from.peer().primary() {
@@ -175,6 +178,7 @@ func (a *admin) servedBy(q *node, v *volume, lost bool) {
 
 // adopts takes what a node has for the truth.
 func (a *admin) adopts(v *volume, n *node, by Fault) {
+	v.early = nil
 	if bad := v.model.adopt(n.disks[v.index].data, a.s.turn, func(has Fault) { v.excuse(n, has, by) }); bad >= 0 {
 		a.s.fail("%s: volume %d: sector %d has content that was never written there", n.name, v.number, bad)
 	}
@@ -281,7 +285,7 @@ func (a *admin) inherits(i int, v *volume, n *node) {
 	case a.parted:
 	case from != n && !replicates(st): // there is none to work on
 		v.heir = n
-	case a.behind[from.index] && !v.inSync():
+	case a.behind[from.index] && (!v.inSync() || v.early != nil):
 		a.adopts(v, from, PardonFailover)
 	case a.lost[from.index]:
 		v.model.lose(PardonPowerLoss)

@@ -100,7 +100,7 @@ func (v *volume) follows(n *node, from, to sm.State) {
 			s.fail("%s: volume %d: promoted without an UpToDate disk: %v", n.name, v.number, to)
 		}
 		if s.admin.behind[n.index] && to.Disk == sm.UpToDate && !v.inSync() {
-			s.admin.adopts(v, n, PardonFailover) // from now on it is the newer one, also when its daemon dies before it says so
+			v.early = n // it may be the newer one from now on, also when its daemon dies before it says so
 		}
 	}
 	// A peer without a disk, or with one that is still being attached, is nobody to compare with: then it is as if this node were alone, as it

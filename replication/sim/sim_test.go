@@ -44,6 +44,7 @@ var later = map[uint64]int{
 	93010955: 1000, // a generation that was begun alone, because of a lie about the peer's disk on the connection before
 	93002503: 1000, // a request that nobody made crossed with one to invalidate the peer: neither disk was good, and both were the same
 	93002934: 1000, // a peer's disk that was called Inconsistent was good again without a resync
+	94125957: 1000, // the model took the data of a node for the newer whose promotion was never written, nor answered
 	94029752: 1000, // the model asked for a word to people about what a power loss had taken before the nodes parted
 }
 

@@ -21,6 +21,7 @@ type volume struct {
 
 	block  int64 // what its data is written in, bytes: the larger one of the blocks of the disks that were there first
 	failed bool  // both disks
+	early  *node // promoted although it may lack something; if its daemon dies before the answer, the disks show which data it is when they are the same
 	heir   *node // promoted, and its own disk was lost before the answer: what its application finds is settled when it has one to work on
 }
 
