@@ -563,3 +563,28 @@ func TestNothingIsWrittenWhileTheKernelHasTheMemory(t *testing.T) {
 		t.Errorf("%d I/Os were begun, %d given up\n%s", len(p.a.held)-1, p.a.e.Abandoned(), p.story())
 	}
 }
+
+// The peer leaves, and the answer waits for another volume, and after it that the disk is let go. The disk hangs, is given up, and ends: it
+// is given back once, and nothing is written to it after that.
+func TestDiskIsGivenBackOnce(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	v := p.b.e.vols[0]
+	p.b.hold = hangs
+	p.b.e.writeSuper(v, noPages, nil)
+	p.settle(0)
+	p.must(p.b, Detach{Force: true})
+	v.effects.push(queuedEffect{effect: sm.ReleaseDisk{}}) // as the queue has it then
+	v.running = true
+	p.comesBack(p.b, OK)
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Primary Connected Diskless/UpToDate")
+	v.running = false
+	issued := 0
+	p.b.hold = func(DiskIO) bool { issued++; return false }
+	p.b.e.runEffects(v)
+	p.settle(time.Second)
+	if issued > 0 || v.leaving != staying {
+		t.Errorf("%d I/Os on a disk that was given back, leaving %d\n%s", issued, v.leaving, p.story())
+	}
+}

@@ -34,8 +34,11 @@ func (e *Engine) diskFailed(v *volume, what string, err Errno) {
 
 // releaseDisk lets the disk go: what is known is written if that is possible,
 // and when nothing is in flight on it any more, it is given back. An attach that
-// waits for its turn is over.
+// waits for its turn is over. One that was given up may be gone already when its turn comes: an answer for the whole connection is before it.
 func (e *Engine) releaseDisk(v *volume) {
+	if v.state.Disk != sm.Failed {
+		return
+	}
 	if a := v.attach; a != nil && a.ready {
 		a.fail(e, a.givenUp())
 		return

@@ -57,6 +57,7 @@ var stormy = []uint64{
 	1006486,  // the bitmap of an exchange that had been given up was taken for that of the next one
 	1004009,  // the only disk with data was refused for the size of a peer's that was just created
 	94000603, // a block that came to the target's disk in the resync after its own cleared the bits there only
+	94101675, // a disk that had been given up, and back, was written to when the peer's leave was answered
 	94025683, // the model had a node, promoted and without its disk at once, inherit nothing when it got the disk back
 	1000311,  // a generation that was taken back was on the disk all the same
 }
