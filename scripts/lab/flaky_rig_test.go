@@ -27,7 +27,7 @@ func (b *bench) diskFails(n *vm.Node, rec *recording) {
 	rec.start(b.Alpha)
 	b.ok(b.Remap(b.ctx, n, 0, "flakey %s 0 0 3600 1 error_writes"))
 	b.state(n, "dstate", "Diskless/UpToDate")
-	b.sh(n, "grep -q '%s: write.*: I/O error; .*dmesg.*, then attach again' /var/log/urbd/r0.log", Mapped(0))
+	b.sh(n, "grep -Eq '%s: (write|flush).*: I/O error; .*dmesg.*, then attach again' /var/log/urbd/r0.log", Mapped(0))
 	rec.goesOn(100)
 	b.ok(b.Remap(b.ctx, n, 0, "linear %s 0"))
 	b.urbd(n, "attach", Resource)
