@@ -114,7 +114,7 @@ func onlyWeStop(ctx context.Context) bool {
 // askPatience is how long systemd may take to say what it is about, when the time of the command is up already.
 const askPatience = 5 * time.Second
 
-// notInTime is the failure of a systemctl that was waited for in vain: which job is stuck, and what to do.
+// notInTime is the error for a systemctl that did not finish in time. It names the job that is stuck, and says what to do.
 func notInTime(ctx context.Context, verb, unit string) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("systemctl %s %s: %w", verb, unit, ctx.Err())
