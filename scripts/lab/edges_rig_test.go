@@ -49,12 +49,13 @@ func (b *bench) blink(dark time.Duration) {
 	b.ok(b.JoinWire())
 }
 
-// cutInHandshake loses the connection while the nodes exchange their parameters, which takes seconds on a slow wire.
+// cutInHandshake loses the connection while the nodes exchange their parameters, which takes seconds on a slow wire. A round trip on it
+// is well below connect-int, the limit of a dial.
 func (b *bench) cutInHandshake() {
 	b.t.Log("the wire is cut in the handshake")
 	b.urbd(b.Alpha, "disconnect", Resource)
 	for _, n := range b.Nodes() {
-		b.ok(n.Netem(b.ctx, 0, "delay", "1500ms"))
+		b.ok(n.Netem(b.ctx, 0, "delay", "1s"))
 	}
 	b.urbd(b.Alpha, "connect", Resource)
 	b.state(b.Alpha, "cstate", "WFReportParams")

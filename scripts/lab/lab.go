@@ -288,11 +288,15 @@ func allAre(lines, want string) bool {
 	return len(fields) > 0
 }
 
+// whereUrbdIs prints the processes of urbd, and where in the kernel their threads are.
+const whereUrbdIs = `for p in $(pidof urbd); do echo "urbd $p: $(tr '\0' ' ' </proc/$p/cmdline), $(grep State /proc/$p/status)"
+	for t in /proc/$p/task/*; do echo "$t: $(head -n 3 $t/stack 2>/dev/null | tr '\n' ' ')"; done; done`
+
 // Diagnose is what a person would look at first on a node.
 func (l *Lab) Diagnose(n *vm.Node) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	script := "urbd status --verbose 2>&1; tail -n 60 /var/log/urbd/*.log 2>/dev/null; dmesg | tail -n 20"
+	script := "timeout 10 urbd status --verbose 2>&1; tail -n 60 /var/log/urbd/*.log 2>/dev/null; dmesg | tail -n 20; " + whereUrbdIs
 	if l.Options.Init == vm.Systemd {
 		script += "; systemctl list-jobs; journalctl --no-pager -o short-monotonic -n 100"
 	}

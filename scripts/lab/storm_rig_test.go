@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -78,6 +79,10 @@ func (b *bench) linkFlaps(r *rand.Rand, rec *recording) {
 	rec.stop()
 }
 
+// restartLongest is how long a killed daemon may take to be gone and to be back: the wait of start and the limits of the net section, with
+// room for emulation.
+const restartLongest = 2 * time.Minute
+
 // daemonKills kills the daemon of the Primary, sometimes the Secondary's or both, and starts it again.
 func (b *bench) daemonKills(r *rand.Rand, rec *recording) {
 	rec.start(b.Alpha)
@@ -95,7 +100,9 @@ func (b *bench) daemonKills(r *rand.Rand, rec *recording) {
 		time.Sleep(time.Duration(r.IntN(300)) * time.Millisecond)
 		began := time.Now()
 		b.each(victims, func(n *vm.Node) error {
-			_, err := n.Sh(b.ctx, "set -e; pid=$(cat /run/urbd/r0.lock); kill -9 $pid; while [ -e /proc/$pid ]; do sleep 0.05; done; urbd up r0")
+			ctx, cancel := context.WithTimeout(b.ctx, restartLongest)
+			defer cancel()
+			_, err := n.Sh(ctx, "set -e; pid=$(cat /run/urbd/r0.lock); kill -9 $pid; while [ -e /proc/$pid ]; do sleep 0.05; done; urbd up r0")
 			return err
 		})
 		rec.goesOn(20)
