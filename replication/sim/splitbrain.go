@@ -74,6 +74,7 @@ func (a *admin) split() {
 				w.over = s.turn // its answer comes, if at all, on the other side
 			}
 		}
+		v.forked[q.index].forgetSeen() // so does what was read there of writes that were not answered, and perhaps never got here
 	}
 	q.order(engine.Promote{}, func(err error) {
 		if err != nil {
