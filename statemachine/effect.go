@@ -87,9 +87,6 @@ type (
 	}
 	// SendPing sends P_PING, on meta: is the peer alive at all?
 	SendPing struct{}
-	// PingFence does a round trip with P_PING, so that every ack sent before has been
-	// processed by the peer; then [ResyncDone] is due.
-	PingFence struct{}
 	// ConsentFence does one after the consent to be the source of a resync; then [ConsentHeard] is
 	// due, if the volume is in StartingSyncS all the time until then.
 	ConsentFence struct{}
@@ -152,7 +149,6 @@ func (SendRequest) effect()        {}
 func (SendLeave) effect()          {}
 func (SendReply) effect()          {}
 func (SendPing) effect()           {}
-func (PingFence) effect()          {}
 func (ConsentFence) effect()       {}
 func (StartReceiver) effect()      {}
 func (CloseConn) effect()          {}

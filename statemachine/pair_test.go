@@ -216,8 +216,7 @@ func (n *pairNode) perform(e Effect) {
 		n.send(pktRequest{Change: DisconnectChange, Connection: true})
 	case SendReply:
 		n.send(pktReply{Code: e.Code})
-	case SendPing, PingFence:
-		n.fencing = e == Effect(PingFence{})
+	case SendPing:
 		n.send(pktPing{})
 	case ConsentFence:
 		n.send(pktHear{})
@@ -310,7 +309,8 @@ func (n *pairNode) resync() {
 			return
 		}
 	}
-	n.perform(PingFence{})
+	n.fencing = true
+	n.send(pktPing{})
 }
 
 func (n *pairNode) receive(p any) {
@@ -379,6 +379,9 @@ func (n *pairNode) receiveState(word State) {
 	}
 	due := ev.Decision.Made()
 	n.step(ev)
+	if n.s.Conn.Syncing() && n.s.Conn.Source() && word.Conn == Connected && word.Disk == UpToDate && n.count() == 0 {
+		n.step(ResyncDone{})
+	}
 	if due {
 		n.consider = false
 	}

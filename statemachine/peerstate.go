@@ -13,7 +13,6 @@ type PeerState struct {
 	UUIDsKnown bool     // P_UUIDS was received in this connection, and since the last attach here
 	UUIDFlags  uint64   // its flags
 	OOSBits    int64    // set bits of the own bitmap
-	Failed     int64    // blocks that failed in the resync under way, in bits
 	Leaving    bool     // this node waits for the answer to its own detach
 	Decision   Decision // of [Handshake], if one was due
 	Granted    bool     // the peer, Secondary here, has asked to be Primary in this connection, and was let
@@ -83,11 +82,7 @@ func (ev PeerState) apply(s State, r Rules) turn {
 			break
 		}
 		if s.Conn >= SyncSource && ev.Word.Conn == Connected {
-			t := turn{next: ev.introduce(s)}
-			if s.Conn.Syncing() && ev.OOSBits <= ev.Failed {
-				t.do = []Effect{PingFence{}}
-			}
-			return t
+			return turn{next: ev.introduce(s)} // ResyncDone follows, when no bit is left
 		}
 	case s.Conn == VerifyT && s.Disk == UpToDate && disk == UpToDate && ev.Word.Conn == Connected:
 		s.Conn = Connected

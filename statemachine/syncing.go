@@ -17,9 +17,9 @@ type (
 	// BitsSet says that the whole bitmap, set for StartingSyncS or StartingSyncT, is on disk,
 	// or, Failed, that it could not be written.
 	BitsSet struct{ Failed bool }
-	// ResyncDone says that no bit is left but those of blocks that failed, and that the ping
-	// round trip is done. The Target brings it by its own count (PingFence is up to the caller there);
-	// the Source after the effect PingFence. Failed says that blocks failed.
+	// ResyncDone says that no bit is left but those of blocks that failed: on the Target, which then has done a round trip
+	// with P_PING, so that every acknowledgement has been processed by the peer; on the Source when the Target has said that it is done, and
+	// its last acknowledgement has come. Failed says that blocks failed.
 	ResyncDone struct{ Failed bool }
 	// Pause is the administrator's pause (user_isp).
 	Pause struct{ On bool }

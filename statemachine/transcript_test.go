@@ -131,7 +131,6 @@ func (a args) peerState() PeerState {
 	ev := PeerState{Word: parseState(a.t, a.d.Input), UUIDsKnown: !a.has("no-uuids"),
 		Granted: !a.has("not-granted"), MayBeAhead: !a.has("protocol-c")}
 	a.d.MaybeScanArgs(a.t, "bits", &ev.OOSBits)
-	a.d.MaybeScanArgs(a.t, "failed", &ev.Failed)
 	if a.has("inconsistent") {
 		ev.UUIDFlags = FlagInconsistent
 	}

@@ -258,10 +258,7 @@ func (e *Engine) resyncAcked(v *volume, cmd wire.Cmd, p wire.BlockAck) error {
 	v.resync.served = append(v.resync.served[:i], v.resync.served[i+1:]...)
 	switch {
 	case cmd == wire.CmdNegAck:
-		if v.bm != nil {
-			v.setOutOfSync(p.Offset(), int64(p.Size)) // an acknowledgement of an earlier block of the range may have cleared it
-			v.resync.failed += v.bm.CountRange(p.Offset(), int64(p.Size))
-		}
+		v.setOutOfSync(p.Offset(), int64(p.Size)) // an acknowledgement of an earlier block of the range may have cleared it
 	case current:
 		v.clearOutOfSync(e, p.Offset(), int64(p.Size))
 	}

@@ -345,8 +345,6 @@ func (e *Engine) tell(v *volume, q queuedEffect) {
 		e.sendReply(v, eff)
 	case sm.SendPing:
 		e.ping()
-	case sm.PingFence:
-		e.fence(sourceFence, v, 0)
 	case sm.ConsentFence:
 		e.fenceConsent(v)
 	default:
@@ -381,12 +379,4 @@ func (e *Engine) fullSyncDone(v *volume, err Errno) {
 // again, has lost its bit: without a bit, nothing is missing.
 func (e *Engine) resyncDone(v *volume) {
 	e.step(v, sm.ResyncDone{Failed: v.bm.Count() > 0}, "resync done")
-}
-
-// sourceFenced ends a resync on the Source: the Target is done, and every ack
-// of it has been seen.
-func (e *Engine) sourceFenced(v *volume) {
-	if v.state.Conn.Syncing() && v.state.Conn.Source() && v.bm.Count() <= v.resync.failed {
-		e.resyncDone(v)
-	}
 }

@@ -18,7 +18,6 @@ type fenceKind uint8
 
 const (
 	targetFence  fenceKind = iota // the Target has written everything
-	sourceFence                   // the Target has said so
 	consentFence                  // to be the source of a resync
 	lifeFence                     // the peer goes on where the own disk was let go
 )
@@ -52,8 +51,6 @@ func (e *Engine) fenced(f fence) {
 	switch f.kind {
 	case targetFence:
 		e.targetFenced(f.vol, f.of)
-	case sourceFence:
-		e.sourceFenced(f.vol)
 	case consentFence:
 		e.consentFenced(f.vol, f.of)
 	case lifeFence:

@@ -69,7 +69,7 @@ func TestFenceBehindAPing(t *testing.T) {
 	p.a.mute[MetaSock] = true
 	e := p.a.e
 	e.ping()
-	e.fence(sourceFence, e.vols[0], 0)
+	e.fence(lifeFence, e.vols[0], 0)
 	if e.pingAck(); len(e.conn.fences) != 1 {
 		t.Fatal("the answer to the ping before opens the fence")
 	}

@@ -190,7 +190,7 @@ func (e *Engine) sendState(v *volume, st sm.State) {
 
 // peerState takes P_STATE: the handshake's decision is made here.
 func (e *Engine) peerState(v *volume, word uint32) error {
-	ev := sm.PeerState{Word: sm.FromWord(word), UUIDsKnown: v.peerKnown, UUIDFlags: v.peerUUIDs.Flags, Failed: v.resync.failed}
+	ev := sm.PeerState{Word: sm.FromWord(word), UUIDsKnown: v.peerKnown, UUIDFlags: v.peerUUIDs.Flags}
 	ev.Granted, ev.MayBeAhead = v.grant != notGranted, e.cfg.Net.Protocol == ProtocolA
 	ev.Leaving = v.request != nil && v.request.change == sm.DetachChange
 	if v.peerKnown && ev.Word.Disk >= sm.Negotiating && v.state.PeerDisk != sm.Failed {
@@ -225,6 +225,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	v.lazyGeneration = old.Conn == sm.WFReportParams
 	e.step(v, ev, cause)
 	v.lazyGeneration = false
+	e.resyncProgress(v)
 	v.peerGone = v.state.PeerDisk < sm.Inconsistent && ev.Word.Disk < sm.Inconsistent
 	if ev.Decision.Made() {
 		v.rules.ConsiderResync = false

@@ -23,7 +23,7 @@ type resync struct {
 	active  bool
 	paused  bool
 	total   int64 // blocks that were marked at the start
-	failed  int64 // blocks that could not be read or written
+	failed  int64 // blocks that the Source could not read
 	started Instant
 	stopped Instant // of the pause that runs
 	idle    time.Duration
@@ -324,12 +324,11 @@ func (e *Engine) resyncRefused(v *volume, cmd wire.Cmd, p wire.BlockAck) error {
 
 // resyncProgress looks whether the Target is done. Before it says so, the peer
 // must have seen every acknowledgement, also the flush of what was written: a ping
-// there and back on the socket of the acks (wire 12.6).
+// there and back on the socket of the acks (wire 12.6). The Source has seen them when no bit is left.
 func (e *Engine) resyncProgress(v *volume) {
 	r := &v.resync
-	if r.active && r.target == targetDone && v.state.Conn.Source() && v.bm.Count() <= r.failed {
-		r.target = targetActive
-		e.fence(sourceFence, v, 0)
+	if r.active && r.target == targetDone && v.state.Conn.Source() && v.bm.Count() == 0 {
+		e.resyncDone(v)
 		return
 	}
 	if !r.active || r.paused || r.fencing || v.state.Conn != statemachine.SyncTarget || e.settling(v) ||

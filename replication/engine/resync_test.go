@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"testing"
@@ -142,4 +143,26 @@ func betweenResyncs(t *testing.T, net NetOptions, hold func(DiskIO) bool, first 
 		t.Fatalf("%v, %d blocks are held\n%s", st, p.b.holds(), p.story())
 	}
 	return p
+}
+
+// The Target's word that it is done may overtake the last acknowledgements, on the other socket: the Source is done when no bit is left.
+func TestTargetIsDoneBeforeItsAcks(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{Force: true})
+	p.settle(time.Second)
+	p.write(p.a, 1<<20, bytes.Repeat([]byte{1}, 64<<10))
+	p.a.mute[MetaSock] = true
+	p.b.e.Command(p.now, 100, Connect{})
+	p.settle(300 * time.Millisecond)
+	word := p.b.e.State(0)
+	word.Conn, word.Disk = sm.Connected, sm.UpToDate
+	p.a.e.Receive(p.now, DataSock, framed(wire.CmdState, wire.State{Word: word.Word()}.Append(nil), 0))
+	p.want(p.a, "Primary/Secondary SyncSource UpToDate/Inconsistent")
+	p.a.mute[MetaSock] = false
+	p.settle(0)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Primary Connected UpToDate/UpToDate")
+	p.equal()
 }
