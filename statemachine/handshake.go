@@ -63,7 +63,8 @@ type Decision struct {
 	Target   Conn  // Connected, WFBitMapS or WFBitMapT
 	Err      error // nil, or a *HandshakeError: nothing is synced
 
-	// Self and Peer are corrected; Self, if it differs, is to be kept. It compares as it did before, so the peer may hear of the one or the other.
+	// Self and Peer are corrected. Self compares as it did before, so the peer may hear of the one or the other, and it may become durable with what
+	// follows, a resync or a generation.
 	Self, Peer UUIDs
 	// MissedEnd is the bitmap UUID of a resync that this node did not see the end of, 0: none. Self still has it: it goes into
 	// the history when the next resync or generation begins ([UUIDs.CatchUp]). Without it the bits that are set count

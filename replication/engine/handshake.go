@@ -208,11 +208,7 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	if d := ev.Decision; d.Made() {
 		cause = handshakeCause(d)
 		if d.Err == nil {
-			v.peerUUIDs.UUIDs, v.missedEnd = d.Peer, d.MissedEnd
-		}
-		if d.Err == nil && d.Self != v.uuids {
-			v.uuids = d.Self
-			e.commit(v)
+			v.peerUUIDs.UUIDs, v.uuids, v.missedEnd = d.Peer, d.Self, d.MissedEnd
 		}
 		e.strayBits(v, d, ev.Word)
 	}
