@@ -176,9 +176,10 @@ func (e *Engine) markUnconfirmed(v *volume) {
 	}
 }
 
-// lost marks the range of a write that the peer may lack.
+// lost marks the range of a write that the peer may lack. What the own disk was not given the peer counts, which knows that there is none
+// here; and what does not get there is nowhere.
 func (w *write) lost() {
-	if w.counts() {
+	if w.local != localNone {
 		w.vol.setOutOfSync(w.off, w.n)
 	}
 }

@@ -122,9 +122,6 @@ func (w *write) launch(e *Engine) {
 		if !local {
 			v.elsewhere = max(v.elsewhere, goneOn)
 		}
-		if !local && w.counts() {
-			e.mark(v, w.off, w.n) // a disk that is being taken into use lacks it
-		}
 	} else {
 		w.acked, w.settled = true, true
 		e.mark(v, w.off, w.n)
@@ -303,12 +300,6 @@ func (w *write) account(e *Engine) {
 	case w.remote && w.local != localNone && !(w.localOK && w.peerOK):
 		w.mark(e)
 	}
-}
-
-// counts reports whether it matters to the own disk that the peer's may have the write. To one that is let go, and that the
-// write was not given to, it does not: the peer counts what is written without it, and what does not get there is nowhere.
-func (w *write) counts() bool {
-	return w.local != localNone || w.vol.bm != nil && w.vol.state.Disk != sm.Failed
 }
 
 // mark notes that one disk lacks the write, once: when its epoch ends later, a resync may
