@@ -64,7 +64,7 @@ func (e *Engine) rules(v *volume) sm.Rules {
 	r := v.rules
 	r.HaveVerifyAlg = false // verify is not served yet: a peer that asks is refused by this rule
 	r.ResolveConflicts = e.conn.link.ResolveConflicts
-	r.HasBitmapUUID = v.uuids.CatchUp(v.missedEnd).Bitmap != 0
+	r.HasBitmapUUID = v.generations().Bitmap != 0
 	r.PeerIsCurrent = v.peerIsCurrent()
 	r.Negotiated = v.restored
 	if v.state.Role == sm.Primary {
@@ -160,7 +160,7 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 			return true // with its first write: see startGenerationFor
 		}
 		before := v.uuids
-		v.uuids = v.uuids.CatchUp(v.missedEnd).NewCurrent(e.newUUID(), primary)
+		v.uuids = v.generations().NewCurrent(e.newUUID(), primary)
 		e.beganGeneration(v, before)
 		e.usersKnow(v, before.Current)
 		e.notice(v, Info, "new data generation "+v.uuids.String())
@@ -178,7 +178,7 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 		v.uuids = v.uuids.Adopt(v.peerUUIDs.Current, primary)
 		v.peerUUIDs.UUIDs = v.uuids
 	case sm.StartSourceUUIDs:
-		v.uuids, v.syncUUID = v.uuids.CatchUp(v.missedEnd).StartSource()
+		v.uuids, v.syncUUID = v.generations().StartSource()
 	case sm.StartTargetUUIDs:
 		e.usersLose(v)
 		v.uuids = v.uuids.StartTarget(v.syncUUID, primary)

@@ -28,7 +28,7 @@ func (e *Engine) startGenerationFor(p *peerReq) (wait bool) {
 		v.parked.push(p)
 		return true
 	}
-	uuids := v.uuids.CatchUp(v.missedEnd)
+	uuids := v.generations()
 	if uuids.Bitmap != 0 || v.state.Disk != sm.UpToDate || !v.attached {
 		return false
 	}

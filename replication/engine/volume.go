@@ -105,6 +105,9 @@ type volume struct {
 // usable reports whether there is a disk that reads and writes go to.
 func (v *volume) usable() bool { return v.attached && v.state.WritesLocally() }
 
+// generations are the own identifiers, as the next resync or generation takes them: with the end of a resync made up for that was missed.
+func (v *volume) generations() statemachine.UUIDs { return v.uuids.CatchUp(v.missedEnd) }
+
 // setOutOfSync marks every block that the range touches.
 func (v *volume) setOutOfSync(off, n int64) {
 	if v.bm != nil && n > 0 {

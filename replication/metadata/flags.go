@@ -51,8 +51,7 @@ func (f Flags) Inconsistent() Flags { return f &^ (Consistent | WasUpToDate) }
 type Situation struct {
 	DiskAboveInconsistent bool // Outdated, Consistent or UpToDate
 	DiskAboveOutdated     bool // Consistent or UpToDate
-	Primary               bool // own role
-	ServesDisklessPrimary bool // Secondary, peer Primary, peer's disk below Inconsistent
+	Primary               bool // own role; or Secondary, and the peer, Primary, has no disk
 	HandshakeDone         bool // connection beyond WFReportParams
 	PeerOutdated          bool // peer's disk known Inconsistent or Outdated
 	CrashedPrimary        bool // the mark in memory
@@ -70,7 +69,7 @@ func (f Flags) Recalculate(s Situation) Flags {
 	}{
 		{s.DiskAboveInconsistent, Consistent},
 		{s.DiskAboveOutdated, WasUpToDate},
-		{s.Primary || s.ServesDisklessPrimary, PrimaryInd},
+		{s.Primary, PrimaryInd},
 		{s.HandshakeDone, ConnectedInd},
 		{s.PeerOutdated, PeerOutdated},
 		{s.CrashedPrimary, CrashedPrimary},

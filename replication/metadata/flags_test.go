@@ -23,7 +23,6 @@ func TestRecalculateTypicalValues(t *testing.T) {
 		{"Outdated, alone", Situation{DiskAboveInconsistent: true}, 0x001},
 		{"crashed Primary, alone", with(good, func(s *Situation) { s.CrashedPrimary = true }), 0x051},
 		{"crashed Primary as SyncSource", with(good, func(s *Situation) { s.CrashedPrimary, s.HandshakeDone, s.PeerOutdated = true, true, true }), 0x075},
-		{"serves a diskless Primary", with(good, func(s *Situation) { s.ServesDisklessPrimary, s.HandshakeDone = true, true }), 0x017},
 	} {
 		if got := (ALClean | Consistent | PrimaryInd | CrashedPrimary).Recalculate(c.s); got != c.want {
 			t.Errorf("%s: %#x, want %#x", c.name, uint32(got), uint32(c.want))
