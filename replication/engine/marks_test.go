@@ -271,3 +271,22 @@ func TestBlockThatTheTargetCannotWrite(t *testing.T) {
 	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
 	p.inSyncAgain()
 }
+
+// The peer has a write, its epoch is over, and then the own disk fails at it: the range differs, although the peer has said that it does not.
+func TestFailedWriteAfterItsEpoch(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{MaxEpochSize: 1})
+	p.up()
+	p.must(p.a, PauseSync{On: true})
+	p.must(p.a, Promote{Force: true})
+	p.settle(time.Second)
+	p.a.hold = dataWrite
+	p.give(p.a, &Request{Op: OpWrite, Len: 4096, Data: filled(7, 4096)})
+	p.settle(time.Second)
+	if p.b.marked() || !p.a.e.confirmed(p.a.e.vols[0]) {
+		t.Fatalf("the peer has not taken the write for synced, or the epoch is open\n%s", p.story())
+	}
+	p.fails(p.a, takesAll)
+	if !p.a.e.vols[0].dirty(0, 4096) {
+		t.Errorf("the own disk lacks the write, and nothing is marked\n%s", p.story())
+	}
+}

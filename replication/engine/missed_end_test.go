@@ -208,3 +208,61 @@ func TestMissedEndBesideAPeerWithoutADisk(t *testing.T) {
 		})
 	}
 }
+
+// A generation that begins between the handshake that shows a missed end and the resync that makes up for it is an ordinary one: it counts against what both have, and
+// what was counted against before is history.
+func TestGenerationAfterAMissedEnd(t *testing.T) {
+	p := missedEnd(t, false)
+	p.b.mute[DataSock] = true // it sends no bitmap
+	p.a.conn, p.b.conn = "open", "open"
+	p.settle(300 * time.Millisecond)
+	p.want(p.a, "Secondary/Secondary WFBitMapS UpToDate/Consistent")
+	p.part()
+	before := p.a.e.vols[0].uuids
+	p.must(p.a, Promote{})
+	if u := p.a.e.vols[0].uuids; before.Bitmap == 0 || u.Current == before.Current || (u.Bitmap^before.Current)&^sm.RoleBit != 0 || u.History[0] != before.Bitmap {
+		t.Fatalf("it was %v, and is %v\n%s", before, u, p.story())
+	}
+	p.meet()
+	p.inSyncAgain()
+}
+
+// unsigned is a set without the bits that say who was Primary.
+func unsigned(u sm.UUIDs) sm.UUIDs {
+	return sm.UUIDs{Current: u.Current &^ 1, Bitmap: u.Bitmap &^ 1, History: [2]uint64{u.History[0] &^ 1, u.History[1] &^ 1}}
+}
+
+// Both nodes end a resync with the same identifiers, and know that of each other: also where the first try was lost, with its sync UUID.
+func TestResyncEndsWithOneGeneration(t *testing.T) {
+	for name, again := range map[string]bool{"at once": false, "its beginning was lost": true} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{})
+			p.inSync()
+			p.must(p.b, Disconnect{})
+			p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+			if again {
+				p.a.hold = func(io DiskIO) bool { return p.a.isSuper(io) && p.a.e.State(0).Conn == sm.SyncSource }
+			}
+			p.must(p.b, Connect{})
+			if again {
+				p.settle(time.Second)
+				p.want(p.a, "Primary/Secondary SyncSource UpToDate/Inconsistent")
+				p.b.mute[DataSock] = true // the sync UUID
+				p.comesBack(p.a, OK)
+				p.b.wire[DataSock] = nil
+				p.part()
+				if p.b.e.vols[0].uuids.Current&^1 != p.a.e.vols[0].uuids.History[0]&^1 {
+					t.Fatalf("the sync UUID has come to b\n%s", p.story())
+				}
+				p.meet()
+			}
+			p.inSyncAgain()
+			a, b := p.a.e.vols[0], p.b.e.vols[0]
+			for what, u := range map[string]sm.UUIDs{"b has": b.uuids, "b believes that a has": b.peerUUIDs.UUIDs, "a believes that b has": a.peerUUIDs.UUIDs} {
+				if unsigned(u) != unsigned(a.uuids) {
+					t.Errorf("a has %v, %s %v\n%s", a.uuids, what, u, p.story())
+				}
+			}
+		})
+	}
+}

@@ -2,8 +2,11 @@ package engine
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/urbd/urbd/replication/wire"
 )
 
 // An order for a volume that does not exist is refused, and touches no other.
@@ -197,5 +200,31 @@ func TestWriteThatBothDisksRefuse(t *testing.T) {
 		r := p.give(p.a, &Request{Op: OpWrite, Len: 4096, Data: filled(1, 4096)})
 		p.settle(5 * time.Second)
 		p.ends(p.a, r, EIO)
+	}
+}
+
+// A write was answered because it was on the own disk, too, which fails at a read after it: the peer is to have done the write before it reads. A
+// barrier between the two says so to those that do not order what they read by its place.
+func TestReadAtThePeerAfterAWrite(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{Protocol: ProtocolA})
+	p.inSync()
+	p.settle(time.Second)
+	p.b.mute[DataSock] = true
+	p.ends(p.a, p.begin(p.a, 1), OK)
+	p.a.fail = failsReads
+	p.a.e.Submit(p.now, &Request{Op: OpRead, Len: 4096, Data: make([]byte, 4096)})
+	p.settle(0)
+	var sent []wire.Cmd
+	for b := p.b.wire[DataSock]; len(b) > 0; {
+		h, err := wire.DecodeHeader100(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b = b[wire.HeaderLen100+int(h.Length):]; h.Cmd == wire.CmdData || h.Cmd == wire.CmdBarrier || h.Cmd == wire.CmdDataRequest {
+			sent = append(sent, h.Cmd)
+		}
+	}
+	if !slices.Equal(sent, []wire.Cmd{wire.CmdData, wire.CmdBarrier, wire.CmdDataRequest}) {
+		t.Errorf("sent: %v\n%s", sent, p.story())
 	}
 }

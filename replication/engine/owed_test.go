@@ -348,3 +348,29 @@ func TestWriteThatComesWhileTheDiskIsLostAndBack(t *testing.T) {
 	p.inSyncAgain()
 	p.ends(p.a, w, OK)
 }
+
+// The disk was the target of a resync before: that the other node counted then, and this one did not, says nothing any more.
+func TestAnswerIsOwedAfterAResync(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{})
+	p.write(p.a, 0, filled(1, 4096))
+	p.must(p.b, Connect{})
+	p.inSyncAgain()
+	p.must(p.a, Demote{})
+	p.must(p.b, Promote{})
+	p.b.hold = dataWrite
+	w := p.give(p.b, &Request{Op: OpWrite, Off: 1 << 20, Len: 4096, Data: filled(7, 4096)})
+	p.settle(time.Second)
+	p.a.mute[DataSock] = true // that the disk is lost
+	if p.fails(p.b, takesNothing); p.b.done[w] {
+		t.Fatalf("answered\n%s", p.story())
+	}
+	p.a.mute[DataSock] = false
+	p.settle(0)
+	p.ends(p.b, w, OK)
+	p.dies(p.b)
+	if got := p.b.disk[1<<20]; got != 7 {
+		t.Fatalf("what was answered is gone: %d\n%s", got, p.story())
+	}
+}

@@ -381,3 +381,41 @@ func TestBlankPeerLocksNothingOut(t *testing.T) {
 	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
 	p.inSyncAgain()
 }
+
+// What a disk gets beyond the size that it was used with before differs from the peer's, as far as anybody knows.
+func TestNewPartOfADiskIsMarked(t *testing.T) {
+	t.Run("attached to a larger device", func(t *testing.T) {
+		old := inSync(t, 8<<20, func(n *node) { n.e.vols[0].cfg.Disk.Size = 4 << 20 })
+		old.must(old.a, Demote{})
+		old.must(old.a, Down{})
+		p := inSync(t, 8<<20, nil)
+		p.must(p.a, Detach{})
+		p.settle(time.Second)
+		p.a.disk = old.a.disk
+		p.a.mute[DataSock] = true // what is to be done about it
+		p.a.e.Command(p.now, 100, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+		p.settle(0)
+		p.want(p.a, "Primary/Secondary Connected Negotiating/UpToDate")
+		p.newPartIsMarked(p.a, 4<<20)
+	})
+	t.Run("agreed with a larger peer", func(t *testing.T) {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.b.e.vols[0].cfg.Disk.Size = 4 << 20
+		p.up()
+		p.must(p.b, Disconnect{})
+		p.b.e.vols[0].cfg.Disk.Size = 0
+		p.a.e.vols[0].bm.ClearAll()
+		p.must(p.b, Connect{})
+		p.settle(time.Second)
+		p.newPartIsMarked(p.a, 4<<20)
+	})
+}
+
+// newPartIsMarked fails unless the blocks from an offset on are marked, and those before are not.
+func (p *pair) newPartIsMarked(n *node, from int64) {
+	p.t.Helper()
+	v := n.e.vols[0]
+	if all, old := v.bm.CountRange(from, v.size-from), v.bm.CountRange(0, from); v.size <= from || all != (v.size-from)/4096 || old != 0 {
+		p.t.Errorf("of %d bytes %d blocks are marked before %d, and %d after\n%s", v.size, old, from, all, p.story())
+	}
+}
