@@ -56,31 +56,36 @@ func (d *Disk) ReadCut(b []byte, off int64, pick func(n int) int) (volatile bool
 // Certain reports whether a power cut leaves [off, off+n) as a reader sees it:
 // also where something is volatile, if every version that may remain is the same.
 func (d *Disk) Certain(off, n int64) bool {
-	now, safe := make([]byte, n), make([]byte, n)
-	d.now.read(off, now)
-	d.safe.read(off, safe)
-	same := string(now) == string(safe)
-	compare := func(at int64, data []byte) {
-		if at < off || at >= off+n {
-			return
+	for end := off + n; off < end; off += SectorSize {
+		if !d.certainSector(off, min(SectorSize, end-off)) {
+			return false
 		}
-		part := now[at-off:][:min(SectorSize, off+n-at)]
-		if data == nil {
-			data = zeroPage[:]
-		}
-		same = same && string(part) == string(data[:len(part)])
 	}
-	for _, r := range d.cache {
-		if r.off < off+n && off < r.off+r.n {
-			r.sectors(compare)
+	return true
+}
+
+// certainSector is Certain for a sector, or the beginning of one.
+func (d *Disk) certainSector(off, n int64) bool {
+	var now, safe [SectorSize]byte
+	d.now.read(off, now[:n])
+	d.safe.read(off, safe[:n])
+	if now != safe {
+		return false
+	}
+	for i := range d.cache {
+		if data, ok := d.cache[i].sector(off); ok && string(data[:n]) != string(now[:n]) {
+			return false
 		}
 	}
 	for _, f := range d.flights {
-		if f.writes() && f.io.Off < off+n && off < f.io.Off+f.io.Len {
-			each(f.io, compare)
+		if !f.writes() {
+			continue
+		}
+		if data, ok := sectorOf(f.io, off); ok && string(data[:n]) != string(now[:n]) {
+			return false
 		}
 	}
-	return same
+	return true
 }
 
 // WriteAt changes the content durably. It is no I/O of the disk: no rule applies.

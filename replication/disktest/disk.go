@@ -180,6 +180,18 @@ func (r *record) overwrite(off, n int64) {
 	}
 }
 
+// sector is what r still brings to the sector at off.
+func (r *record) sector(off int64) (data []byte, ok bool) {
+	at := off - r.off
+	switch {
+	case at < 0 || at >= r.n || r.dead != nil && r.dead[at/SectorSize]:
+		return nil, false
+	case r.data == nil:
+		return zeroPage[:SectorSize], true
+	}
+	return r.data[at : at+SectorSize], true
+}
+
 // sectors calls f for every sector of r that still waits.
 func (r *record) sectors(f func(off int64, data []byte)) {
 	for at := int64(0); at < r.n; at += SectorSize {

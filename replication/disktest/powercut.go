@@ -43,6 +43,18 @@ func (d *Disk) PowerCut() {
 	}
 }
 
+// sectorOf is what a write brings to the sector at off.
+func sectorOf(io engine.DiskIO, off int64) (data []byte, ok bool) {
+	at := off - io.Off
+	switch {
+	case at < 0 || at >= io.Len:
+		return nil, false
+	case io.Op != engine.DiskWrite:
+		return zeroPage[:SectorSize], true
+	}
+	return io.Data[at : at+SectorSize], true
+}
+
 // each calls f for every sector of a write.
 func each(io engine.DiskIO, f func(off int64, data []byte)) {
 	for at := int64(0); at < io.Len; at += SectorSize {
