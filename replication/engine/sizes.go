@@ -124,17 +124,18 @@ func (v *volume) wholeBlocks(size int64) error {
 }
 
 // disklessSize takes the size of the peer's device over, unless the device is in use: who uses it knows its size, and the generation
-// that says whether the peer has their data comes after the size. It neither shrinks nor grows with a peer that may not have it.
+// that says whether the peer has their data comes after the size. It neither shrinks nor grows with a peer that may not have it. A peer that has
+// no disk either decides nothing: what it is configured for, or has heard, is not what the disk here was used with.
 func (e *Engine) disklessSize(v *volume) error {
 	size := v.peer.current
 	if size == 0 {
-		size = v.peer.user
-	}
-	if size == 0 {
 		size = v.peer.disk
+		if v.peer.user != 0 {
+			size = min(size, v.peer.user)
+		}
 	}
 	switch inUse := v.size != 0 && v.state.Role == sm.Primary; {
-	case size == 0 || size == v.size || v.size != 0 && v.peer.disk == 0:
+	case v.peer.disk == 0 || size == v.size:
 		return nil
 	case inUse && size < v.size:
 		return v.mismatchf("the peer's device of %d bytes is smaller than the %d in use here", size, v.size)

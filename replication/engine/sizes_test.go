@@ -419,3 +419,54 @@ func (p *pair) newPartIsMarked(n *node, from int64) {
 		p.t.Errorf("of %d bytes %d blocks are marked before %d, and %d after\n%s", v.size, old, from, all, p.story())
 	}
 }
+
+// Nodes that meet without their disks decide no size: what one is configured for, or knows of another disk, is not what the other's was used
+// with. A disk that took it over would not fit the peer's any more.
+func TestNodesWithoutDisksDecideNoSize(t *testing.T) {
+	for name, other := range map[string]func(p *pair){
+		"configured": func(p *pair) { p.a.e.vols[0].cfg.Disk.Size = 6 << 20 },
+		"of another disk": func(p *pair) {
+			was := p.a.disk
+			p.newDisk(p.a, 8<<20)
+			p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			p.must(p.a, Detach{})
+			p.a.disk = was
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, 8<<20, NetOptions{})
+			p.newDisk(p.b, 4<<20)
+			p.inSync()
+			p.must(p.a, Demote{})
+			size := p.a.e.vols[0].size
+			p.newDaemon(p.a)
+			p.newDaemon(p.b)
+			other(p)
+			p.must(p.a, Connect{})
+			p.must(p.b, Connect{})
+			p.settle(5 * time.Second)
+			p.want(p.b, "Secondary/Secondary Connected Diskless/Diskless")
+			for _, n := range []*node{p.b, p.a} {
+				p.must(n, Attach{BackingSize: int64(len(n.disk)), MetaSize: int64(len(n.disk))})
+			}
+			p.settle(5 * time.Second)
+			for _, n := range []*node{p.a, p.b} {
+				p.want(n, "Secondary/Secondary Connected UpToDate/UpToDate")
+				if v := n.e.vols[0]; v.size != size || v.super.LastAgreedSize != size {
+					t.Errorf("%s: %d bytes, and %d in the metadata; it was %d", n.name, v.size, v.super.LastAgreedSize, size)
+				}
+			}
+		})
+	}
+}
+
+// A peer that has not decided yet how large its device is has one of the size of its disk, or of what it is configured for.
+func TestSizeThatThePeerHasNotDecided(t *testing.T) {
+	for user, want := range map[uint64]int64{0: 8 << 20, 4 << 11: 4 << 20, 16 << 11: 8 << 20} {
+		p := newPair(t, 8<<20, NetOptions{})
+		v := p.a.e.vols[0]
+		if err := p.a.e.peerSizesReceived(v, wire.Sizes{DSize: 8 << 11, USize: user}); err != nil || v.size != want {
+			t.Errorf("configured for %d sectors: %v, %d bytes", user, err, v.size)
+		}
+	}
+}

@@ -61,6 +61,7 @@ var stormy = []uint64{
 	94101675, // a disk that had been given up, and back, was written to when the peer's leave was answered
 	94025683, // the model had a node, promoted and without its disk at once, inherit nothing when it got the disk back
 	1000311,  // a generation that was taken back was on the disk all the same
+	97001991, // nodes that had met without their disks had agreed on a size that the one with the good disk had not
 }
 
 // TestSeeds runs many seeds, each eighth one with storms. Each kind of fault has to fire in some of them.
