@@ -48,7 +48,11 @@ func (e *Engine) Command(now Instant, id uint64, c Command) {
 	case InvalidateRemote:
 		e.orderVolume(id, "invalidate-remote", sm.InvalidateRemote{}, c.Vol, nil)
 	case PauseSync:
-		e.orderVolume(id, "pause-sync", sm.Pause{On: c.On}, c.Vol, nil)
+		cause := "resume-sync"
+		if c.On {
+			cause = "pause-sync"
+		}
+		e.orderVolume(id, cause, sm.Pause{On: c.On}, c.Vol, nil)
 	case NewCurrentUUID:
 		e.newCurrentUUID(id, e.volume(c.Vol), c.ClearBitmap)
 	case LoseUsers:

@@ -166,3 +166,23 @@ func TestTargetIsDoneBeforeItsAcks(t *testing.T) {
 	p.want(p.b, "Secondary/Primary Connected UpToDate/UpToDate")
 	p.equal()
 }
+
+// A pause and its end are told by the order that caused them.
+func TestPauseIsToldFromItsEnd(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	for _, on := range []bool{true, false} {
+		p.a.events = nil
+		p.must(p.a, PauseSync{On: on})
+		want := map[bool]string{true: "pause-sync", false: "resume-sync"}[on]
+		var causes []string
+		for _, ev := range p.a.events {
+			if c, ok := ev.(StateChange); ok {
+				causes = append(causes, c.Cause)
+			}
+		}
+		if !slices.Equal(causes, []string{want}) {
+			t.Errorf("%s: the causes are %q", want, causes)
+		}
+	}
+}
