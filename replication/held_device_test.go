@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -354,7 +355,7 @@ func TestUsersWhoWaitAreGivenUp(t *testing.T) {
 // What cannot be understood of an earlier daemon's record is no reason to serve anybody.
 func TestUsersRecordIsRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "r0.users")
-	u, err := readUsers(path)
+	u, err := readUsers(path, true)
 	if err != nil || len(u.known) != 0 {
 		t.Fatalf("%v, %v", u, err)
 	}
@@ -364,14 +365,14 @@ func TestUsersRecordIsRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	again, err := readUsers(path)
+	again, err := readUsers(path, true)
 	if err != nil || !maps.Equal(again.known, u.known) {
 		t.Fatalf("%v, %v", again, err)
 	}
 	if err := again.adopt(func(vol int) bool { return vol == 0 }); err != nil {
 		t.Fatal(err)
 	}
-	if again, err = readUsers(path); err != nil || len(again.known) != 1 || again.known[0] != want {
+	if again, err = readUsers(path, true); err != nil || len(again.known) != 1 || again.known[0] != want {
 		t.Fatalf("%v, %v", again, err)
 	}
 	if err := again.keep(0, engine.Users{}); err != nil {
@@ -384,8 +385,35 @@ func TestUsersRecordIsRead(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := readUsers(path); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := readUsers(path, true); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%q: %v", text, err)
 		}
+		if u, err := readUsers(path, false); err != nil || u.adopt(func(int) bool { return false }) != nil {
+			t.Errorf("%q, and no device is in use: %v", text, err)
+		}
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q, and no device is in use: it is left: %v", text, err)
+		}
+	}
+}
+
+// A record that cannot be written says nothing to the next daemon, rather than what holds no longer.
+func TestUsersRecordThatCannotBeWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r0.users")
+	u, err := readUsers(path, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.keep(0, engine.Users{State: engine.UsersWaiting}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path+".new", 0o700); err != nil { // in the way of what replaces it
+		t.Fatal(err)
+	}
+	if err := u.keep(0, engine.Users{State: engine.UsersElsewhere}); err == nil {
+		t.Fatal("it was written")
+	}
+	if _, err := readUsers(path, true); err == nil || !strings.Contains(err.Error(), "remove the file") {
+		t.Errorf("the next daemon: %v", err)
 	}
 }

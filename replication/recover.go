@@ -26,7 +26,8 @@ const (
 
 // recallUsers finds out what is known of users that a dead daemon has left, and for whom it is kept.
 func (r *Resource) recallUsers() (err error) {
-	if r.users, err = readUsers(filepath.Join(r.cfg.RunDir, r.name()+".users")); err != nil {
+	inUse := slices.ContainsFunc(r.devices, isLeft)
+	if r.users, err = readUsers(filepath.Join(r.cfg.RunDir, r.name()+".users"), inUse); err != nil {
 		return err
 	}
 	return r.users.adopt(r.inUse)

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 
 	"github.com/urbd/urbd/replication/engine"
 )
@@ -19,11 +18,12 @@ type usersRecord struct {
 	known map[int]engine.Users
 }
 
-// readUsers reads the record. A file that cannot be understood is an error: to forget what it says may serve somebody other data.
-func readUsers(path string) (*usersRecord, error) {
+// readUsers reads the record, which counts where a device was found in use. A file that cannot be understood is an error
+// then: to forget what it says may serve somebody other data.
+func readUsers(path string, inUse bool) (*usersRecord, error) {
 	u := &usersRecord{path, map[int]engine.Users{}}
 	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || !inUse {
 		return u, nil
 	}
 	if err == nil {
@@ -44,7 +44,8 @@ func (u *usersRecord) adopt(inUse func(vol int) bool) error {
 	return u.write()
 }
 
-// keep takes note of what the engine says. It is on the disk, as far as the directory is, when keep returns.
+// keep takes note of what the engine says. It is on the disk, as far as the directory is, when keep returns. After an error the record says
+// nothing, if as much can be written: the daemon before this one knew other things.
 func (u *usersRecord) keep(vol int, is engine.Users) error {
 	if is == (engine.Users{}) {
 		delete(u.known, vol)
@@ -65,17 +66,8 @@ func (u *usersRecord) write() error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(u.path), filepath.Base(u.path))
-	if err != nil {
-		return err
+	if err := writeDurably(u.path, text); err != nil {
+		return errors.Join(err, os.WriteFile(u.path, nil, 0o600)) // an empty file needs no room
 	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), u.path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return nil
 }
