@@ -21,14 +21,16 @@ import (
 const (
 	maxCommand   = 64 << 10         // bytes of one order
 	maxWatchers  = 64               // event streams at a time
+	maxOrders    = 256              // orders at a time, without those by --force, which wait for no other
 	commandLimit = 10 * time.Minute // longest that one order may take; who gave it mostly gives up before
 	statusLimit  = 10 * time.Second
 	readLimit    = 10 * time.Second // for a request to arrive
+	writeLimit   = 10 * time.Second // for an answer, or a line of an event stream, to be taken
 )
 
 // control serves HTTP and JSON on RUNDIR/RES.sock, for root only:
 //
-//	POST /v1/command   Verb            200 {} | 409 {"refused", "code"} | 400 {"error"} | 500 {"error", "carried-out"} | 504 {"error", "goes-on"}
+//	POST /v1/command   Verb            200 {} | 409 {"refused", "code"} | 400 {"error"} | 429 {"error"} | 500 {"error", "carried-out"} | 504 {"error", "goes-on"}
 //	GET  /v1/status                    ResourceStatus
 //	GET  /v1/events                    one ResourceStatus a line: now, after every change, every second of a resync
 //
@@ -37,6 +39,7 @@ type control struct {
 	r        *Resource
 	server   *http.Server
 	watchers chan struct{}
+	orders   chan struct{}
 	ended    chan struct{}
 }
 
@@ -50,7 +53,7 @@ func (r *Resource) startControl(ctx context.Context) (*control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	c := &control{r: r, watchers: make(chan struct{}, maxWatchers), ended: make(chan struct{})}
+	c := &control{r: r, watchers: make(chan struct{}, maxWatchers), orders: make(chan struct{}, maxOrders), ended: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/command", c.command)
 	mux.HandleFunc("GET /v1/status", c.status)
@@ -107,6 +110,15 @@ func (c *control) command(w http.ResponseWriter, req *http.Request) {
 	if err := in.Decode(&v); err != nil {
 		reply(w, http.StatusBadRequest, failure{Error: "the order is not understood: " + err.Error()})
 		return
+	}
+	if !v.Force {
+		select {
+		case c.orders <- struct{}{}:
+			defer func() { <-c.orders }()
+		default:
+			reply(w, http.StatusTooManyRequests, failure{Error: fmt.Sprintf("%d orders are being waited for already; --force does not wait for them", maxOrders)})
+			return
+		}
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), orderLimit(req))
 	defer cancel()
@@ -193,7 +205,7 @@ func (c *control) events(w http.ResponseWriter, req *http.Request) {
 		if err != nil {
 			return
 		}
-		out.SetWriteDeadline(time.Now().Add(statusLimit)) // a reader that has stopped reading
+		out.SetWriteDeadline(time.Now().Add(writeLimit))
 		if json.NewEncoder(w).Encode(st) != nil || out.Flush() != nil {
 			return
 		}
@@ -224,7 +236,9 @@ func (c *control) pause(ctx context.Context, changed <-chan struct{}, syncing bo
 	return true
 }
 
+// reply answers a request, to a client that may have stopped reading.
 func reply(w http.ResponseWriter, status int, body any) {
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeLimit))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(body) // a client that has gone is not told
