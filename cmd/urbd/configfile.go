@@ -11,6 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/urbd/urbd/replication/config"
 )
@@ -35,14 +38,32 @@ func access(name string) (mode fs.FileMode, uid uint32, err error) {
 	return info.Mode(), info.Sys().(*syscall.Stat_t).Uid, nil
 }
 
-// readBounded is os.ReadFile for what may be no configuration at all, and without end.
+// readPatience is how long a pipe may take to give a configuration.
+const readPatience = 10 * time.Second
+
+// readBounded is os.ReadFile for what may be no configuration at all: without end, or a pipe or a terminal that says nothing.
 func readBounded(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	return readWithin(name, readPatience)
+}
+
+func readWithin(name string, limit time.Duration) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0) // to open a pipe would wait for who writes to it
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, config.MaxTotal+1))
+	if err := f.SetReadDeadline(time.Now().Add(limit)); err != nil && !errors.Is(err, os.ErrNoDeadline) {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, config.MaxTotal+1))
+	info, failed := f.Stat()
+	if err == nil && failed == nil && len(text) == 0 && info.Mode()&fs.ModeNamedPipe != 0 {
+		return nil, errors.New("it is a pipe that nobody writes to")
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, fmt.Errorf("it is no file, and has not come to its end in %v", limit)
+	}
+	return text, err
 }
 
 // files are the files to read for -c file, or the default ones for an empty name.

@@ -1,10 +1,17 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/urbd/urbd/replication/config"
 )
@@ -48,6 +55,38 @@ func TestDefaultConfigurationFiles(t *testing.T) {
 func TestFileWithoutEnd(t *testing.T) {
 	if _, err := etc.load("/dev/zero"); err == nil || !strings.Contains(err.Error(), "/dev/zero: the configuration is larger than 4194304 bytes") {
 		t.Error(err)
+	}
+}
+
+// TestConfigurationFromPipes: -c <(COMMAND) works, and what never says anything ends.
+func TestConfigurationFromPipes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readBounded(path); err == nil || !strings.Contains(err.Error(), "nobody writes") {
+		t.Errorf("a pipe without a writer: %v", err)
+	}
+	writer, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	if _, err := readWithin(path, 10*time.Millisecond); err == nil || !strings.Contains(err.Error(), "has not come to its end in 10ms") {
+		t.Errorf("a writer that says nothing: %v", err)
+	}
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	_, err = in.WriteString("a configuration")
+	if err := errors.Join(err, in.Close()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := readBounded(fmt.Sprintf("/dev/fd/%d", out.Fd()))
+	if err != nil || string(text) != "a configuration" {
+		t.Errorf("a writer: %q, %v", text, err)
 	}
 }
 
