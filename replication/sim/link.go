@@ -151,7 +151,7 @@ func (st *stream) push() {
 	}
 	for len(st.flight) > 0 && st.onWire < s.profile.window {
 		n := 1 + s.rng.IntN(pick(s.rng, 100, s.profile.chunk, s.profile.chunk, s.profile.chunk, 256<<10, 256<<10))
-		b := make([]byte, 0, min(n, 64<<10))
+		b := make([]byte, 0, min(n, st.left()))
 		for len(st.flight) > 0 && len(b) < n {
 			b = st.take(b, n-len(b))
 		}
@@ -182,6 +182,14 @@ func (st *stream) sent() {
 	st.sending = false
 	e.n.eng.Sent(e.n.now(), st.sock)
 	e.n.touched()
+}
+
+// left is how many bytes of the send are not on the wire.
+func (st *stream) left() (n int) {
+	for _, g := range st.flight {
+		n += len(g.Head) + len(g.Body)
+	}
+	return n
 }
 
 // take appends up to n bytes of the flight to b.
