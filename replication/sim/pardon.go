@@ -57,9 +57,10 @@ func (v *volume) excuse(n *node, has, by Fault) {
 	}
 }
 
-// lacking gives a pardon for what a node lacks that was promoted without its peer, of which people have to know.
+// lacking gives a pardon for what a node lacks that was promoted without its peer, of which people have to know. It cannot tell them if it was made to
+// believe that the peer's disk was bad: then nothing was answered because of that one.
 func (v *volume) lacking(n *node, by Fault) {
-	if !n.people[v.index].lacks {
+	if !n.people[v.index].lacks && !n.fooled[v.index] {
 		v.s.fail("%s: volume %d: something that was answered is missing, and nobody was told that it may be", n.name, v.number)
 	}
 	v.pardoned(by)
