@@ -116,7 +116,7 @@ func (a *attaching) superblock(e *Engine) {
 		}
 	}
 	if err == nil {
-		err = v.fitsInUse(v.layout.DataLimit, a.cmd.block())
+		err = v.fitsInUse(sb, size, a.cmd.block())
 	}
 	remembered := a.rememberedBlock(sb.DeviceUUID, sb.Current)
 	if err == nil {
@@ -263,15 +263,15 @@ func (a *attaching) use(e *Engine) {
 		a.fail(e, v.staleError())
 		return
 	}
-	if err := cmp.Or(v.fitsInUse(v.layout.DataLimit, a.cmd.block()), v.fitsPeer(a.cmd.block())); err != nil {
+	if err := cmp.Or(v.fitsInUse(v.super, a.size, a.cmd.block()), v.fitsPeer(a.cmd.block())); err != nil {
 		a.fail(e, err)
 		return
 	}
 	v.restore()
 	e.warnUnheard(v)
 	v.attach, v.attached, v.block = nil, true, a.cmd.block()
-	v.peerKnown = false // the peer answers with what it has now; a state that it sent before is no answer
 	a.takeSize(e)
+	v.peerKnown = false // the peer answers with what it has now; a state that it sent before is no answer
 	if !v.fullSyncing {
 		v.fullSync = false
 	}

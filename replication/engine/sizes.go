@@ -45,10 +45,7 @@ func (e *Engine) peerSizesReceived(v *volume, p wire.Sizes) error {
 			v.peer.block = int64(b) // otherwise both were fresh when they met, and agreed on more
 		}
 	}
-	switch {
-	case v.attach != nil:
-		return nil // when the disk is there
-	case !v.hasDisk():
+	if !v.hasDisk() {
 		return e.disklessSize(v)
 	}
 	return e.agreeSize(v)
@@ -64,7 +61,10 @@ func (v *volume) offers() int64 {
 }
 
 // holdsData reports whether the own disk had data once, good or not.
-func (v *volume) holdsData() bool { return v.uuids.Current&^sm.RoleBit != sm.JustCreated }
+func (v *volume) holdsData() bool { return everUsed(v.uuids.Current) }
+
+// everUsed reports whether a current UUID is that of a disk that had data once.
+func everUsed(current uint64) bool { return current&^sm.RoleBit != sm.JustCreated }
 
 // sizeInUse reports whether the size of the device is known to somebody: its users, or a peer. What a peer says whose disk was just created, and that
 // is Secondary, is no reason to refuse a disk with data.
@@ -73,11 +73,16 @@ func (v *volume) sizeInUse() bool {
 	return v.size != 0 && (v.state.Role == sm.Primary || v.state.Conn.Established() && !blank)
 }
 
-// fitsInUse refuses a disk that the device in use is too much for. room and block are bytes.
-func (v *volume) fitsInUse(room, block int64) error {
+// fitsInUse refuses a disk that the device in use is too much for, and one with data of a device of another size: its metadata would get that of
+// this one before anybody has compared the data. size is that of the device that the metadata tells of, block the disk's; both in bytes.
+func (v *volume) fitsInUse(sb metadata.Superblock, size, block int64) error {
+	inUse, room := v.sizeInUse(), v.layout.DataLimit
 	switch {
-	case v.sizeInUse() && room < v.size:
+	case inUse && room < v.size:
 		return fmt.Errorf("the disk has room for %d bytes, and the device in use has %d: attach one that is large enough", room, v.size)
+	case inUse && everUsed(sb.Current) && sb.LastAgreedSize != 0 && v.size != sb.LastAgreedSize && v.size != size:
+		return fmt.Errorf("the disk has data of a device of %d bytes, and the device in use has %d: is it the right disk, and the right peer? (urbd create-md makes it a new one)",
+			sb.LastAgreedSize, v.size)
 	case v.state.Role == sm.Primary && block > v.exported:
 		return fmt.Errorf("the disk has logical blocks of %d bytes, and the users of the device write in units of %d: make this node Secondary first",
 			block, v.exported)
@@ -93,12 +98,12 @@ func (e *Engine) agreeSize(v *volume) error {
 		user = v.peer.user
 	}
 	size := metadata.EffectiveSize(v.offers(), v.peer.disk, v.super.LastAgreedSize, user)
-	if size < v.size && (v.holdsData() || v.state.Role == sm.Primary) && (!v.state.Conn.Established() || v.state.PeerDisk < sm.Inconsistent) {
+	switch agreed := v.state.Conn.Established() && v.state.PeerDisk >= sm.Inconsistent && v.state.Disk != sm.Negotiating; {
+	case size != v.size && agreed:
+		return v.mismatchf("the peer has changed the size to %d bytes while connected, which is not served yet: connect again", size)
+	case size < v.size && (v.holdsData() || v.state.Role == sm.Primary):
 		return v.mismatchf("the peer's disk has room for %d bytes, %d are in use here: give the peer a disk that is large enough",
 			v.peer.disk, v.size)
-	}
-	if size != v.size && v.state.Conn.Established() && v.state.PeerDisk >= sm.Inconsistent && v.state.Disk != sm.Negotiating {
-		return v.mismatchf("the peer has changed the size to %d bytes while connected, which is not served yet: connect again", size)
 	}
 	if err := v.wholeBlocks(size); err != nil {
 		return err

@@ -281,26 +281,33 @@ func TestDiskThatHasShrunk(t *testing.T) {
 func TestSizesWhileConnected(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
+		blank    bool
 		diskless bool
 		sizes    func(sectors uint64) wire.Sizes
 	}{
-		{"smaller", false, func(n uint64) wire.Sizes { return wire.Sizes{DSize: n - 8, CSize: n - 8} }},
-		{"smaller by order", false, func(n uint64) wire.Sizes { return wire.Sizes{DSize: n, CSize: n, USize: n - 8} }},
-		{"smaller, without a disk", true, func(n uint64) wire.Sizes { return wire.Sizes{DSize: n - 8, CSize: n - 8} }},
+		{"smaller, and there was never any data", true, false, func(n uint64) wire.Sizes { return wire.Sizes{DSize: n - 8, CSize: n - 8} }},
+		{"smaller", false, false, func(n uint64) wire.Sizes { return wire.Sizes{DSize: n - 8, CSize: n - 8} }},
+		{"smaller by order", false, false, func(n uint64) wire.Sizes { return wire.Sizes{DSize: n, CSize: n, USize: n - 8} }},
+		{"smaller, without a disk", false, true, func(n uint64) wire.Sizes { return wire.Sizes{DSize: n - 8, CSize: n - 8} }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := inSync(t, 8<<20, nil)
+			p := newPair(t, 8<<20, NetOptions{})
+			if p.up(); !tt.blank {
+				p.must(p.a, NewCurrentUUID{ClearBitmap: true})
+				p.must(p.a, Promote{})
+				p.settle(time.Second)
+			}
 			if tt.diskless {
 				p.must(p.a, Detach{})
 			}
 			v := p.a.e.vols[0]
-			was := v.size
+			was, role := v.size, v.state.Role
 			p.a.resizes()
 			p.b.conn = "away" // its packets are made here
 			p.a.e.Receive(p.now, DataSock, packets(1, wire.CmdSizes, tt.sizes(wire.SectorOf(v.size)).Append(nil)))
 			for p.work(p.a) {
 			}
-			if got := p.a.resizes(); len(got) > 0 || v.size != was || v.state.Role != sm.Primary {
+			if got := p.a.resizes(); len(got) > 0 || v.size != was || v.state.Role != role {
 				t.Errorf("the device of %d bytes was resized to %v: %v", was, got, v.state)
 			}
 			if v.state.Conn.Established() || p.a.e.conn.refused == "" {
@@ -385,8 +392,9 @@ func TestBlankPeerLocksNothingOut(t *testing.T) {
 // What a disk gets beyond the size that it was used with before differs from the peer's, as far as anybody knows.
 func TestNewPartOfADiskIsMarked(t *testing.T) {
 	t.Run("attached to a larger device", func(t *testing.T) {
-		old := inSync(t, 8<<20, func(n *node) { n.e.vols[0].cfg.Disk.Size = 4 << 20 })
-		old.must(old.a, Demote{})
+		old := newPair(t, 8<<20, NetOptions{}) // it never had data
+		old.a.e.vols[0].cfg.Disk.Size = 4 << 20
+		old.up()
 		old.must(old.a, Down{})
 		p := inSync(t, 8<<20, nil)
 		p.must(p.a, Detach{})
@@ -411,12 +419,12 @@ func TestNewPartOfADiskIsMarked(t *testing.T) {
 	})
 }
 
-// newPartIsMarked fails unless the blocks from an offset on are marked, and those before are not.
+// newPartIsMarked fails unless the blocks from an offset on are marked.
 func (p *pair) newPartIsMarked(n *node, from int64) {
 	p.t.Helper()
 	v := n.e.vols[0]
-	if all, old := v.bm.CountRange(from, v.size-from), v.bm.CountRange(0, from); v.size <= from || all != (v.size-from)/4096 || old != 0 {
-		p.t.Errorf("of %d bytes %d blocks are marked before %d, and %d after\n%s", v.size, old, from, all, p.story())
+	if n := v.bm.CountRange(from, v.size-from); v.size <= from || n != (v.size-from)/4096 {
+		p.t.Errorf("of %d bytes %d blocks are marked from %d on\n%s", v.size, n, from, p.story())
 	}
 }
 
@@ -468,5 +476,72 @@ func TestSizeThatThePeerHasNotDecided(t *testing.T) {
 		if err := p.a.e.peerSizesReceived(v, wire.Sizes{DSize: 8 << 11, USize: user}); err != nil || v.size != want {
 			t.Errorf("configured for %d sectors: %v, %d bytes", user, err, v.size)
 		}
+	}
+}
+
+// A disk with data of a device of another size is attached beside a peer that is not its own, or one that is just created and has less room: what its metadata says of its
+// size stays, because its own peer would not take it any more otherwise.
+func TestDiskOfAnotherDeviceKeepsItsSize(t *testing.T) {
+	for name, c := range map[string]struct{ during, blank, smaller bool }{
+		"attached beside the peer":            {},
+		"smaller":                             {smaller: true},
+		"smaller, during an attach":           {smaller: true, during: true},
+		"the peer comes during an attach":     {during: true},
+		"attached beside a blank peer":        {blank: true},
+		"a blank peer comes during an attach": {during: true, blank: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			peer := int64(4 << 20)
+			if c.smaller {
+				peer = 8 << 20
+			}
+			p := newPair(t, peer, NetOptions{})
+			if !c.blank {
+				p.inSync()
+			}
+			old := inSync(t, 8<<20, func(n *node) {
+				if n.e.cfg.Random = p.a.e.cfg.Random; c.smaller {
+					n.e.vols[0].cfg.Disk.Size = 4 << 20
+				}
+			})
+			old.must(old.a, Demote{})
+			size := old.a.e.vols[0].size
+			old.must(old.a, Down{})
+			if c.blank {
+				p.must(p.b, Attach{BackingSize: peer, MetaSize: peer})
+				p.must(p.b, Connect{})
+			} else {
+				p.must(p.a, Demote{})
+				p.newDaemon(p.a)
+			}
+			p.a.disk = old.a.disk
+			attach := Attach{BackingSize: 8 << 20, MetaSize: 8 << 20}
+			if p.a.hold = hangs; c.during {
+				p.a.e.Command(p.now, 100, attach)
+			}
+			p.a.e.Command(p.now, 101, Connect{})
+			p.settle(5 * time.Second)
+			if !p.a.e.State(0).Conn.Established() {
+				t.Fatalf("a is %v\n%s", p.a.e.State(0), p.story())
+			}
+			if !c.during {
+				p.a.e.Command(p.now, 100, attach)
+			}
+			p.a.hold = nil
+			p.a.release()
+			p.settle(10 * time.Second)
+			if err, answered := p.a.reply[100]; !answered || err == nil && p.a.e.conn.refused == "" {
+				t.Errorf("attach: answered %v, %v; refused: %q", answered, err, p.a.e.conn.refused)
+			}
+			if p.a.e.State(0).Conn != sm.StandAlone {
+				p.must(p.a, Disconnect{Force: true})
+			}
+			if p.a.e.State(0).Disk == sm.Diskless {
+				p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			}
+			if v := p.a.e.vols[0]; v.size != size || v.super.LastAgreedSize != size {
+				t.Errorf("%d bytes, %d in the metadata, instead of %d\n%s", v.size, v.super.LastAgreedSize, size, p.story())
+			}
+		})
 	}
 }
