@@ -76,8 +76,11 @@ func (r *Resource) startControl(ctx context.Context) (*control, error) {
 
 // listenPrivate makes a socket that never existed with another mode than 0600.
 func listenPrivate(ctx context.Context, path string) (net.Listener, error) {
+	if err := fitsSocket(path); err != nil {
+		return nil, err
+	}
 	lc := net.ListenConfig{}
-	tmp := path + ".new"
+	tmp := path + socketNew
 	os.Remove(tmp)
 	l, err := lc.Listen(ctx, "unix", tmp)
 	if err != nil {

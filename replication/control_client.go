@@ -15,10 +15,26 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // MaxMessage bounds one message of the control socket in bytes.
 const MaxMessage = 1 << 20
+
+// A path of a socket has 107 bytes at most; a new socket has a longer name first.
+const (
+	socketNew     = ".new"
+	maxSocketPath = len(unix.RawSockaddrUnix{}.Path) - 1 - len(socketNew)
+)
+
+// fitsSocket says what to do about a path that is too long for the kernel.
+func fitsSocket(path string) error {
+	if len(path) <= maxSocketPath {
+		return nil
+	}
+	return fmt.Errorf("the path of the control socket, %s, has %d bytes, and the kernel has room for %d: shorten the name of the resource or the run directory", path, len(path), maxSocketPath)
+}
 
 // SocketPath is where the control socket of a resource is.
 func SocketPath(runDir, resource string) string {
@@ -38,6 +54,9 @@ type Client struct {
 // Dial finds the daemon of a resource. Nobody there is a *NotRunningError.
 func Dial(runDir, resource string) (*Client, error) {
 	path := SocketPath(runDir, resource)
+	if err := fitsSocket(path); err != nil {
+		return nil, err
+	}
 	var d net.Dialer
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", path) }
 	c := &Client{resource, &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}

@@ -1,9 +1,12 @@
 package replication
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -49,5 +52,39 @@ func TestControlSocketIsBounded(t *testing.T) {
 	ask(c.command, `{"verb":"explode"}`, http.StatusBadRequest)
 	if len(c.orders) > 0 {
 		t.Error("an order that was answered counts")
+	}
+}
+
+// A path that is too long for a socket is told as that, to whoever listens and to whoever dials.
+func TestControlSocketWithALongPath(t *testing.T) {
+	dir := t.TempDir()
+	fits := filepath.Join(dir, strings.Repeat("r", maxSocketPath-len(SocketPath(dir, "")))+".sock")
+	l, err := listenPrivate(t.Context(), fits)
+	if err != nil {
+		t.Fatalf("%d bytes: %v", len(fits), err)
+	}
+	l.Close()
+	long := strings.Repeat("r", maxSocketPath-len(SocketPath(dir, ""))+1)
+	_, listened := listenPrivate(t.Context(), SocketPath(dir, long))
+	_, dialled := Dial(dir, long)
+	for _, err := range []error{listened, dialled} {
+		if err == nil || !strings.Contains(err.Error(), "shorten the name of the resource") {
+			t.Errorf("one byte too many: %v", err)
+		}
+	}
+}
+
+// Whoever may put a link into the run directory has no other file overwritten.
+func TestLockIsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	other := filepath.Join(dir, "other")
+	if err := errors.Join(os.WriteFile(other, []byte("something"), 0o600), os.Symlink(other, filepath.Join(dir, "r0.lock"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Lock(dir, "r0"); err == nil {
+		t.Error("it is taken for the lock")
+	}
+	if text, err := os.ReadFile(other); string(text) != "something" {
+		t.Errorf("%q is left, %v", text, err)
 	}
 }
