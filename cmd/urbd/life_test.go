@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -10,6 +12,13 @@ import (
 // remember writes down the configuration of a resource as its daemon does.
 func (b *bench) remember(resource string) {
 	b.t.Helper()
+	if err := b.tryRemember(resource); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) tryRemember(resource string) error {
+	b.t.Helper()
 	cfg, err := etc.load(b.conf)
 	if err != nil {
 		b.t.Fatal(err)
@@ -18,9 +27,7 @@ func (b *bench) remember(resource string) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if err := rememberConfig(b.run, targets[0]); err != nil {
-		b.t.Fatal(err)
-	}
+	return rememberConfig(b.run, targets[0])
 }
 
 func TestUpOfWhatIsUp(t *testing.T) {
@@ -45,4 +52,18 @@ func TestAdjustSeesWhatHasChanged(t *testing.T) {
 	b.want("adjust r1 -c urbd.conf", 0, "", "")
 	b.write(strings.ReplaceAll(twoResources, "resource r1 {", "resource r1 { net { ping-int 5; }"))
 	b.want("adjust r1", 10, "", `the configuration has changed ("}" is now "net {")`)
+}
+
+// A record that could not be written as a whole is none: adjust would take it for another configuration.
+func TestHalfARecordOfTheConfiguration(t *testing.T) {
+	b := newBench(t)
+	if err := os.Symlink("/dev/full", configRecord(b.run, "r1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.tryRemember("r1"); err == nil {
+		t.Error("it was written")
+	}
+	if _, err := os.Lstat(configRecord(b.run, "r1")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is left: %v", err)
+	}
 }

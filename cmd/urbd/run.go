@@ -170,7 +170,11 @@ func rememberConfig(runDir string, t target) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(configRecord(runDir, t.resource), text, 0o600) // it may hold a secret
+	path := configRecord(runDir, t.resource)
+	if err := os.WriteFile(path, text, 0o600); err != nil { // it may hold a secret
+		return errors.Join(err, os.Remove(path)) // half of it would look like another configuration
+	}
+	return nil
 }
 
 // configText is what the configuration says about a resource, without the place where it says it: a line that has moved

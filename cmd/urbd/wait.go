@@ -103,11 +103,11 @@ func await(ctx context.Context, runDir string, t target, done func(*replication.
 		return err
 	}
 	defer client.Close()
-	last := ""
+	last := "and the daemon has not answered"
 	for st, err := range client.Watch(ctx) {
 		if err != nil {
 			if errors.Is(err, context.DeadlineExceeded) {
-				return &waitError{exitBelow, fmt.Sprintf("waited in vain, the state is %s; look at: urbd status %s", last, t.resource)}
+				return &waitError{exitBelow, fmt.Sprintf("waited in vain, %s; look at: urbd status %s", last, t.resource)}
 			}
 			return err
 		}
@@ -115,7 +115,7 @@ func await(ctx context.Context, runDir string, t target, done func(*replication.
 			return err
 		}
 		st = only(st, t.volume)
-		last = summary(&st)
+		last = "the state is " + summary(&st)
 		if ok, err := done(&st); ok || err != nil {
 			return err
 		}
