@@ -100,7 +100,10 @@ type Layout struct {
 func Locate(kind Kind, index int, backingSize, mdSize int64) (int64, error) {
 	switch kind {
 	case Internal:
-		if backingSize < minMD || backingSize > maxSize {
+		if backingSize > maxSize {
+			return 0, bad("backing device", "", "%d bytes are more than the %d that there can be", backingSize, int64(maxSize))
+		}
+		if backingSize < minMD {
 			return 0, bad("backing device", "use a device of at least 1 MiB", "%d bytes cannot hold internal metadata", backingSize)
 		}
 		return backingSize/BlockSize*BlockSize - BlockSize, nil

@@ -143,7 +143,7 @@ func checkMagic(magic uint32) error {
 	case magicV09:
 		return bad("magic", "this device belongs to DRBD 9; convert it with drbdmeta, or create new metadata", "metadata of DRBD 9 (0x%08X)", magic)
 	}
-	return &Error{Field: "magic", Reason: "no DRBD metadata found", Hint: "is the disk, or its meta-disk, another one?", absent: true}
+	return &Error{Field: "magic", Reason: "no DRBD metadata found", Hint: "is the disk, or its meta-disk, another one, or has its size changed?", absent: true}
 }
 
 // Format names the DRBD whose superblock b[:64] begins, usable or not: "DRBD
