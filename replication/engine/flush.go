@@ -38,7 +38,6 @@ type flushReq struct {
 	covers uint64 // by the local flush
 	lost   bool   // the connection ended before they were
 	serial uint64 // epochs below it must be acknowledged; 0: none
-	err    Errno
 }
 
 func (e *Engine) startFlush(v *volume, r *Request) {
@@ -80,7 +79,7 @@ func (e *Engine) unplug(v *volume) {
 }
 
 func (f *flushReq) ioDone(e *Engine, err Errno) {
-	if f.err = err; err == OK {
+	if err == OK {
 		f.vol.flushed(f.covers)
 	} else {
 		e.flushFailed(f.vol, err) // f is not answered by what that leads to: it is local still
@@ -116,8 +115,8 @@ func (e *Engine) flushDone(f *flushReq) {
 		r.lacks |= peerLacks
 	}
 	switch {
-	case !e.dataReachable(v), f.err != OK && !v.state.ReplicatesData():
-		r.Err = EIO // nothing that counts was made durable
+	case !e.dataReachable(v):
+		r.Err = EIO // nothing that counts was made durable: a disk that fails is Failed, and not back before this is answered
 	case f.lost && !v.state.ReadsLocally():
 		r.Err = EIO // what the peer has not confirmed may be nowhere
 	}

@@ -67,6 +67,38 @@ func TestLogFlushesWhatItForgets(t *testing.T) {
 	}
 }
 
+// TestLogFlushesWhatItForgetsOfThePeer: so it is with the writes of a peer that has no disk.
+func TestLogFlushesWhatItForgetsOfThePeer(t *testing.T) {
+	const size = (logSlots + 2) * 4 << 20
+	p := newPair(t, size, NetOptions{})
+	p.b.e.vols[0].cfg.Disk.ALExtents = logSlots
+	for _, n := range []*node{p.a, p.b} {
+		p.must(n, Attach{BackingSize: size, MetaSize: size, Flush: true})
+		p.must(n, Connect{})
+	}
+	p.settle(time.Second)
+	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
+	p.must(p.a, Promote{})
+	p.must(p.a, Detach{})
+	write := func(extent int64) *Request {
+		return p.give(p.a, &Request{Op: OpWrite, Off: extent << 22, Len: 4096, Data: filled(7, 4096)})
+	}
+	for range 2 { // the second time every block is marked already, on the disk, too
+		for k := range int64(logSlots + 1) {
+			p.ends(p.a, write(k), OK)
+		}
+		p.settle(time.Second)
+	}
+	for k := range int64(logSlots) {
+		p.ends(p.a, write(k+1), OK)
+	}
+	p.b.hold = dataFlush
+	if last := write(0); p.a.done[last] || len(p.b.held) != 1 {
+		t.Fatalf("written %v with %d flushes under way: an extent was forgotten that is not durable\n%s", p.a.done[last], len(p.b.held), p.story())
+	}
+	p.comesBack(p.b, OK)
+}
+
 // TestLogStarves: writes to hot extents that never leave a slot of the log unused let
 // one to a cold extent through in the end.
 func TestLogStarves(t *testing.T) {
