@@ -2,6 +2,7 @@ package replication
 
 import (
 	"io"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -106,7 +107,7 @@ func ApplyAL(v *config.Volume) (Applied, error) {
 			return a, err
 		}
 	}
-	return a, o.finish(l, sb)
+	return a, o.writeAll(l, l.Apply(sb))
 }
 
 // mark sets the bits of the hot extents on disk. Only their pages are read.
@@ -137,23 +138,23 @@ func (o *offline) mark(l metadata.Layout, size int64, hot []uint32) error {
 	return o.flush()
 }
 
-// finish initialises the ring and writes a clean superblock. PRIMARY_IND stays:
-// it tells the next owner that this node crashed as Primary.
-func (o *offline) finish(l metadata.Layout, sb metadata.Superblock) error {
-	for w := range l.InitRing() {
+// writeAll carries out what creates or changes metadata as a whole. What a superblock speaks of is durable before it, and it before what follows.
+func (o *offline) writeAll(l metadata.Layout, writes iter.Seq[metadata.Write]) error {
+	for w := range writes {
+		super := w.Off == l.Superblock
+		if super {
+			if err := o.flush(); err != nil {
+				return err
+			}
+		}
 		if err := o.put(w); err != nil {
 			return err
 		}
+		if super {
+			if err := o.flush(); err != nil {
+				return err
+			}
+		}
 	}
-	if err := o.flush(); err != nil {
-		return err
-	}
-	sb.Clean = true
-	sb.Flags |= metadata.ALClean
-	block := make([]byte, metadata.BlockSize)
-	sb.Encode(block)
-	if err := o.put(metadata.Write{Off: l.Superblock, Len: metadata.BlockSize, Data: block}); err != nil {
-		return err
-	}
-	return o.flush()
+	return nil
 }

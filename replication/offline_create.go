@@ -57,18 +57,7 @@ func CreateMD(v *config.Volume, opt CreateOptions) error {
 	if err := o.mayCreate(l, opt.Force); err != nil {
 		return err
 	}
-	writes := l.Create(metadata.New(l, rand.Uint64()))
-	for w := range writes {
-		if w.Off == l.Superblock {
-			if err := o.flush(); err != nil { // what it points to, before it
-				return err
-			}
-		}
-		if err := o.put(w); err != nil {
-			return err
-		}
-	}
-	return o.flush()
+	return o.writeAll(l, l.Create(metadata.New(l, rand.Uint64())))
 }
 
 // mayCreate looks for what CreateMD would destroy: on the device that the

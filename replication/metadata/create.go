@@ -40,24 +40,50 @@ type Write struct {
 	Data     []byte
 }
 
-// Create is everything that create-md writes, in its order: the ring with INIT
-// blocks, the bitmap with zeroes, then s; a flush belongs before the last one
-// and after it. Data is valid until the next one is asked for.
+// Create is everything that create-md writes, in its order: no superblock, because one that is there tells of what goes now; the ring with INIT
+// blocks, the bitmap with zeroes, then s. A flush belongs before and after each write of the superblock, so that whoever is interrupted leaves
+// no metadata, or all. Data is valid until the next one is asked for.
 // Source: docs/drbd-metadata.md 1.5.
 func (l Layout) Create(s Superblock) iter.Seq[Write] {
 	return func(yield func(Write) bool) {
+		if !yield(Write{Off: l.Superblock, Len: BlockSize}) {
+			return
+		}
 		for w := range l.InitRing() {
 			if !yield(w) {
 				return
 			}
 		}
-		if !yield(Write{Off: l.Bitmap, Len: l.BitmapSize}) {
+		if yield(Write{Off: l.Bitmap, Len: l.BitmapSize}) {
+			yield(l.super(s))
+		}
+	}
+}
+
+// Apply is what apply-al writes, in its order, when the bitmap has the marks of the hot extents: s, which may have got FULL_SYNC, while the log is
+// still there; the ring with INIT blocks; and s again, which says that the log need not be read. PRIMARY_IND stays: it tells the next owner that
+// this node has crashed as Primary. Flushes are those of Create.
+// Source: docs/drbd-metadata.md 4.7.
+func (l Layout) Apply(s Superblock) iter.Seq[Write] {
+	return func(yield func(Write) bool) {
+		if !yield(l.super(s)) {
 			return
 		}
-		block := make([]byte, BlockSize)
-		s.Encode(block)
-		yield(Write{Off: l.Superblock, Len: BlockSize, Data: block})
+		for w := range l.InitRing() {
+			if !yield(w) {
+				return
+			}
+		}
+		s.Clean = true
+		s.Flags |= ALClean
+		yield(l.super(s))
 	}
+}
+
+func (l Layout) super(s Superblock) Write {
+	block := make([]byte, BlockSize)
+	s.Encode(block)
+	return Write{Off: l.Superblock, Len: BlockSize, Data: block}
 }
 
 // InitRing is the ring with INIT blocks: after a replay, and before a new count

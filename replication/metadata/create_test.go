@@ -2,7 +2,10 @@ package metadata
 
 import (
 	"bytes"
+	"errors"
 	"testing"
+
+	"github.com/urbd/urbd/bitmap"
 )
 
 // disk is a device in memory.
@@ -79,5 +82,74 @@ func TestInitRingLarge(t *testing.T) {
 	}
 	for range l.Create(New(l, 0)) {
 		break // a consumer may stop at an error
+	}
+}
+
+// crashedDisk is a metadata device whose Primary has crashed: what its peer misses is in the bitmap and, if the log is whole, in that.
+func crashedDisk(t *testing.T, l Layout, whole bool) (disk, Superblock) {
+	t.Helper()
+	disk := make(disk, l.Superblock+BlockSize)
+	s := New(l, 7)
+	s.LastAgreedSize, s.Clean = l.DataLimit, false
+	s.Current, s.Bitmap, s.Flags = 0x1001, 0x2000, Consistent|WasUpToDate|PrimaryInd
+	for w := range l.InitRing() {
+		disk.apply(w)
+	}
+	if whole {
+		al := bitmap.NewActivityLog(l.Slots(67))
+		al.Stage(1, 1)
+		tr, _ := al.Begin()
+		EncodeTransaction(disk[l.ALBlockOffset(0):], 0, tr)
+	} else {
+		clear(disk[l.AL:][:l.ALBlocks()*BlockSize])
+	}
+	disk[l.Bitmap] = 0xff
+	s.Encode(disk[l.Superblock:])
+	return disk, s
+}
+
+// Whoever interrupts create-md leaves no metadata, or the new: never a superblock that tells of marks that are gone.
+func TestCreateInterrupted(t *testing.T) {
+	l, err := Place(Internal, 0, 16<<20, 16<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk, _ := crashedDisk(t, l, true)
+	for w := range l.Create(New(l, 8)) {
+		disk.apply(w)
+		s, err := DecodeSuperblock(disk[l.Superblock:])
+		if bad := new(Error); errors.As(err, &bad) && bad.Absent() {
+			continue
+		}
+		if err != nil || s.DeviceUUID != 8 || disk[l.Bitmap] != 0 {
+			t.Errorf("after a write at %d: %+v, %v", w.Off, s, err)
+		}
+	}
+	if s, err := DecodeSuperblock(disk[l.Superblock:]); err != nil || s.DeviceUUID != 8 {
+		t.Errorf("in the end: %+v, %v", s, err)
+	}
+}
+
+// Whoever interrupts apply-al of a log that cannot be read leaves what says that every block may differ.
+func TestApplyInterrupted(t *testing.T) {
+	l, err := Place(Internal, 0, 16<<20, 16<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk, s := crashedDisk(t, l, false)
+	s.Flags |= FullSync
+	for w := range l.Apply(s) {
+		disk.apply(w)
+		got, err := DecodeSuperblock(disk[l.Superblock:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, verdict := Replay(disk[l.AL:][:l.ALBlocks()*BlockSize], l.Stripes)
+		if !got.Flags.Has(FullSync) && (!got.NeedsReplay() || verdict.Trusted()) {
+			t.Errorf("after a write at %d: %v, the log is %v: what was hot is forgotten", w.Off, got.Flags, verdict)
+		}
+	}
+	if got, err := DecodeSuperblock(disk[l.Superblock:]); err != nil || got.NeedsReplay() || !got.Flags.Has(FullSync|PrimaryInd) {
+		t.Errorf("in the end: %+v, %v", got, err)
 	}
 }
