@@ -169,11 +169,16 @@ func needTarget(c *cli.Context) error {
 }
 
 // each runs a verb for every target. It reports every failure and returns the highest code; a code of 20
-// or more, and the end of the time, end the run at once, since the next target would meet the same.
+// or more, and the end of the time, end the run at once, since the next target would meet the same. What is named twice is meant once.
 // Source: docs/drbd-cli.md 2.4.
 func (w *world) each(c *cli.Context, targets []target, do func(context.Context, target) error) error {
 	worst := exitOK
+	done := make(map[string]bool)
 	for _, t := range targets {
+		if done[t.String()] {
+			continue
+		}
+		done[t.String()] = true
 		err := do(c.Context, t)
 		if err == nil {
 			continue

@@ -111,6 +111,10 @@ func TestSeveralTargetsGiveTheHighestCode(t *testing.T) {
 	if len(r1.orders) != 1 {
 		t.Errorf("r1 got %v although a code of 20 ends the run", r1.orders)
 	}
+	b.want("secondary r1 r1", 0, "", "")
+	if len(r1.orders) != 2 {
+		t.Errorf("r1, named twice, got %v", r1.orders[1:])
+	}
 }
 
 func TestADaemonThatIsNotThere(t *testing.T) {

@@ -8,9 +8,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -91,19 +91,18 @@ func (w *world) status(c *cli.Context) error {
 		return err
 	}
 	var all []replication.ResourceStatus
-	failed := w.each(c, targets, func(ctx context.Context, t target) error {
-		st, err := snapshot(ctx, runDir(c), t.resource)
+	answers := askAll(c.Context, runDir(c), targets)
+	for _, t := range targets {
+		if a := answers[t]; a.err == nil {
+			all = append(all, a.status)
+		}
+	}
+	failed := w.each(c, targets, func(_ context.Context, t target) error {
+		err := answers[t].err
 		if notUp := new(replication.NotRunningError); errors.As(err, &notUp) && c.NArg() == 0 {
 			return nil // it has gone while we looked, or its daemon has died
 		}
-		if err != nil {
-			return err
-		}
-		if err := hasVolume(&st, t.volume); err != nil {
-			return err
-		}
-		all = append(all, only(st, t.volume))
-		return nil
+		return err
 	})
 	if len(all) == 0 && failed == nil && !s.json {
 		w.say(slog.LevelInfo, nothingUp)
@@ -115,6 +114,33 @@ func (w *world) status(c *cli.Context) error {
 		w.warnExposed(all[i].Name, all[i].Exposed)
 	}
 	return failed
+}
+
+// An answer is what a daemon has said of a target.
+type answer struct {
+	status replication.ResourceStatus
+	err    error
+}
+
+// askAll asks every daemon at the same time: one that does not answer is no reason to hear nothing of the others.
+func askAll(ctx context.Context, runDir string, targets []target) map[target]answer {
+	answers := make([]answer, len(targets))
+	var asked sync.WaitGroup
+	for i, t := range targets {
+		asked.Go(func() {
+			st, err := snapshot(ctx, runDir, t.resource)
+			if err == nil {
+				err = hasVolume(&st, t.volume)
+			}
+			answers[i] = answer{only(st, t.volume), err}
+		})
+	}
+	asked.Wait()
+	of := make(map[target]answer)
+	for i, t := range targets {
+		of[t] = answers[i]
+	}
+	return of
 }
 
 const nothingUp = "no resource is up; start one with: urbd up RES"
@@ -129,13 +155,15 @@ func (w *world) served(c *cli.Context) ([]target, error) {
 
 // sockets finds the resources that have a control socket.
 func sockets(dir string) ([]target, error) {
-	found, err := filepath.Glob(filepath.Join(dir, "*.sock"))
-	if err != nil {
+	found, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	var out []target
 	for _, f := range found {
-		out = append(out, target{resource: strings.TrimSuffix(filepath.Base(f), ".sock"), volume: everyVolume})
+		if name, ok := strings.CutSuffix(f.Name(), ".sock"); ok {
+			out = append(out, target{resource: name, volume: everyVolume})
+		}
 	}
 	return out, nil
 }

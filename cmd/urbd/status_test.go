@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,6 +12,10 @@ import (
 
 func TestStatusAsksEverySocket(t *testing.T) {
 	b := newBench(t)
+	b.run = filepath.Join(b.run, "[a-z]*") // no pattern
+	if err := os.Mkdir(b.run, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	b.want("status", 0, "", "no resource is up")
 	b.want("status --watch", 10, "", "urbd: no resource is up; start one with: urbd up RES\n")
 	b.listen("r0", &fakeControl{status: `{"name":"r0","role":"Primary","devices":[{"volume":0,"disk-state":"UpToDate"}]}`})
@@ -29,6 +34,19 @@ func TestStatusAsksEverySocket(t *testing.T) {
 	b.want("status r1", 10, "", "r1 is not up")
 	b.want("status r0/7", 1, "", "urbd: r0 is up without a volume 7\n")
 	b.want("status r0/0", 0, "disk:UpToDate", "")
+}
+
+// TestStatusBesideADaemonThatHangs: it is named, and the others are shown.
+func TestStatusBesideADaemonThatHangs(t *testing.T) {
+	b := newBench(t)
+	hangs := &fakeControl{}
+	hangs.mu.Lock()
+	b.listen("r0", hangs)
+	t.Cleanup(hangs.mu.Unlock)
+	b.listen("r1", &fakeControl{status: `{"name":"r1","role":"Secondary","devices":[]}`})
+	for _, line := range []string{"status --timeout 1", "status --timeout 1 r0 r1"} {
+		b.want(line, exitSystem, "r1 role:Secondary", "r0: status has not ended in time")
+	}
 }
 
 // Users of a device who have outlived their daemon, and how to end it, are in the status.
