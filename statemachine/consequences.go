@@ -152,7 +152,7 @@ func losesUnacked(o, n State, _ How) bool {
 	return o.Conn.Established() && n.Conn.Ending() || o.Suspended() && !n.Conn.Established() && o.Conn < Connected
 }
 
-// startsGeneration says that this node's data parts from the peer's: the events of docs/drbd-wire.md 14.5, and two more.
+// startsGeneration says that this node's data parts from the peer's: the events of docs/drbd-wire.md 14.5, and more.
 //
 // The source of a resync that was asked for starts one before it begins. The kernel's driver does
 // not, and until the target has got the sync UUID both have the same current one: should the connection break
@@ -187,6 +187,9 @@ func startsGeneration(o, n State, how How) bool {
 	refused := o.PeerDisk == DUnknown && (n.PeerDisk == Diskless || n.PeerDisk == Failed || n.PeerDisk == Outdated)
 	if (had && lost || refused) && !how.LetGo && (n.Role == Primary || n.Peer == Primary) {
 		return true
+	}
+	if o.Role == Primary && n.Role != Primary && n.Conn == Connected && n.PeerDisk == Inconsistent {
+		return true // the same peer: a Primary that leaves it later, or never hears of its loss, would have named it
 	}
 	return n.PeerDisk < Inconsistent && o.Peer != Primary && n.Peer == Primary
 }

@@ -148,3 +148,20 @@ func TestPeerDiskGoodWithoutResync(t *testing.T) {
 	p.must(p.b, PauseSync{})
 	p.inSyncAgain()
 }
+
+// The same where the node is Secondary by then, and the connection was lost meanwhile: what was written without that disk has a name of its own.
+func TestPeerDiskGoodAfterDemotion(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	old := p.b.e.State(0)
+	old.Disk = sm.Inconsistent
+	p.a.e.Receive(p.now, DataSock, packets(1, wire.CmdState, wire.State{Word: old.Word()}.Append(nil)))
+	p.want(p.a, "Primary/Secondary Connected UpToDate/Inconsistent")
+	p.write(p.a, 0, filled(9, 4096))
+	p.must(p.a, Demote{})
+	p.cut(p.a)
+	p.inSyncAgain()
+	if p.b.disk[0] != 9 {
+		t.Errorf("what was written last is not on the peer's disk\n%s", p.story())
+	}
+}

@@ -138,7 +138,7 @@ func (a *admin) single() {
 	if s.profile.splitBrain && a.maySplit() {
 		add(30, a.split)
 	}
-	if len(n.orders)+len(n.peer().orders) == 0 && !a.busy[n.index] {
+	if n.alive() && len(n.orders)+len(n.peer().orders) == 0 && !a.busy[n.index] { // a storm may have come first
 		a.resyncs(n, s.vols[i], add)
 		add(1, func() { a.disconnect(n) })
 	}

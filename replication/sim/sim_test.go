@@ -45,6 +45,7 @@ var later = map[uint64]int{
 	93002503: 1000, // a request that nobody made crossed with one to invalidate the peer: neither disk was good, and both were the same
 	93002934: 1000, // a peer's disk that was called Inconsistent was good again without a resync
 	94125957: 1000, // the model took the data of a node for the newer whose promotion was never written, nor answered
+	97003309: 1000, // what a Primary wrote without a peer that was said to be Inconsistent had no name when it was demoted and lost power
 	97000514: 1000, // the model wanted a warning of a node that had been lied to about its peer's disk
 	96001059: 1000, // the model asked the other side of a split brain for what a read had seen of a write that was neither answered nor sent
 	94029752: 1000, // the model asked for a word to people about what a power loss had taken before the nodes parted
@@ -61,6 +62,7 @@ var stormy = []uint64{
 	94000603, // a block that came to the target's disk in the resync after its own cleared the bits there only
 	94101675, // a disk that had been given up, and back, was written to when the peer's leave was answered
 	94025683, // the model had a node, promoted and without its disk at once, inherit nothing when it got the disk back
+	97003295, // the model gave an order to a daemon that had died in the same moment
 	1000311,  // a generation that was taken back was on the disk all the same
 	97001991, // nodes that had met without their disks had agreed on a size that the one with the good disk had not
 }
