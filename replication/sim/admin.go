@@ -286,6 +286,9 @@ func (a *admin) inherits(i int, v *volume, n *node) {
 	case from != n && !replicates(st): // there is none to work on
 		v.heir = n
 	case a.behind[from.index] && (!v.inSync() || v.early != nil):
+		if a.lost[from.index] {
+			v.model.lose(PardonPowerLoss) // it was promoted since, and nobody owes a warning of what its own cache had
+		}
 		a.adopts(v, from, PardonFailover)
 	case a.lost[from.index]:
 		v.model.lose(PardonPowerLoss)
