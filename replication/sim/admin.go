@@ -109,7 +109,7 @@ func (a *admin) onePrimary(i int, v *volume, p *node) {
 	if st.Disk != sm.UpToDate {
 		a.weak[p.index][i] = a.s.turn
 	}
-	if a.s.profile.net.Protocol != engine.ProtocolC && st.Disk.Gone() && !p.joined() && p.people[i].lost {
+	if a.s.profile.net.Protocol != engine.ProtocolC && st.Disk.Gone() && p.people[i].lost && (!p.joined() || q.lostToo(i)) {
 		v.model.void = PardonDiskLost // what the lost disk had may never have reached the peer's
 	}
 	replicates := replicates(st)
@@ -138,6 +138,9 @@ func (a *admin) onePrimary(i int, v *volume, p *node) {
 		}
 	}
 }
+
+// lostToo reports whether the disk of a node is lost as well, and people know.
+func (n *node) lostToo(i int) bool { return n.alive() && n.state(i).Disk.Gone() && n.people[i].lost }
 
 // replicates reports whether what a Primary is given goes to a good disk of its peer.
 func replicates(st sm.State) bool { return st.ReplicatesData() && st.PeerDisk == sm.UpToDate }

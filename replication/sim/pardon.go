@@ -13,7 +13,7 @@ import (
 //	PardonPowerLoss   not flushed, and the power was lost
 //	PardonFailover    protocols A and B: the former Primary has died, and the peer, promoted without it, may not have had it all
 //	PardonSplit       the same, for the other side of a split brain on purpose
-//	PardonDiskLost    protocols A and B: on the own disk, which was lost while the peer was out of reach
+//	PardonDiskLost    protocols A and B: on the own disk, which was lost while the peer was out of reach, or had lost its own as well
 //	PardonBothLost    protocols A and B: on the own disk, which was lost; the peer, which serves now, has lost power
 //
 // No pardon is the zero value, which is a fault that gives none.

@@ -45,6 +45,7 @@ var later = map[uint64]int{
 	93002503: 1000, // a request that nobody made crossed with one to invalidate the peer: neither disk was good, and both were the same
 	93002934: 1000, // a peer's disk that was called Inconsistent was good again without a resync
 	94125957: 1000, // the model took the data of a node for the newer whose promotion was never written, nor answered
+	98000923: 1000, // with protocol B both disks failed, the peer's before it had written what it had received
 	98000097: 1000, // the model took what a Primary's power loss had taken for what the former Primary had not sent
 	97003309: 1000, // what a Primary wrote without a peer that was said to be Inconsistent had no name when it was demoted and lost power
 	97000514: 1000, // the model wanted a warning of a node that had been lied to about its peer's disk
