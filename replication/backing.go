@@ -154,6 +154,10 @@ func (s *store) open(p part) error {
 	if err != nil {
 		return s.openError(err)
 	}
+	if s.device && readOnly(fd) {
+		unix.Close(fd)
+		return fmt.Errorf("%s is read-only: blockdev --setrw %[1]s makes it writable, where what is below it is", s.path)
+	}
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0, Start: p.off, Len: p.size}
 	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lock); err != nil {
 		unix.Close(fd)

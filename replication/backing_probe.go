@@ -23,6 +23,12 @@ func ioctlSize(fd int) (int64, error) {
 	return int64(n), nil
 }
 
+// readOnly reports whether the kernel refuses writes to a block device, which can be opened for writing all the same.
+func readOnly(fd int) bool {
+	ro, err := unix.IoctlGetInt(fd, unix.BLKROGET)
+	return err == nil && ro != 0
+}
+
 // volatileCache says whether a block device loses what was written and not
 // flushed when the power goes. What sysfs does not tell counts as yes.
 func volatileCache(dev uint64) bool {

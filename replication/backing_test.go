@@ -40,6 +40,28 @@ func TestOpenStoreSentences(t *testing.T) {
 	}
 }
 
+// A block device that is read-only can be opened for writing: only the writes fail. It is told as what it is, and can be read.
+func TestOpenReadOnlyDevice(t *testing.T) {
+	out, err := exec.Command("losetup", "--find", "--show", "--read-only", file(t, 1<<20)).CombinedOutput()
+	if err != nil {
+		t.Skipf("no loop device to be had here: %v, %s", err, out)
+	}
+	path := strings.TrimSpace(string(out))
+	defer func() {
+		if out, err := exec.Command("losetup", "--detach", path).CombinedOutput(); err != nil {
+			t.Errorf("%v, %s", err, out)
+		}
+	}()
+	if s, err := openStore(path, whole); err == nil || !strings.Contains(err.Error(), "is read-only: blockdev --setrw "+path) {
+		t.Errorf("%+v, %v", s, err)
+	}
+	s, err := peekStore(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.close()
+}
+
 func TestOneOwnerAtATime(t *testing.T) {
 	path := file(t, 1<<20+700)
 	first, err := openStore(path, whole)

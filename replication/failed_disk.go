@@ -13,6 +13,7 @@ var remedies = map[unix.Errno]string{
 	unix.ENOSPC: "free space on the file system that it is a file of, or on the pool that it is a volume of",
 	unix.EDQUOT: "raise the quota of the file system that it is a file of",
 	unix.EROFS:  "its file system was made read-only, which the kernel does after an error: look at dmesg, and mount it writable",
+	unix.EPERM:  "it was made read-only: blockdev --setrw makes it writable, where what is below it is",
 	unix.EIO:    "the kernel could not do it: look at dmesg, and replace the device if it is broken",
 	unix.ENXIO:  "the device has gone: bring it back, or replace it",
 	unix.ENODEV: "the device has gone: bring it back, or replace it",

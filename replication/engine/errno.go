@@ -17,7 +17,7 @@ const (
 )
 
 var errnoWords = map[Errno]string{
-	OK: "success", EIO: "I/O error", EAGAIN: "try again", ENODEV: "no such device", EINVAL: "invalid argument", ENOSPC: "no space left on device",
+	OK: "success", 1: "operation not permitted", EIO: "I/O error", EAGAIN: "try again", ENODEV: "no such device", EINVAL: "invalid argument", ENOSPC: "no space left on device",
 	EROFS: "read-only file system", ENOTSUP: "operation not supported", 61: "no data available", 84: "invalid block", 110: "timed out",
 	121: "remote I/O error", 125: "cancelled",
 }
