@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,13 +20,32 @@ import (
 )
 
 func main() {
-	w := &world{in: os.Stdin, out: os.Stdout, err: os.Stderr, hostname: os.Hostname, addresses: addresses, etc: etc}
+	out := &output{file: os.Stdout}
+	w := &world{in: os.Stdin, out: out, err: os.Stderr, hostname: os.Hostname, addresses: addresses, etc: etc}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second signal ends what does not end by itself
 	code := w.run(ctx, os.Args[1:])
+	if code == exitOK && out.failed != nil {
+		code = exitCode(w.report("", "", out.failed))
+	}
 	stop()
 	os.Exit(code)
 }
+
+// output is standard output. What it did not take is a failure of the command, whichever verb has written it.
+type output struct {
+	file   *os.File
+	failed error // the first
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.file.Write(b)
+	o.failed = cmp.Or(o.failed, err)
+	return n, err
+}
+
+// Fd is for whoever wants to know whether it is a terminal.
+func (o *output) Fd() uintptr { return o.file.Fd() }
 
 // A world is what the verbs touch beside control sockets and disks.
 type world struct {

@@ -49,6 +49,26 @@ func TestTheProgramEndsWithTheExitCode(t *testing.T) {
 	}
 }
 
+// What cannot be written down is no success: a file that a full file system leaves empty would be taken for an answer.
+func TestOutputThatIsNotTaken(t *testing.T) {
+	b := newBench(t)
+	b.listen("r0", &fakeControl{status: `{"name":"r0","role":"Secondary"}`})
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, line := range []string{"role r0", "status", "status --json", "dump r1", "secret", "help", "version"} {
+		cmd := exec.Command(b.program(), append([]string{"--run-dir", b.run, "-c", b.conf, "--host", "alpha"}, strings.Fields(line)...)...)
+		var said bytes.Buffer
+		cmd.Stdout, cmd.Stderr = full, &said
+		cmd.Run()
+		if got := cmd.ProcessState.ExitCode(); got != exitSystem || !strings.Contains(said.String(), "no space left on device") {
+			t.Errorf("urbd %s ended with %d: %s", line, got, &said)
+		}
+	}
+}
+
 // A daemon that may not become an I/O flusher says so before it does anything else.
 func TestTheDaemonSaysWhenItMayStall(t *testing.T) {
 	b := newBench(t)
