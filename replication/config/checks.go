@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -85,6 +86,9 @@ func checkHosts(res *Resource, r *report) {
 		}
 		if a, b := first.Address.Addr(), h.Address.Addr(); a.Is6() && b.Is6() && linkLocal(a) != linkLocal(b) {
 			r.invalid(h.Pos, "use link-local addresses on both, or on none", "hosts %s and %s cannot meet: only one has a link-local address", first.Name(), h.Name())
+		}
+		if a, b := first.Address.Addr(), h.Address.Addr(); a.IsValid() && b.IsValid() && a.IsLoopback() != b.IsLoopback() {
+			r.warn(Warning{Position: h.Pos, Msg: fmt.Sprintf("hosts %s and %s meet on one machine only: of %s and %s one is a loopback address", first.Name(), h.Name(), a, b)})
 		}
 		for j := range res.Hosts[:i] {
 			if h.Address.IsValid() && anyLink(h.Address) == anyLink(res.Hosts[j].Address) {

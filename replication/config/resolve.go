@@ -133,7 +133,7 @@ func resolveAddress(t *resourceTree, h *hostTree, r *report) netip.AddrPort {
 		r.invalid(a.pos, hint, "%q is not an %s address", a.text, a.family)
 	case ip.Is4In6():
 		r.invalid(a.pos, "write the IPv4 address", "%s is an IPv4 address in disguise", ip)
-	case ip.IsUnspecified() || ip.IsMulticast():
+	case ip.IsUnspecified() || ip.IsMulticast() || ip == broadcast:
 		r.invalid(a.pos, "give the address of one interface", "%s is not the address of a host", ip)
 	case linkLocal(ip) && !interfaceName(ip.Zone()):
 		r.invalid(a.pos, "add the name that the interface has on this host: address ipv6 ["+ip.WithZone("").String()+"%eth0]:PORT;",
@@ -145,6 +145,9 @@ func resolveAddress(t *resourceTree, h *hostTree, r *report) netip.AddrPort {
 	}
 	return netip.AddrPort{}
 }
+
+// broadcast is everybody on a link.
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // linkLocal reports whether an address is one of those that every link has its own of.
 func linkLocal(ip netip.Addr) bool { return ip.Is6() && ip.IsLinkLocalUnicast() }
