@@ -103,20 +103,11 @@ func (e *Engine) owesAnswer(v *volume) bool {
 // restore corrects what the metadata makes of a disk by what is known here of how it was let go.
 func (v *volume) restore() {
 	switch {
-	case v.elsewhere == answered || v.lags(): // also if it could not take that down
-		v.restored, v.crashed = sm.Inconsistent, false
+	case v.elsewhere == answered: // also if it could not take that down
+		v.restored = sm.Inconsistent
 	case v.state.Role == sm.Primary && v.restored == sm.Outdated:
 		v.restored = sm.UpToDate // it is what the applications had last: nothing was written elsewhere, although it was let go for that
 	}
-}
-
-// lags reports whether a disk that is taken into use below a Primary, or after one has let it go, may lack what the peer's alone has, under the same name: a write that
-// failed here, and was answered because the peer had it, may have come there before it was heard that there is no disk here. Then it takes what is marked from the
-// peer, whatever its metadata makes of it: a Primary that has crashed, which would be the source. It is Inconsistent for that, once and for
-// all: the peer is told so, and decides on it, though its own disk may be gone or back meanwhile.
-func (v *volume) lags() bool {
-	return (v.state.Role == sm.Primary || v.restored == sm.Outdated) && v.state.ReadsRemotely() &&
-		(v.uuids.Current^v.peerUUIDs.Current)&^sm.RoleBit == 0 && v.bm.Count() > 0
 }
 
 // warnUnheard says what may come of a disk that is taken into use below a Primary alone.

@@ -81,7 +81,7 @@ func (e *Engine) diskIdle(v *volume) {
 // writeLast writes what has to be known of a disk that is being let go: also that it is old, if the data goes on without it, so that it
 // is not promoted by mistake later. A disk that nobody writes without is as good as the other.
 func (e *Engine) writeLast(v *volume) {
-	last := !v.attached || !v.super.Flags.Has(metadata.WasUpToDate) || v.lacksAnswered()
+	last := !v.super.Flags.Has(metadata.WasUpToDate) // so it is, too, where the disk lacks what was answered
 	e.writePages(v, changedPages, func(e *Engine, err Errno) {
 		if err != OK {
 			v.super.Flags |= metadata.FullSync // the next attach must not trust the bitmap (metadata 8.9)
