@@ -374,3 +374,34 @@ func TestAnswerIsOwedAfterAResync(t *testing.T) {
 		t.Fatalf("what was answered is gone: %d\n%s", got, p.story())
 	}
 }
+
+// The disk hangs, and lacks what was answered. That the peer comes back asks nothing anew: where the data is, is known, and if the link breaks again before a
+// ping is answered, the disk is not taken into use alone.
+func TestWhatIsElsewhereIsNotAskedAgain(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	w := p.lacksWrite()
+	p.a.hold = hangs
+	p.must(p.a, Detach{Force: true})
+	p.settle(time.Second)
+	p.ends(p.a, w, OK)
+	p.part()
+	p.a.mute[MetaSock] = true
+	p.a.conn, p.b.conn = "open", "open"
+	p.settle(100 * time.Millisecond)
+	p.want(p.a, "Primary/Secondary Connected Failed/UpToDate")
+	if v := p.a.e.vols[0]; v.elsewhere != answered {
+		t.Errorf("it is asked where the data is\n%s", p.story())
+	}
+	p.part()
+	p.comesBack(p.a, EIO)
+	p.want(p.a, "Primary/Unknown WFConnection Diskless/DUnknown")
+	if err := p.do(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20}); err == nil {
+		t.Fatalf("the disk is taken into use\n%s", p.story())
+	}
+	p.meet()
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+	if got := p.a.disk[1<<20]; got != 7 {
+		t.Errorf("what was answered is gone: %d\n%s", got, p.story())
+	}
+}
