@@ -263,12 +263,16 @@ func (e *Engine) runEffects(v *volume) {
 		e.finishFullSync(v)
 		e.resyncProgress(v)
 		e.lateSyncUUID(v)
+		e.runAllEffects()
 	}
 }
 
-// waitsForOthers reports whether an effect is for the whole connection, which the peer leaves, and not every volume has made
-// that durable: one answer speaks for all of them.
+// waitsForOthers reports whether an effect is for the whole connection, and other volumes are not ready for it. The peer leaves, and not every volume has made
+// that durable: one answer speaks for all of them. Or this node asks to leave, and the peer has not been told yet what another volume is.
 func (e *Engine) waitsForOthers(v *volume, eff sm.Effect) bool {
+	if ask, is := eff.(sm.SendRequest); is && ask.Connection {
+		return slices.ContainsFunc(e.vols, func(o *volume) bool { return o != v && e.settling(o) })
+	}
 	reply, is := eff.(sm.SendReply)
 	_, closes := eff.(sm.CloseConn)
 	if v.state.Conn != sm.TearDown || !closes && !(is && reply.Connection) {

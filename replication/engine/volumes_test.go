@@ -188,3 +188,28 @@ func TestPromotionOfOneVolumeOnly(t *testing.T) {
 		}
 	}
 }
+
+// A volume of the Primary has not been able to introduce itself, because a superblock of its hangs: the order to leave waits for that, and the peer
+// lets go of every volume as one that the Primary writes on without.
+func TestLeaveFollowsTheIntroduction(t *testing.T) {
+	p := newPairOfTwo(t, 8<<20)
+	p.part()
+	p.a.hold = func(io DiskIO) bool { return io.Vol == 1 && io.Meta && io.Op == DiskWrite }
+	e := p.a.e
+	e.at(p.now)
+	e.writeSuper(e.vols[1], noPages, nil)
+	p.meet()
+	if a, b := e.State(1).Conn, p.b.e.State(1).Conn; a <= sm.WFReportParams || b != sm.WFReportParams {
+		t.Fatalf("volume 1 is %v here and %v there\n%s", a, b, p.story())
+	}
+	e.Command(p.now, 100, Disconnect{})
+	p.settle(time.Second)
+	p.unanswered(p.a, 100)
+	p.comesBack(p.a, OK)
+	p.succeeded(p.a, 100)
+	for vol := range 2 {
+		if st := p.b.e.State(vol); st.Disk != sm.Outdated {
+			t.Errorf("volume %d of b is %v\n%s", vol, st, p.story())
+		}
+	}
+}

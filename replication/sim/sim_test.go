@@ -50,6 +50,7 @@ var later = map[uint64]int{
 	97003309: 1000, // what a Primary wrote without a peer that was said to be Inconsistent had no name when it was demoted and lost power
 	97000514: 1000, // the model wanted a warning of a node that had been lied to about its peer's disk
 	96001059: 1000, // the model asked the other side of a split brain for what a read had seen of a write that was neither answered nor sent
+	97501068: 1000, // a Primary left before it had said that it is one of a volume whose disk hung
 	94029752: 1000, // the model asked for a word to people about what a power loss had taken before the nodes parted
 }
 
