@@ -49,6 +49,36 @@ func (m machine) fit(volumes int) error {
 	return enoughFiles(leastFiles + volumes*volumeFiles)
 }
 
+// boundless are the limits of a shell that mean nothing for a daemon that it has started: by the first it would lose its disk, by the others die.
+var boundless = []struct {
+	resource int
+	is       string
+	option   string // of ulimit
+}{
+	{unix.RLIMIT_FSIZE, "size of a file", "-f"},
+	{unix.RLIMIT_CPU, "time of the processor", "-t"},
+	{unix.RLIMIT_AS, "size of the address space", "-v"},
+}
+
+// unlimited lifts limits that were meant for others; it names those that it may not lift.
+func unlimited() (warnings []string) {
+	for _, b := range boundless {
+		var have unix.Rlimit
+		if err := unix.Getrlimit(b.resource, &have); err != nil || have.Cur == unix.RLIM_INFINITY {
+			continue
+		}
+		for _, most := range []uint64{unix.RLIM_INFINITY, have.Max} {
+			if unix.Setrlimit(b.resource, &unix.Rlimit{Cur: most, Max: most}) == nil {
+				break
+			}
+		}
+		if unix.Getrlimit(b.resource, &have) == nil && have.Cur != unix.RLIM_INFINITY {
+			warnings = append(warnings, fmt.Sprintf("the %s is limited here, and this process may not lift that; lift it where it is set: ulimit %s unlimited", b.is, b.option))
+		}
+	}
+	return warnings
+}
+
 // recent wants the oldest kernel that urbd is for.
 func (m machine) recent() error {
 	if release, old := m.olderThan(oldestMajor, oldestMinor); old {

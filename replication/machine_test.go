@@ -154,6 +154,41 @@ func TestMemoryNeed(t *testing.T) {
 
 const hardLimit = "URBD_TEST_HARD_LIMIT"
 
+// A daemon lives longer, and writes more, than what its shell was allowed. Where it may not it says what to write.
+func TestUnlimited(t *testing.T) {
+	if hard, err := strconv.ParseUint(os.Getenv(hardLimit), 10, 64); err == nil {
+		for _, b := range boundless {
+			if err := unix.Setrlimit(b.resource, &unix.Rlimit{Cur: 1 << 40, Max: hard}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		warnings := unlimited()
+		for _, b := range boundless {
+			var now unix.Rlimit
+			if err := unix.Getrlimit(b.resource, &now); err != nil || now.Cur != hard {
+				t.Errorf("%s: %d, %v", b.is, now.Cur, err)
+			}
+		}
+		t.Logf("%d warnings, %q", len(warnings), warnings)
+		return
+	}
+	if os.Getuid() != 0 {
+		t.Skip("to be another user needs root")
+	}
+	for hard, says := range map[uint64]string{
+		unix.RLIM_INFINITY: "0 warnings",
+		1 << 41:            `3 warnings, ["the size of a file is limited here, and this process may not lift that; lift it where it is set: ulimit -f unlimited"`,
+	} {
+		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestUnlimited$", "-test.v")
+		cmd.Env = append(os.Environ(), hardLimit+"="+strconv.FormatUint(hard, 10))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), says) {
+			t.Errorf("up to %d: %v, %s, want %s", hard, err, out, says)
+		}
+	}
+}
+
 // The limit of open files is raised, and where it cannot be the sentence says what to write.
 func TestEnoughFiles(t *testing.T) {
 	if hard, err := strconv.ParseUint(os.Getenv(hardLimit), 10, 64); err == nil {

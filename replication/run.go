@@ -24,6 +24,9 @@ func (r *Resource) Run(ctx context.Context) error {
 	if err := r.cfg.machine.fit(len(r.cfg.Local.Volumes)); err != nil {
 		return err
 	}
+	for _, warning := range unlimited() {
+		r.log.Warn(warning)
+	}
 	release, err := LockForDaemon(ctx, r.cfg.RunDir, r.name())
 	if err != nil {
 		return err
