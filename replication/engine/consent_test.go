@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/urbd/urbd/replication/wire"
 	sm "github.com/urbd/urbd/statemachine"
 )
 
@@ -49,21 +50,28 @@ func (p *pair) inSyncAgain() {
 }
 
 // A Primary that asks to detach, and never hears the answer, goes on with its disk. Its
-// writes meanwhile are on both disks: they are no reason for a generation on the other node.
+// writes meanwhile are on both disks: they are no reason for a generation on the other node, also if it says something else meanwhile.
 func TestUnheardConsentToDetach(t *testing.T) {
-	p := newPair(t, 8<<20, NetOptions{})
-	p.inSync()
-	p.unheard(p.a, Detach{}, "Secondary/Primary Connected UpToDate/Failed")
-	p.a.e.vols[0].request.quiet = false // the kernel's driver does not hold writes back
-	r := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{1}, 4096)}
-	p.a.e.Submit(p.now, r)
-	p.settle(0)
-	if p.b.disk[0] != 1 {
-		t.Fatalf("the write is not on the other disk\n%s", p.story())
+	for _, speaks := range []bool{false, true} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.unheard(p.a, Detach{}, "Secondary/Primary Connected UpToDate/Failed")
+		if speaks {
+			word := p.a.e.State(0).Word()
+			p.b.e.Receive(p.now, DataSock, framed(wire.CmdState, wire.State{Word: word}.Append(nil), 0))
+			p.want(p.b, "Secondary/Primary Connected UpToDate/Failed")
+		}
+		p.a.e.vols[0].request.quiet = false // the kernel's driver does not hold writes back
+		r := &Request{Op: OpWrite, Len: 4096, Data: bytes.Repeat([]byte{1}, 4096)}
+		p.a.e.Submit(p.now, r)
+		p.settle(0)
+		if p.b.disk[0] != 1 {
+			t.Fatalf("the write is not on the other disk\n%s", p.story())
+		}
+		p.noGeneration(p.b)
+		p.cut(p.a)
+		p.inSyncAgain()
 	}
-	p.noGeneration(p.b)
-	p.cut(p.a)
-	p.inSyncAgain()
 }
 
 // Once the peer has said that its disk is gone, its next write begins one.

@@ -460,3 +460,21 @@ func TestDiskHangsWhileThePeerIsPromoted(t *testing.T) {
 		}
 	}
 }
+
+// A peer that counted already when the disk here was lost, and begins no generation then, as the driver, has what was written since under the name of before: once it was
+// used, the disk is not taken into use without it, also after the nodes have met again.
+func TestPeerCountsUnderTheSameName(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	name := p.a.e.vols[0].uuids.Current
+	p.must(p.a, Detach{})
+	p.write(p.a, 1<<20, filled(7, 4096))
+	p.b.e.vols[0].uuids.Current, p.a.e.vols[0].exposed = name&^sm.RoleBit, name
+	p.part()
+	p.meet()
+	p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+	p.part()
+	if err := p.do(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20}); err == nil {
+		t.Fatalf("the disk is taken into use without what was written\n%s", p.story())
+	}
+}
