@@ -158,10 +158,14 @@ func (e *NotRunningError) Error() string {
 // An AlreadyRunningError says that another process serves the resource.
 type AlreadyRunningError struct {
 	Resource string
-	PID      int // 0 if it is not known
+	PID      int  // 0 if it is not known
+	Silent   bool // it does not answer on the control socket
 }
 
 func (e *AlreadyRunningError) Error() string {
+	if e.Silent && e.PID != 0 {
+		return fmt.Sprintf("process %[2]d has the lock of %[1]s and does not answer on the control socket, which may have been removed: kill %[2]d ends a daemon in order; then: urbd up %[1]s", e.Resource, e.PID)
+	}
 	by := ""
 	if e.PID != 0 {
 		by = fmt.Sprintf(", served by process %d", e.PID)

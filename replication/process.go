@@ -35,7 +35,7 @@ func Lock(runDir, resource string) (release func() error, err error) {
 		b := make([]byte, 16)
 		n, _ := f.ReadAt(b, 0)
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
-		return nil, &AlreadyRunningError{resource, pid}
+		return nil, &AlreadyRunningError{Resource: resource, PID: pid}
 	}
 	f.Truncate(0)
 	fmt.Fprintf(f, "%d\n", os.Getpid()) // for the message above only
@@ -48,11 +48,19 @@ const lockPatience = 10 * time.Second
 
 // LockForDaemon is Lock for a daemon: it waits for an owner that does not serve.
 func LockForDaemon(ctx context.Context, runDir, resource string) (release func() error, err error) {
-	for late := time.Now().Add(lockPatience); ; {
+	return lockWithin(ctx, runDir, resource, lockPatience)
+}
+
+func lockWithin(ctx context.Context, runDir, resource string, patience time.Duration) (release func() error, err error) {
+	for late := time.Now().Add(patience); ; {
 		release, err = Lock(runDir, resource)
 		var running *AlreadyRunningError
-		if !errors.As(err, &running) || serves(runDir, resource) || time.Now().After(late) {
+		if !errors.As(err, &running) || serves(runDir, resource) {
 			return release, err
+		}
+		if time.Now().After(late) {
+			running.Silent = true
+			return nil, running
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -228,6 +229,26 @@ func TestDaemonWaitsForACommandsLock(t *testing.T) {
 	}
 	time.AfterFunc(200*time.Millisecond, func() { release() })
 	n.up()
+}
+
+// A daemon whose control socket was removed is neither up for a command nor down for a daemon: both ways out are told.
+func TestDaemonWithoutItsSocketIsNamed(t *testing.T) {
+	n := newNodes(t, nil)[0]
+	n.up()
+	for _, tt := range []struct{ says, remove string }{
+		{"is up already", SocketPath(n.cfg.RunDir, "r0")},
+		{fmt.Sprintf("kill %d ends a daemon in order", os.Getpid()), ""},
+	} {
+		_, err := lockWithin(t.Context(), n.cfg.RunDir, "r0", 0)
+		if running := new(AlreadyRunningError); !errors.As(err, &running) || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%v, want %s", err, tt.says)
+		}
+		if tt.remove != "" {
+			if err := os.Remove(tt.remove); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 func TestDownEndsRun(t *testing.T) {

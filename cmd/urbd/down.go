@@ -27,7 +27,7 @@ func (w *world) down(ctx context.Context, c *cli.Context, t target) error {
 		select { // a daemon that begins will answer, one that ends will let go of the lock
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("process %d does not begin or end to serve: %w", other.PID, ctx.Err())
+			return fmt.Errorf("process %[1]d does not begin or end to serve (kill %[1]d ends a daemon in order): %[2]w", other.PID, ctx.Err())
 		}
 	}
 }

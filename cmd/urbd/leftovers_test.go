@@ -155,7 +155,7 @@ func TestDownWaitsForADaemonThatBegins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.want("down r0 --timeout 300ms", 20, "", "does not begin or end to serve")
+	b.want("down r0 --timeout 300ms", 20, "", "does not begin or end to serve (kill ")
 	if err := release(); err != nil {
 		t.Fatal(err)
 	}
