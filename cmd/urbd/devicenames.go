@@ -46,7 +46,7 @@ func (n deviceNames) announce(minor int, resource string, volume int) error {
 // link makes the name by resource, in one step, so that there is no moment without it.
 func (n deviceNames) link(minor int, resource string, volume int) error {
 	name := n.byRes(resource, volume)
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+	if err := n.open(filepath.Dir(name)); err != nil {
 		return err
 	}
 	target := fmt.Sprintf("../../../ublkb%d", minor)
@@ -61,6 +61,24 @@ func (n deviceNames) link(minor int, resource string, volume int) error {
 		return err
 	}
 	return os.Rename(fresh, name)
+}
+
+// open makes a directory below /dev that everybody can look into, whatever the umask of this process.
+func (n deviceNames) open(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := n.open(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) { // udev was faster
+		return nil
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	return err
 }
 
 // owner is the volume that a minor was announced for.

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -41,6 +42,21 @@ func TestDeviceNames(t *testing.T) {
 	}
 	if _, ok := n.owner(6); ok {
 		t.Error("6 still has an owner")
+	}
+}
+
+// The names of devices are everybody's, also where the daemon is started with the umask of a cautious administrator or of its unit.
+func TestDeviceNamesAreEverybodys(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	dir := t.TempDir()
+	n := deviceNames{dir, filepath.Join(dir, "run")}
+	if err := n.link(5, "r0", 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"urbd", "urbd/by-res", "urbd/by-res/r0"} {
+		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || st.Mode().Perm() != 0o755 {
+			t.Errorf("%s: %v, %v", name, st.Mode(), err)
+		}
 	}
 }
 
