@@ -159,10 +159,12 @@ func (b *bench) install() {
 	b.urbd(b.Alpha, "new-current-uuid", "--clear-bitmap", Resource)
 	b.urbd(b.Alpha, "primary", Resource)
 	b.ok(b.WaitUpToDate(b.ctx, b.Beta))
-	// The daemons live in the mount namespace of process 1: one of their own would keep their device mounted.
+	// The daemons live in the mount namespace of process 1: one of their own would keep their device mounted. The unit gives them none, which
+	// they would have to leave.
 	for _, n := range b.Nodes() {
 		b.sh(n, `pid=$(systemctl show -p MainPID --value urbd@r0); [ "$(readlink /proc/$pid/ns/mnt)" = "$(readlink /proc/1/ns/mnt)" ]`)
 	}
+	b.sh(b.Alpha, `! journalctl -q -b -o cat -u urbd@r0 | grep 'another mount namespace' || exit 1; [ "$(stat -c %%a /dev/urbd /dev/urbd/by-res /dev/urbd/by-res/r0 | sort -u)" = 755 ]`)
 }
 
 func (b *bench) fileSystemsOnAll() {
@@ -236,8 +238,8 @@ func (b *bench) mountsStand(n *vm.Node) {
 // makes. The mount that requires the unit goes with it, as he asked for.
 func (b *bench) stoppedBelowMounts() {
 	for range times(1) {
-		b.sh(b.Alpha, `systemctl stop urbd@r0; [ "$(systemctl show -p Result --value urbd@r0)" = success ]; ! systemctl is-active -q urbd@r0
-! mountpoint -q /mnt/requires; for m in hand netdev lvm; do mountpoint -q /mnt/$m; done`)
+		b.sh(b.Alpha, `systemctl stop urbd@r0; [ "$(systemctl show -p Result --value urbd@r0)" = success ]; ! systemctl is-active -q urbd@r0 || exit 1
+! mountpoint -q /mnt/requires || exit 1; for m in hand netdev lvm; do mountpoint -q /mnt/$m; done`)
 		b.sh(b.Alpha, "systemctl start urbd@r0; mount /mnt/requires; systemd-run -q --unit=writer-requires -p RequiresMountsFor=/mnt/requires /usr/local/bin/writer /mnt/requires")
 		b.t.Logf("started: the writers got on after %v", b.writersGetOn(b.Alpha, time.Minute).Round(100*time.Millisecond))
 		b.mountsStand(b.Alpha)
