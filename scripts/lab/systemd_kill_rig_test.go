@@ -60,7 +60,7 @@ func (b *bench) killedWithoutPeer() {
 	b.state(b.Alpha, "cstate", "WFConnection")
 	b.killed("without it", backWithoutPeer, func() {})
 	b.sh(b.Beta, "systemctl start urbd@r0")
-	b.sh(b.Alpha, `! journalctl -b -o cat | grep -E 'Unmounting /mnt|Unmounted /mnt'; journalctl -q -b -u urbd@r0 -p warning | grep -q .`)
+	b.sh(b.Alpha, `! journalctl -b -o cat | grep -E 'Unmounting /mnt|Unmounted /mnt' || exit 1; journalctl -q -b -u urbd@r0 -p warning | grep -q .`)
 }
 
 // rounds is how often the daemon is killed in each situation: 30 times in scripts/soak.
