@@ -75,6 +75,7 @@ type FakeDevice struct {
 	mu     sync.Mutex
 	size   int64 // bytes, 0 while it is stopped
 	holder string
+	onStop func(context.Context) // is called by a Stop that succeeds; may be nil
 
 	adopted  bool
 	prepared bool // before it was served
@@ -108,11 +109,14 @@ func (d *FakeDevice) Resize(_ context.Context, size int64) error {
 }
 
 // Stop implements Device.
-func (d *FakeDevice) Stop(context.Context) error {
+func (d *FakeDevice) Stop(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.holder != "" {
 		return &BusyError{d.Path(), d.holder}
+	}
+	if d.onStop != nil {
+		d.onStop(ctx)
 	}
 	d.size = 0
 	return nil

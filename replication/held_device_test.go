@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -415,5 +416,36 @@ func TestUsersRecordThatCannotBeWritten(t *testing.T) {
 	}
 	if _, err := readUsers(path, true); err == nil || !strings.Contains(err.Error(), "remove the file") {
 		t.Errorf("the next daemon: %v", err)
+	}
+}
+
+// An order overtakes the supervisor just when that has found that users who got errors have ended. The engine hears of it all the same: it would
+// refuse to be Primary for good.
+func TestEndOfUsersIsNotOvertaken(t *testing.T) {
+	nodes := connectedPair(t)
+	a, b := nodes[0], nodes[1]
+	a.cfg.Recover = true
+	d := a.devices.Volume(0)
+	d.Hold("the mount at /mnt")
+	a.kill()
+	b.await("alone", func(s statemachine.State) bool { return s.Conn == statemachine.WFConnection })
+	b.must(engine.Promote{})
+	b.must(engine.Demote{})
+	a.up()
+	a.users("refused")
+	a.await("in sync", redundant)
+	promoted := make(chan error, 1)
+	var once sync.Once
+	d.mu.Lock()
+	d.onStop = func(ctx context.Context) {
+		once.Do(func() {
+			go func() { promoted <- a.do(engine.Promote{}) }()
+			<-ctx.Done()
+		})
+	}
+	d.holder = ""
+	d.mu.Unlock()
+	if err := <-promoted; err != nil {
+		t.Error(err)
 	}
 }

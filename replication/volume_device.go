@@ -220,6 +220,8 @@ func (r *Resource) stopDevice(ctx context.Context, d *volumeDevice) error {
 		return nil
 	}
 	r.log.Info("the users that the last daemon had left have ended", "device", d.device.Path(), "requests answered with errors", left.requests.Load())
+	ctx, cancel := r.undoing(ctx) // nobody says it again
+	defer cancel()
 	return r.order(ctx, engine.Unused{Vol: d.vol.Number})
 }
 
