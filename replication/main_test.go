@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestMain looks for goroutines and descriptors that the tests have left behind.
@@ -16,6 +18,9 @@ func TestMain(m *testing.M) {
 	}
 	before := descriptors()
 	code := m.Run()
+	for _, fd := range pipes.gone {
+		unix.Close(fd)
+	}
 	if code == 0 {
 		code = leaks(before)
 	}

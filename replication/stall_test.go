@@ -2,6 +2,7 @@ package replication
 
 import (
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,6 +97,24 @@ func newPipe(t testing.TB) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Close(fd) })
+	t.Cleanup(func() {
+		nothing, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		unix.Dup3(nothing, fd, unix.O_CLOEXEC)
+		unix.Close(nothing)
+		pipes.mu.Lock()
+		defer pipes.mu.Unlock()
+		pipes.gone = append(pipes.gone, fd)
+	})
 	return fd
+}
+
+// pipes are the numbers of those that have gone, which stay taken: a daemon that has one for a disk may end after that, and would write to
+// what is opened next.
+var pipes struct {
+	mu   sync.Mutex
+	gone []int
 }
