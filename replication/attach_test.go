@@ -31,7 +31,7 @@ func TestAttachWhileTheStoreIsClosed(t *testing.T) {
 	r, tries := &Resource{}, 0
 	r.closing.Store(1)
 	want := &backing{}
-	got, err := r.openWith(t.Context(), func() (*backing, error) {
+	got, err := r.openWith(t.Context(), 0, func() (*backing, error) {
 		if tries++; tries == 1 {
 			r.closing.Store(0)
 			return nil, &BusyError{}

@@ -26,8 +26,11 @@ func (r *Resource) Do(ctx context.Context, cmd engine.Command) error {
 		return r.turns.take(ctx, VerbSecondary, ordering, r.demote)
 	case engine.Down:
 		name, as := VerbDown, ordering
-		if cmd.Force {
+		switch {
+		case cmd.Force:
 			name, as = VerbDown+" --force", forcing
+		case r.at() == starting: // nothing is there yet that could end in order
+			as = forcing
 		}
 		return r.turns.take(ctx, name, as, func(ctx context.Context) error { return r.doDown(ctx, cmd) })
 	case engine.PauseSync:
@@ -75,17 +78,17 @@ func (r *Resource) hasDisk(ctx context.Context, vol int) error {
 // open takes a backing store. One that was just detached may not be closed yet, and a
 // predecessor that has just died holds it until its last I/O has ended.
 func (r *Resource) open(ctx context.Context, v *config.Volume) (*backing, error) {
-	return r.openWith(ctx, func() (*backing, error) { return r.cfg.open(v) })
+	return r.openWith(ctx, v.Number, func() (*backing, error) { return r.cfg.open(v) })
 }
 
-func (r *Resource) openWith(ctx context.Context, open func() (*backing, error)) (*backing, error) {
+func (r *Resource) openWith(ctx context.Context, vol int, open func() (*backing, error)) (*backing, error) {
 	patience := time.Now()
 	if r.cfg.Recover {
 		patience = patience.Add(10 * time.Second)
 	}
 	for {
 		closing := r.closing.Load() > 0 // before the attempt: what is closed during it is tried once more
-		b, err := r.openInTime(ctx, open)
+		b, err := r.openInTime(ctx, vol, open)
 		var busy *BusyError
 		if err == nil || !errors.As(err, &busy) || !closing && time.Now().After(patience) {
 			return b, err
@@ -99,14 +102,25 @@ func (r *Resource) openWith(ctx context.Context, open func() (*backing, error)) 
 }
 
 // openInTime is open as long as ctx lasts. Nobody can take an open back from a disk that does not answer: what comes of it later is closed.
-func (r *Resource) openInTime(ctx context.Context, open func() (*backing, error)) (*backing, error) {
+func (r *Resource) openInTime(ctx context.Context, vol int, open func() (*backing, error)) (*backing, error) {
 	type opened struct {
 		b   *backing
 		err error
 	}
+	late := func() error {
+		return fmt.Errorf("the disk does not answer: it is still being opened: %w", context.Cause(ctx))
+	}
+	for !r.opens.begin(vol) { // for an order that nobody waits for any more
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, late()
+		}
+	}
 	done := make(chan opened, 1)
 	go func() {
 		b, err := open()
+		r.opens.end(vol)
 		done <- opened{b, err}
 	}()
 	select {
@@ -121,7 +135,7 @@ func (r *Resource) openInTime(ctx context.Context, open func() (*backing, error)
 			o.b.close()
 		}
 	}()
-	return nil, fmt.Errorf("the disk does not answer: it is still being opened: %w", context.Cause(ctx))
+	return nil, late()
 }
 
 // attachOpened hands an open backing store over. From then on it is the loop's, also when nobody waits for the answer any
@@ -246,6 +260,9 @@ func (r *Resource) undoing(ctx context.Context) (context.Context, context.Cancel
 
 // doDown ends everything. Refused while a device is held. An *engine.LeaveError is said of what is down.
 func (r *Resource) doDown(ctx context.Context, cmd engine.Down) error {
+	if r.at() == starting {
+		return r.dropStart(ctx)
+	}
 	if err := r.stopDevices(ctx); err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ const (
 //
 //	POST /v1/command   Verb            200 {} | 409 {"refused", "code"} | 400 {"error"} | 429 {"error"} | 500 {"error", "carried-out"} | 504 {"error", "goes-on"}
 //	GET  /v1/status                    ResourceStatus
-//	GET  /v1/events                    one ResourceStatus a line: now, after every change, every second of a resync
+//	GET  /v1/events                    one ResourceStatus a line: now, after every change, every second of a resync and of a start that takes long
 //
 // POST /v1/command?timeout=DURATION waits so long for an order; then it is taken back, or goes on, which the 504 says.
 type control struct {
@@ -40,6 +40,7 @@ type control struct {
 	server   *http.Server
 	watchers chan struct{}
 	orders   chan struct{}
+	end      context.CancelCauseFunc // of everything that is being answered
 	ended    chan struct{}
 }
 
@@ -53,7 +54,8 @@ func (r *Resource) startControl(ctx context.Context) (*control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	c := &control{r: r, watchers: make(chan struct{}, maxWatchers), orders: make(chan struct{}, maxOrders), ended: make(chan struct{})}
+	ctx, end := context.WithCancelCause(ctx)
+	c := &control{r: r, watchers: make(chan struct{}, maxWatchers), orders: make(chan struct{}, maxOrders), end: end, ended: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/command", c.command)
 	mux.HandleFunc("GET /v1/status", c.status)
@@ -95,8 +97,9 @@ func listenPrivate(ctx context.Context, path string) (net.Listener, error) {
 	return l, nil
 }
 
-// stop answers what is being answered, a second long, and takes the socket away.
+// stop answers what is being answered, a second long, orders that wait for something as well, and takes the socket away.
 func (c *control) stop() {
+	c.end(&OvertakenError{By: "the end of the daemon"})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	os.Remove(SocketPath(c.r.cfg.RunDir, c.r.name()))
@@ -212,16 +215,16 @@ func (c *control) events(w http.ResponseWriter, req *http.Request) {
 		if json.NewEncoder(w).Encode(st) != nil || out.Flush() != nil {
 			return
 		}
-		if !c.pause(req.Context(), changed, st.syncing()) {
+		if !c.pause(req.Context(), changed, st.syncing() || c.r.at() == starting) {
 			return
 		}
 	}
 }
 
-// pause waits for the next change; a resync moves without one.
-func (c *control) pause(ctx context.Context, changed <-chan struct{}, syncing bool) bool {
+// pause waits for the next change; a resync, and the waiting for a disk at the start, move without one.
+func (c *control) pause(ctx context.Context, changed <-chan struct{}, moves bool) bool {
 	var tick <-chan time.Time
-	if syncing {
+	if moves {
 		t := time.NewTimer(time.Second)
 		defer t.Stop()
 		tick = t.C
@@ -259,6 +262,9 @@ func (r *Resource) volumeNumbers() []int {
 func (r *Resource) report(ctx context.Context) (ResourceStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusLimit)
 	defer cancel()
+	if r.at() == starting {
+		return r.describe(r.statusOfStart(), 0, unix.Getpid(), nil), nil
+	}
 	var now engine.Instant
 	if err := r.on(ctx, func(l *loop) { now = l.now() }); err != nil {
 		return ResourceStatus{}, err
@@ -267,5 +273,5 @@ func (r *Resource) report(ctx context.Context) (ResourceStatus, error) {
 	if err != nil {
 		return ResourceStatus{}, err
 	}
-	return r.describe(st, now, unix.Getpid()), nil
+	return r.describe(st, now, unix.Getpid(), r.devices), nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // describe turns the engine's snapshot into drbdsetup's words.
-func (r *Resource) describe(st engine.Status, now engine.Instant, pid int) ResourceStatus {
+func (r *Resource) describe(st engine.Status, now engine.Instant, pid int, devices []*volumeDevice) ResourceStatus {
 	out := ResourceStatus{
 		Name:              r.name(),
 		NodeID:            0, // 8.4 has no node ids; 9's tools show this one
@@ -48,7 +48,7 @@ func (r *Resource) describe(st engine.Status, now engine.Instant, pid int) Resou
 		out.SuspendedUser = out.SuspendedUser || v.State.Susp
 		out.SuspendedNoData = out.SuspendedNoData || v.State.SuspNoData
 		out.SuspendedFencing = out.SuspendedFencing || v.State.SuspFencing
-		out.Devices = append(out.Devices, r.describeDevice(v))
+		out.Devices = append(out.Devices, r.describeDevice(v, devices))
 		conn.PeerDevices = append(conn.PeerDevices, describePeer(v))
 	}
 	out.Suspended = out.SuspendedUser || out.SuspendedNoData || out.SuspendedFencing
@@ -87,7 +87,7 @@ func (s *ResourceStatus) syncing() bool {
 	return false
 }
 
-func (r *Resource) describeDevice(v *engine.VolumeStatus) DeviceStatus {
+func (r *Resource) describeDevice(v *engine.VolumeStatus, devices []*volumeDevice) DeviceStatus {
 	d := DeviceStatus{
 		Volume:       v.Number,
 		DiskState:    v.State.Disk.String(),
@@ -100,7 +100,7 @@ func (r *Resource) describeDevice(v *engine.VolumeStatus) DeviceStatus {
 		UpperPending: v.UpperPending,
 		LowerPending: v.LowerPending,
 		Blocked:      "no",
-		DiskWaits:    v.DiskWaits,
+		DiskWaits:    r.waitsFor(v),
 		Generations:  generations(v.UUIDs),
 	}
 	if v.HeldWrites > 0 {
@@ -109,7 +109,7 @@ func (r *Resource) describeDevice(v *engine.VolumeStatus) DeviceStatus {
 	if c := r.cfg.Local.Volume(v.Number); c != nil {
 		d.Minor, d.BackingDisk = c.Minor, c.Disk
 	}
-	for _, dev := range r.devices {
+	for _, dev := range devices {
 		if dev.vol.Number == v.Number {
 			d.Path = dev.path()
 			d.Open = d.Path != "" && v.State.Role == statemachine.Primary

@@ -20,7 +20,19 @@ type FakeDevices struct {
 }
 
 // Clear finds nothing.
-func (f *FakeDevices) Clear(context.Context, DeviceConfig) error { return nil }
+func (f *FakeDevices) Clear(_ context.Context, cfg DeviceConfig) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d := f.all[cfg.Volume]
+	if d == nil || cfg.Recover {
+		return nil
+	}
+	if err := d.Stop(context.Background()); err != nil {
+		return err
+	}
+	delete(f.all, cfg.Volume)
+	return nil
+}
 
 // Add makes a FakeDevice. Asked to recover, it gives the one that a predecessor has left running.
 func (f *FakeDevices) Add(_ context.Context, cfg DeviceConfig) (Device, error) {

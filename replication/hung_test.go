@@ -176,8 +176,22 @@ func TestHungDiskDown(t *testing.T) {
 	nodes[1].hang(true)
 	go nodes[0].devices.Volume(0).Do(t.Context(), engine.Request{Op: engine.OpWrite, Off: 1 << 20, Len: 8192, Data: page(t, 8192)})
 	nodes[1].shows("I/O in flight", works)
+	client, err := Dial(nodes[1].cfg.RunDir, "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	orderly := make(chan error, 1)
+	go func() { orderly <- client.Command(t.Context(), Verb{Verb: VerbDetach}) }()
+	nodes[1].shows("that the order waits", func(engine.VolumeStatus) (waits bool) {
+		nodes[1].res.on(t.Context(), func(l *loop) { waits = len(l.replies) > 0 })
+		return waits
+	})
 	begun := time.Now()
 	nodes[1].must(engine.Down{Force: true})
+	if err, late := <-orderly, new(LateError); !errors.As(err, &late) || !strings.Contains(late.Reason, "the end of the daemon") {
+		t.Errorf("the order that waits is answered with %v", err)
+	}
 	if err := <-nodes[1].ended; err != nil {
 		t.Fatal(err)
 	}

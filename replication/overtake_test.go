@@ -251,6 +251,11 @@ func TestStartOnADiskThatHangs(t *testing.T) {
 					t.Errorf("the daemon ends with %v", err)
 				}
 				n.ended <- nil
+				select {
+				case <-ready:
+					t.Error("what was taken down says that it serves")
+				default:
+				}
 				return
 			}
 			if order == nil {
@@ -262,25 +267,6 @@ func TestStartOnADiskThatHangs(t *testing.T) {
 			})
 		})
 	}
-}
-
-// A disk that cannot even be opened does not keep a daemon from ending.
-func TestStartOnADiskThatDoesNotOpen(t *testing.T) {
-	n := newNodes(t, nil)[0]
-	opening, answers := make(chan struct{}), make(chan struct{})
-	n.cfg.open = func(v *config.Volume) (*backing, error) {
-		close(opening)
-		<-answers
-		return openBacking(v)
-	}
-	n.begin()
-	<-opening
-	if err := n.force(nil); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "it is still being opened") {
-		t.Error(err)
-	}
-	close(answers)
-	n.cfg.open = nil
-	n.up() // waits for the disk that was opened late, and closed then
 }
 
 // Users that the last daemon has left wait for a promotion that a disk which hangs holds up: orders do not wait for that.

@@ -32,6 +32,9 @@ type Config struct {
 	// StateDir keeps what has no field in the metadata. "": DefaultStateDir.
 	StateDir string
 
+	// HeldUp is called, once at most, when a start has been waiting for a disk for some seconds, with what it waits for in words. May be nil.
+	HeldUp func(why string)
+
 	// Ready is called once, when the resource serves: its control socket answers, its disks are attached
 	// and the peer is being looked for. May be nil.
 	Ready func()
@@ -76,6 +79,7 @@ type Resource struct {
 	log *slog.Logger
 
 	turns     *turns          // of those who change devices or backing stores
+	opens     opens           // backing stores being opened
 	closing   atomic.Int32    // backing stores being closed
 	devices   []*volumeDevice // in the order of the volumes
 	changes   broadcast       // of the state
@@ -85,9 +89,10 @@ type Resource struct {
 
 	users *usersRecord // of the devices; the loop's from its beginning on
 
-	mu   sync.Mutex    // leaf: guards loop
-	loop *loop         // nil while Run does not serve
-	dead chan struct{} // closed when the loop has ended
+	mu    sync.Mutex    // leaf: guards stage and loop
+	stage stage         // of Run
+	loop  *loop         // nil while Run does not serve
+	dead  chan struct{} // closed when the loop has ended
 }
 
 // New checks cfg. Nothing is opened before Run.
@@ -112,8 +117,28 @@ func New(cfg Config) (*Resource, error) {
 
 func (r *Resource) name() string { return r.cfg.Resource.Name }
 
-// errNotRunning answers what is asked before or after Run.
-func (r *Resource) errNotRunning() error { return &NotRunningError{r.name()} }
+// errNotRunning answers what is asked when there is no loop.
+func (r *Resource) errNotRunning() error {
+	if r.at() == starting {
+		return fmt.Errorf("%s is still starting; what it waits for, if anything, is shown by: urbd status %[1]s; the start is ended by: urbd down %[1]s", r.name())
+	}
+	return &NotRunningError{r.name()}
+}
+
+// at is the stage that Run has come to.
+func (r *Resource) at() stage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stage
+}
+
+// enter begins a stage of Run; serving has a loop.
+func (r *Resource) enter(s stage, l *loop) {
+	r.mu.Lock()
+	r.stage, r.loop = s, l
+	r.mu.Unlock()
+	r.changes.changed()
+}
 
 // serving is the loop, or nil.
 func (r *Resource) serving() *loop {

@@ -16,7 +16,7 @@ import (
 	"github.com/urbd/urbd/ublk/uring"
 )
 
-// Run is the daemon: it takes the lock of the resource, opens and attaches the backing stores, adds the
+// Run is the daemon: it takes the lock of the resource, opens its control socket, opens and attaches the backing stores, adds the
 // block devices, looks for the peer, and serves until it is told Down (then it
 // returns nil), the context ends (then it shuts down cleanly within Config.ShutdownTimeout, below users of
 // a block device as a crash would, and returns nil), or something it cannot live without fails.
@@ -38,41 +38,32 @@ func (r *Resource) Run(ctx context.Context) error {
 	if exposed := r.cfg.Resource.Exposed(); exposed != "" {
 		r.log.Warn(exposed)
 	}
-	opened, err := r.openAll(ctx)
+	edges, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	r.enter(starting, nil)
+	control, err := r.startControl(edges)
 	if err != nil {
+		r.enter(idle, nil)
 		return err
 	}
-	if err := r.cfg.machine.enoughMemory(r.memoryNeed(opened)); err != nil {
-		opened.close()
+	start, started := context.WithCancel(edges)
+	defer started()
+	go r.watchStart(start)
+	opened, ended, err := r.prepare(ctx)
+	if ended == nil {
+		control.stop()
 		return err
-	}
-	warning, err := r.cfg.machine.enoughTasks(len(r.cfg.Local.Volumes))
-	if err != nil {
-		opened.close()
-		return err
-	}
-	if warning != "" {
-		r.log.Warn(warning)
-	}
-	if err := r.addDevices(ctx, opened); err != nil {
-		opened.close()
-		return err
-	}
-	if err := r.recallUsers(); err != nil {
-		opened.close()
-		return errors.Join(err, r.deleteDevices(ctx))
-	}
-	if !r.cfg.tame {
-		harden(r.log)
-	}
-	ended, err := r.startLoop()
-	if err != nil {
-		opened.close()
-		return errors.Join(err, r.deleteDevices(ctx))
 	}
 	stop, handled := make(chan struct{}), make(chan struct{})
 	go func() { defer close(handled); r.handleEvents(stop) }()
-	err = r.serve(ctx, opened)
+	if err = r.start(ctx, opened); err == nil {
+		started()
+		r.serve(ctx, edges)
+	} else {
+		err = r.endStart(edges, err)
+	}
+	control.stop()
+	cancel()
 	r.endLoop()
 	err = errors.Join(err, <-ended)
 	close(stop)
@@ -145,9 +136,7 @@ func (r *Resource) newLoop() (*loop, error) {
 	if err := r.equip(l); err != nil {
 		return nil, errors.Join(err, l.ring.Close(time.Time{}))
 	}
-	r.mu.Lock()
-	r.loop = l
-	r.mu.Unlock()
+	r.enter(serving, l)
 	return l, nil
 }
 
@@ -236,39 +225,23 @@ func (l *loop) end(deadline time.Time) (over bool, err error) {
 // endLoop stops the loop; it may have stopped by itself.
 func (r *Resource) endLoop() {
 	l := r.serving()
-	r.mu.Lock()
-	r.loop = nil
-	r.mu.Unlock()
+	r.enter(idle, nil)
 	l.post(context.Background(), func() { l.stopped = true })
 	r.changes.changed()
 }
 
-// serve is the life of the daemon between start and end of the loop.
-func (r *Resource) serve(ctx context.Context, opened openedStores) error {
-	edges, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	control, err := r.startControl(edges)
-	if err != nil {
-		opened.close()
-		return errors.Join(err, r.deleteDevices(edges))
-	}
-	defer control.stop()
-	if err := r.start(ctx, opened); err != nil {
-		return r.endStart(edges, err)
-	}
+// serve is the life of a daemon that has started, until something ends it. If that is the loop, Run gets its error.
+func (r *Resource) serve(ctx, edges context.Context) {
 	go r.watchLinks(edges)
 	go r.recover(edges)
-	if r.cfg.Ready != nil {
+	if r.cfg.Ready != nil && !r.downAlready() {
 		r.cfg.Ready()
 	}
 	select {
 	case <-r.down:
-		return nil
 	case <-r.dead:
-		return nil // Run gets the loop's error
 	case <-ctx.Done():
 		r.shutdown(edges)
-		return nil
 	}
 }
 

@@ -128,12 +128,13 @@ func TestAnotherStart(t *testing.T) {
 		return string(out), cmd.ProcessState.ExitCode()
 	}
 	const start = "systemctl start --no-block --job-mode=ignore-dependencies urbd@r0.service\n"
-	for _, tt := range []struct{ code, status, said string }{
-		{"exited", "1", ""}, {"exited", "2", ""}, {"exited", "10", ""},
-		{"exited", "11", start}, {"exited", "20", start}, {"exited", "255", start}, {"killed", "KILL", start}, {"dumped", "ABRT", start}, {"", "", start},
-		{"exited", "203", "sleep 10\n" + start},
+	for _, tt := range []struct{ result, code, status, said string }{
+		{"exit-code", "exited", "1", ""}, {"exit-code", "exited", "2", ""}, {"exit-code", "exited", "10", ""}, {"protocol", "exited", "0", ""},
+		{"exit-code", "exited", "11", start}, {"exit-code", "exited", "20", start}, {"exit-code", "exited", "255", start}, {"timeout", "exited", "0", start},
+		{"signal", "killed", "KILL", start}, {"core-dump", "dumped", "ABRT", start}, {"", "", "", start},
+		{"exit-code", "exited", "203", "sleep 10\n" + start},
 	} {
-		judged, code := run("ExecStart", "MONITOR_EXIT_CODE="+tt.code, "MONITOR_EXIT_STATUS="+tt.status)
+		judged, code := run("ExecStart", "MONITOR_SERVICE_RESULT="+tt.result, "MONITOR_EXIT_CODE="+tt.code, "MONITOR_EXIT_STATUS="+tt.status)
 		if code != 0 && !strings.Contains(string(unit), fmt.Sprintf("\nSuccessExitStatus=%d\n", code)) {
 			t.Errorf("%s %s: the unit fails with %d", tt.code, tt.status, code)
 		}

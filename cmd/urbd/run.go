@@ -37,11 +37,11 @@ func (w *world) serve(c *cli.Context) error {
 	if err != nil {
 		text := explain(c.Args().First(), "run", err)
 		w.say(slog.LevelError, text)
-		text = strings.TrimPrefix(text, c.Args().First()+": ") // urbd up names the resource itself
-		notify("STATUS=" + strings.ReplaceAll(text, "\n", "; "))
 		if errors.Is(err, context.Canceled) && c.Context.Err() != nil {
 			return nil // told to end before it served: no failure, after which systemd would start it again
 		}
+		text = strings.TrimPrefix(text, c.Args().First()+": ") // urbd up names the resource itself
+		notify("STATUS=" + strings.ReplaceAll(text, "\n", "; "))
 		return failure(exitCode(err))
 	}
 	return nil
@@ -97,6 +97,7 @@ func (w *world) daemon(c *cli.Context) error {
 		Devices: &ublkDevices{
 			host: t.local.Name(), left: left(runDir(c)), logger: logger.With("resource", t.resource), failed: fail,
 		},
+		HeldUp: func(why string) { notify("STATUS=" + why) },
 		Ready: func() {
 			forget = func() { os.Remove(configRecord(runDir(c), t.resource)) } // not that of another daemon, beside which this one is refused
 			if err := rememberConfig(runDir(c), t); err != nil {

@@ -77,23 +77,28 @@ func attend(ctx context.Context, cmd *exec.Cmd, notices *net.UnixConn, logs logF
 		endNotices(notices)
 		return notStarted(err, <-reason, logs)
 	case <-ctx.Done():
-		return giveUp(ctx, cmd, ended, logs)
+		err := giveUp(ctx, cmd, ended)
+		endNotices(notices)
+		if why := <-reason; why != "" {
+			err = fmt.Errorf("%w; it said last: %s", err, why)
+		}
+		return fmt.Errorf("%w; its logs are %s", err, logs)
 	}
 }
 
 // giveUp ends a daemon that has not come to serve in time.
-func giveUp(ctx context.Context, cmd *exec.Cmd, ended <-chan error, logs logFiles) error {
+func giveUp(ctx context.Context, cmd *exec.Cmd, ended <-chan error) error {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		if err := cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return fmt.Errorf("end the daemon that does not come up: %w", err)
 		}
 		select {
 		case <-ended:
-			return fmt.Errorf("the daemon has not come up, its logs are %s: %w", logs, ctx.Err())
+			return fmt.Errorf("the daemon has not come up: %w", ctx.Err())
 		case <-time.After(12 * time.Second):
 		}
 	}
-	return fmt.Errorf("process %d neither comes up nor ends, its logs are %s: %w", cmd.Process.Pid, logs, ctx.Err())
+	return fmt.Errorf("process %d neither comes up nor ends: %w", cmd.Process.Pid, ctx.Err())
 }
 
 // notStarted is the failure of a daemon: its own words, or where to look for them.
@@ -102,13 +107,18 @@ func notStarted(err error, reason string, logs logFiles) error {
 	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() > 0 {
 		code = exit.ExitCode()
 	}
-	if reason == "" {
+	switch {
+	case err == nil && reason == "":
+		reason = "the daemon was told to end before it served"
+	case err == nil:
+		reason = "the daemon was told to end before it served; it said last: " + reason
+	case reason == "":
 		reason = fmt.Sprintf("the daemon has ended without a word (%v), its logs are %s", err, logs)
 	}
 	return &startError{code, reason}
 }
 
-// endNotices puts an end mark behind what the daemon, which has ended, has said: closing the socket would lose what
+// endNotices puts an end mark behind what the daemon, which has ended or is given up, has said: closing the socket would lose what
 // is not read yet.
 func endNotices(notices *net.UnixConn) {
 	conn, err := net.DialUnix("unixgram", nil, notices.LocalAddr().(*net.UnixAddr))

@@ -29,7 +29,10 @@ func fakeDaemon() {
 		os.Exit(20)
 	case "die":
 		os.Exit(3)
+	case "end":
+		daemon.SdNotify(false, "STATUS=the disk of volume 0 does not answer")
 	case "hang":
+		daemon.SdNotify(false, "STATUS=the disk of volume 0 does not answer")
 		<-stop
 	}
 	os.Exit(0)
@@ -104,11 +107,18 @@ func TestSpawnNamesTheLogOfADaemonThatSaysNothing(t *testing.T) {
 	}
 }
 
+func TestSpawnFailsWhenTheDaemonIsEndedBeforeItServes(t *testing.T) {
+	_, err := testSpawn(t, t.Context(), "end")
+	if err == nil || !strings.Contains(err.Error(), "told to end") || !strings.Contains(err.Error(), "does not answer") || exitCode(err) != exitSystem {
+		t.Errorf("spawn = %v, exit code %d", err, exitCode(err))
+	}
+}
+
 func TestSpawnEndsADaemonThatDoesNotComeUp(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_, err := testSpawn(t, ctx, "hang")
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "r0.log") {
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "r0.log") || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("spawn = %v", err)
 	}
 }
