@@ -6,6 +6,10 @@ import sm "github.com/urbd/urbd/statemachine"
 // perhaps been answered: with protocols A and B, because it is there. So the peer confirms first what it was sent,
 // and new writes wait until the disk is no longer the good one: before this node asks the peer, because the peer takes
 // an answer that was heard for one that was carried out; or before this node answers.
+//
+// Before this node asks, the own disk has also ended the writes that it was given, and its cache is flushed. If it hung with them once the peer has consented, and
+// were given up by force, their answers would be owed (owed.go), until the peer begins a generation; and that it does with the next write, which
+// nobody may have to make.
 
 // costsDisk reports whether a step takes a volume's good disk away.
 func (e *Engine) costsDisk(v *volume, ev sm.Event) bool {
@@ -27,9 +31,52 @@ func (e *Engine) hurryConfirmation(v *volume) bool {
 func (e *Engine) giveUpLater(v *volume, r *request) bool {
 	if !r.quiet && e.costsDisk(v, sm.PeerReply{Change: r.change, Code: sm.CodeSuccess}) {
 		r.quiet = true
-		return e.hurryConfirmation(v)
+		waits := e.hurryConfirmation(v)
+		return !e.safeHere(v) || waits
 	}
 	return false
+}
+
+// safeHere reports whether the own disk has everything for good that the application has written; it is flushed for that. One that
+// is lost has what it has.
+func (e *Engine) safeHere(v *volume) bool {
+	if !v.usable() {
+		return true
+	}
+	for i := v.ios.first; i != 0; i = e.ios.slots[i-1].next {
+		switch e.ios.slots[i-1].owner.(type) {
+		case *write, *lastFlush:
+			return false
+		}
+	}
+	if !v.volatile() || !v.flush || v.cfg.Disk.NoFlush {
+		return true
+	}
+	f := &lastFlush{vol: v}
+	f.covers = e.flushDisk(v, f)
+	return false
+}
+
+// lastFlush is the flush of a disk that is about to be given up.
+type lastFlush struct {
+	vol    *volume
+	covers uint64
+}
+
+func (f *lastFlush) ioDone(e *Engine, err Errno) {
+	if err == OK {
+		f.vol.flushed(f.covers)
+	} else {
+		e.flushFailed(f.vol, err)
+	}
+	e.workEnds(f.vol)
+}
+
+// workEnds takes note that the own disk has ended a write or a flush: a change may have waited for that.
+func (e *Engine) workEnds(v *volume) {
+	if v.givesUp() {
+		e.confirmationsAdvance()
+	}
 }
 
 // givesUp reports whether a step that costs this disk waits until everything is confirmed: a request of the peer, or the
@@ -63,7 +110,7 @@ func (e *Engine) confirmed(v *volume) bool {
 	return true
 }
 
-// confirmationsAdvance does the steps that waited for the epochs that have just been settled.
+// confirmationsAdvance does the steps that waited for the epochs, or for the I/O, that have just ended.
 func (e *Engine) confirmationsAdvance() {
 	for _, v := range e.vols {
 		if !v.givesUp() || !e.confirmed(v) {
@@ -72,7 +119,7 @@ func (e *Engine) confirmationsAdvance() {
 		if v.asked.stage == askWaits {
 			e.answerAsked(v)
 		}
-		if r := v.request; r != nil && r.waits() {
+		if r := v.request; r != nil && r.waits() && e.safeHere(v) {
 			e.sendLate(v, r)
 		}
 		e.relaunch(v)

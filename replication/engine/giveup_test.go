@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -93,5 +94,73 @@ func TestDetachWithoutPeerDisk(t *testing.T) {
 			t.Fatalf("asked %v, answered %v, %v\n%s", asked, ok, err, p.story())
 		}
 		p.want(p.a, "Primary/Secondary Connected UpToDate/Diskless")
+	}
+}
+
+// A Primary's disk hangs with something under way when it is asked for in order, and is given up by force then: what was under way is answered because the peer has
+// it. A peer that had consented would begin no generation before the next write, and nobody may write one.
+func TestForcedDetachBelowAnOrderlyOne(t *testing.T) {
+	for name, order := range map[string]func(p *pair) (*node, Command){
+		"invalidate-remote": func(p *pair) (*node, Command) { return p.b, InvalidateRemote{} },
+		"invalidate":        func(p *pair) (*node, Command) { return p.a, Invalidate{} },
+		"detach":            func(p *pair) (*node, Command) { return p.a, Detach{} },
+	} {
+		for _, op := range []Op{OpWrite, OpFlush} {
+			t.Run(fmt.Sprint(name, " below a ", op), func(t *testing.T) {
+				p := newPair(t, 8<<20, NetOptions{})
+				p.inSync()
+				p.a.e.vols[0].flush = op == OpFlush
+				p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+				p.a.hold = hangs
+				r := &Request{Op: op}
+				if op == OpWrite {
+					r.Off, r.Len, r.Data = 4096, 4096, bytes.Repeat([]byte{2}, 4096)
+				}
+				p.a.e.Submit(p.now, r)
+				p.settle(time.Second)
+				n, cmd := order(p)
+				n.e.Command(p.now, 100, cmd)
+				p.settle(time.Second)
+				p.unanswered(n, 100)
+				p.a.e.Command(p.now, 101, Detach{Force: true})
+				p.settle(2 * time.Second)
+				if !p.a.done[r] || r.Err != OK {
+					t.Fatalf("what was under way: done %v, errno %d\n%s", p.a.done[r], r.Err, p.story())
+				}
+				p.comesBack(p.a, OK)
+				p.settle(time.Second)
+				p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+				if _, ok := n.reply[100]; !ok {
+					t.Error("the order is not answered")
+				}
+			})
+		}
+	}
+}
+
+// In order, a disk is given up when what is under way on it has ended, and not before.
+func TestDiskGivenUpAfterItHasAnswered(t *testing.T) {
+	for _, op := range []Op{OpWrite, OpFlush} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.a.e.vols[0].flush = op == OpFlush
+		p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+		p.a.hold = hangs
+		r := &Request{Op: op}
+		if op == OpWrite {
+			r.Off, r.Len, r.Data = 4096, 4096, bytes.Repeat([]byte{2}, 4096)
+		}
+		p.a.e.Submit(p.now, r)
+		p.settle(0)
+		p.a.e.Command(p.now, 100, Detach{})
+		p.settle(time.Second)
+		p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+		p.comesBack(p.a, OK)
+		p.settle(time.Second)
+		p.succeeded(p.a, 100)
+		p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+		if !p.a.done[r] || r.Err != OK {
+			t.Fatalf("%v: done %v, errno %d\n%s", op, p.a.done[r], r.Err, p.story())
+		}
 	}
 }

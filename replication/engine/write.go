@@ -210,7 +210,9 @@ func (w *write) ioDone(e *Engine, err Errno) {
 		e.writeFailed(w.vol, err) // w does not end by what that leads to: it is busy still
 	}
 	w.local = localDone
+	v := w.vol
 	w.advance(e)
+	e.workEnds(v)
 }
 
 // sentOut is the end of the payload's way out.
