@@ -588,3 +588,17 @@ func TestDiskIsGivenBackOnce(t *testing.T) {
 		t.Errorf("%d I/Os on a disk that was given back, leaving %d\n%s", issued, v.leaving, p.story())
 	}
 }
+
+// A disk that was given up while it was attached may stay Failed for long: the peer hears that there is none.
+func TestDiskGivenUpDuringItsAttachIsNone(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.a.hold = hangs
+	p.a.e.Command(p.now, 100, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.must(p.a, Detach{Force: true})
+	p.must(p.a, Connect{})
+	p.must(p.b, Connect{})
+	p.settle(time.Second)
+	p.want(p.a, "Secondary/Secondary Connected Failed/Inconsistent")
+	p.want(p.b, "Secondary/Secondary Connected Inconsistent/Diskless")
+}

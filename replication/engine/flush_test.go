@@ -287,3 +287,26 @@ func (n *node) flushes() {
 		n.e.DiskDone(n.e.now, io.Token, OK)
 	}
 }
+
+// A disk that is let go, and does not hang, is flushed: what the peer wrote to it is durable, and the peer hears so, over the same connection.
+func TestDetachedDiskConfirms(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	for _, n := range []*node{p.a, p.b} {
+		p.must(n, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20, Flush: true})
+		p.must(n, Connect{})
+	}
+	p.settle(time.Second)
+	p.must(p.a, NewCurrentUUID{ClearBitmap: true})
+	p.must(p.a, Promote{})
+	p.settle(time.Second)
+	p.write(p.a, 0, filled(7, 4096))
+	p.must(p.b, Detach{Force: true})
+	if p.a.e.confirmed(p.a.e.vols[0]) {
+		t.Fatalf("the epoch is over already\n%s", p.story())
+	}
+	p.settle(time.Second)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/Diskless")
+	if !p.a.e.confirmed(p.a.e.vols[0]) || p.b.e.conn.generation != 1 {
+		t.Errorf("connection %d\n%s", p.b.e.conn.generation, p.story())
+	}
+}

@@ -202,6 +202,35 @@ func TestMetaLostGenerationAfterAnswer(t *testing.T) {
 			p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
 			return w
 		}},
+		"refused, and its epoch is over": {NetOptions{}, func(p *pair, loseSuper func()) *Request {
+			p.b.fail = func(io DiskIO) Errno { return EIO }
+			p.a.mute[DataSock] = true
+			w := p.overwrite(p.a, 7)
+			p.b.fail = nil
+			if p.settle(time.Second); !p.a.e.confirmed(p.a.e.vols[0]) {
+				p.t.Fatalf("the epoch is not over\n%s", p.story())
+			}
+			loseSuper()
+			p.a.mute[DataSock] = false
+			p.settle(time.Second)
+			p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			return w
+		}},
+		"refused, and the daemon has died": {NetOptions{}, func(p *pair, loseSuper func()) *Request {
+			p.b.fail = func(io DiskIO) Errno { return EIO }
+			p.a.mute[DataSock] = true
+			w := p.overwrite(p.a, 7)
+			p.b.fail = nil
+			p.a.mute[DataSock] = false
+			p.newDaemon(p.a)
+			p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			loseSuper()
+			p.must(p.a, Promote{})
+			p.settle(time.Second)
+			p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			p.must(p.a, Connect{})
+			return w
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPair(t, 8<<20, tc.net)

@@ -213,3 +213,34 @@ func TestLeaveFollowsTheIntroduction(t *testing.T) {
 		}
 	}
 }
+
+// A packet for a connection that is over waits for a superblock of one volume while the others have found the peer again: the next one does not get it.
+func TestPacketOfAnEndedConnection(t *testing.T) {
+	p := newPairOfTwo(t, 8<<20)
+	p.a.hold = func(io DiskIO) bool { return io.Vol == 1 && io.Meta && io.Op == DiskWrite }
+	e := p.a.e
+	e.at(p.now)
+	e.writeSuper(e.vols[1], noPages, func(*Engine, Errno) {})
+	e.Command(p.now, 100, PauseSync{Vol: 1, On: true}) // it is said by P_STATE
+	p.settle(0)
+	p.part()
+	p.a.conn, p.b.conn = "open", "open"
+	p.settle(2 * time.Second)
+	if v := e.vols[1]; v.effects.len() == 0 || v.effects.front().link == e.conn.generation || !e.conn.up() {
+		t.Fatalf("%d effects wait, connection %d\n%s", v.effects.len(), e.conn.generation, p.story())
+	}
+	p.b.events = nil
+	p.comesBack(p.a, OK)
+	p.must(p.a, PauseSync{Vol: 1})
+	p.settle(10 * time.Second)
+	for _, ev := range p.b.events {
+		if ch, is := ev.(StateChange); is && ch.To.Conn.Ending() {
+			t.Errorf("%v: %s\n%s", ch.To, ch.Cause, p.story())
+		}
+	}
+	for vol := range 2 {
+		if st := p.b.e.State(vol); !st.Redundant() {
+			t.Errorf("volume %d of b is %v\n%s", vol, st, p.story())
+		}
+	}
+}
