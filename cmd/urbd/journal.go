@@ -91,7 +91,7 @@ func (h journalHandler) WithGroup(name string) slog.Handler {
 
 // toJournal reports whether what is written to f goes to the journal, whose stream systemd names by device and inode.
 func toJournal(f io.Writer) bool {
-	file, ok := f.(*os.File)
+	file, ok := f.(interface{ Fd() uintptr })
 	if !ok {
 		return false
 	}

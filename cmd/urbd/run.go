@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -28,11 +29,18 @@ import (
 func (w *world) serve(c *cli.Context) error {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	debug.SetTraceback("crash")
-	if file := c.String("log-file"); file != "" {
-		log := rotatingLog(file)
-		defer log.Close()
-		w.err = log
+	file := io.Closer(nil)
+	if path := c.String("log-file"); path != "" {
+		log := rotatingLog(path)
+		w.err, file = log, log
 	}
+	log := newLogQueue(w.err)
+	w.err = log
+	defer func() {
+		if log.flush() && file != nil {
+			file.Close()
+		}
+	}()
 	err := w.daemon(c)
 	if err != nil {
 		text := explain(c.Args().First(), "run", err)
@@ -81,6 +89,9 @@ func (w *world) daemon(c *cli.Context) error {
 	needs, err := w.needs(c, t)
 	if err != nil {
 		return err
+	}
+	if log, ok := w.err.(*logQueue); ok {
+		log.flush() // it may execute itself again
 	}
 	if err := settle(t.resource, needs, logger); err != nil {
 		return err
@@ -151,10 +162,15 @@ func (w *world) logger(c *cli.Context) (*slog.Logger, error) {
 	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
 		return nil, usageError(fmt.Sprintf("--log-level=%s: write debug, info, warn or error", c.String("log-level")))
 	}
-	if toJournal(w.err) {
-		return slog.New(newJournalHandler(w.err, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTime})), nil
+	return slog.New(logHandler(w.err, level)), nil
+}
+
+// logHandler writes records of a level and above, as the journal or a file wants them.
+func logHandler(out io.Writer, level slog.Level) slog.Handler {
+	if toJournal(out) {
+		return newJournalHandler(out, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTime})
 	}
-	return slog.New(slog.NewTextHandler(w.err, &slog.HandlerOptions{Level: level})), nil
+	return slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})
 }
 
 // librariesLogTo makes what libraries print by package log records too: of the control socket's server, for one.
