@@ -339,10 +339,10 @@ func (a *admin) down(n *node) {
 	})
 }
 
-// leaves ends a daemon that has nothing any more.
+// leaves ends a daemon that has nothing any more, but a disk that it was given when it was down, and before it said so.
 func (n *node) leaves() {
 	for i, d := range n.disks {
-		if d.open || d.flights > 0 {
+		if (d.open || d.flights > 0) && !n.attaches(i) {
 			n.s.fail("%s: down is done, and volume %d is not given back", n.name, n.s.vols[i].number)
 		}
 	}

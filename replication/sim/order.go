@@ -88,6 +88,16 @@ func (n *node) attach(i int, done func(err error)) {
 	})
 }
 
+// attaches reports whether the order to attach the disk of a volume is not answered.
+func (n *node) attaches(i int) bool {
+	for _, o := range n.orders {
+		if cmd, ok := o.cmd.(engine.Attach); ok && cmd.Vol == n.s.vols[i].number {
+			return true
+		}
+	}
+	return false
+}
+
 // ready reports whether a dead daemon may be started: its disks are its own again.
 func (n *node) ready() bool {
 	for _, d := range n.disks {
