@@ -66,11 +66,11 @@ func (b *bench) otherVolume(conv string) {
 	b.t.Helper()
 	begun := time.Now()
 	b.sh(b.Alpha, `dd if=/dev/urandom of=/run/other bs=64k count=4 2>/dev/null
-for i in 1 2 3; do
-	timeout 20 dd if=/run/other of=%[1]s bs=64k seek=$((i * 4)) oflag=direct conv=%[2]s 2>/dev/null
-	timeout 20 dd if=%[1]s of=/run/read bs=64k skip=$((i * 4)) count=4 iflag=direct 2>/dev/null; cmp /run/other /run/read
+for i in 1 2; do
+	timeout 60 dd if=/run/other of=%[1]s bs=64k seek=$((i * 4)) oflag=direct conv=%[2]s 2>/dev/null
+	timeout 60 dd if=%[1]s of=/run/read bs=64k skip=$((i * 4)) count=4 iflag=direct 2>/dev/null; cmp /run/other /run/read
 done`, b.Device(b.Alpha, 1), conv)
-	b.t.Logf("the other volume, three times (%s): %v", conv, time.Since(begun).Round(time.Millisecond))
+	b.t.Logf("the other volume, twice (%s): %v", conv, time.Since(begun).Round(time.Millisecond))
 }
 
 // What is asked of the other volume. With protocol C its FLUSH waits for the peer's disks, because epochs are the connection's.
