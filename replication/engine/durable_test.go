@@ -351,14 +351,16 @@ func TestFullSyncWhosePagesFail(t *testing.T) {
 
 // What is in the cache of a disk that is detached is made durable before it is given back: the daemon does not hear of its loss any more.
 func TestDetachFlushes(t *testing.T) {
-	p := cachedPair(t, NetOptions{})
-	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
-	if !p.b.e.vols[0].volatile() {
-		t.Fatal("nothing is in the cache")
-	}
-	p.must(p.b, Detach{})
-	if v := p.b.e.vols[0]; v.volatile() || v.attached {
-		t.Fatalf("given back with a dirty cache: %v, attached %v", v.volatile(), v.attached)
+	for _, order := range []Detach{{}, {Force: true}} { // the first has flushed it before the peer was asked
+		p := cachedPair(t, NetOptions{})
+		p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+		if !p.b.e.vols[0].volatile() {
+			t.Fatal("nothing is in the cache")
+		}
+		p.must(p.b, order)
+		if v := p.b.e.vols[0]; v.volatile() || v.attached {
+			t.Fatalf("given back with a dirty cache: %v, attached %v", v.volatile(), v.attached)
+		}
 	}
 }
 

@@ -38,15 +38,18 @@ func TestBlockOfAnEarlierResync(t *testing.T) {
 	const part = wire.HeaderLen100 + dataFixed + 4096
 	coming := p.b.wire[DataSock]
 	p.b.wire[DataSock] = coming[p.b.e.Receive(p.now, DataSock, coming[:part]):]
+	p.a.hold = dataRead
 	p.releaseWrites(p.b)
-	if p.b.e.vols[0].resync.asks[0] == nil {
+	ask := p.b.e.vols[0].resync.asks[0]
+	if ask == nil {
 		t.Fatalf("the block is not asked for again\n%s", p.story())
 	}
 	p.b.mute[DataSock] = false
 	p.settle(0)
-	if failed := p.a.e.vols[0].resync.failed; failed != 0 {
-		t.Errorf("%d blocks have failed, as the Source was told\n%s", failed, p.story())
+	if len(p.b.wire[DataSock]) != 0 || p.b.e.vols[0].resync.asks[0] != ask || ask.answered {
+		t.Errorf("the block that nobody waited for is taken for the answer\n%s", p.story())
 	}
+	p.a.release()
 	p.inSyncAgain()
 }
 
