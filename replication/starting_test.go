@@ -131,16 +131,21 @@ func TestAttachOfADiskThatDoesNotOpen(t *testing.T) {
 	n.must(engine.Detach{})
 	n.await("Diskless", func(s statemachine.State) bool { return s.Disk == statemachine.Diskless })
 	opening, answers := n.doesNotOpen()
-	for i := range 2 {
-		ctx, cancel := context.WithTimeout(t.Context(), 1200*time.Millisecond)
+	begun, asBegun := context.WithCancel(t.Context())
+	go func() {
+		<-opening
+		asBegun()
+	}()
+	short, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	for i, ctx := range []context.Context{begun, short} {
 		err := n.res.Do(ctx, engine.Attach{})
-		cancel()
 		if err == nil || !strings.Contains(err.Error(), "still being opened") {
 			t.Fatalf("attach %d: %v", i, err)
 		}
 	}
 	n.reports("that it is opened", n.beingOpened)
-	if <-opening; len(opening) > 0 {
+	if len(opening) > 0 {
 		t.Errorf("the disk was opened %d times more", len(opening))
 	}
 	close(answers)
