@@ -2,10 +2,12 @@ package engine
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/urbd/urbd/replication/metadata"
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // failPages lets the first n writes of bitmap pages fail on a node.
@@ -271,4 +273,30 @@ func (p *pair) overwrite(n *node, b byte) *Request {
 	n.e.Submit(p.now, r)
 	p.settle(0)
 	return r
+}
+
+// The source of a resync cannot write down what the resync is called: the disk is lost, and the target does not hear that name. It would call its disk so, and what
+// comes back here has never heard of it.
+func TestSyncUUIDIsDurable(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.part()
+	p.write(p.a, 0, filled(9, 4096))
+	failing := false
+	p.a.fail = func(io DiskIO) Errno {
+		if failing = failing || p.a.isSuper(io) && p.a.e.State(0).Conn == sm.SyncSource; failing {
+			return EIO
+		}
+		return OK
+	}
+	p.meet()
+	if st := p.a.e.State(0); st.Conn != sm.Connected || st.Disk != sm.Diskless {
+		t.Fatalf("a is %v\n%s", st, p.story())
+	}
+	p.a.fail = nil
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+	if strings.Contains(p.story(), "full resync") {
+		t.Errorf("everything is copied\n%s", p.story())
+	}
 }

@@ -21,10 +21,11 @@ func (e *Engine) lateSyncUUID(v *volume) {
 	}
 }
 
-// sendSyncUUID announces the resync that begins.
+// sendSyncUUID announces the resync that begins, unless it is over already: the disk was lost because it did not take that name, and the target
+// is not to be called by what nobody has heard of when the disk comes back.
 func (e *Engine) sendSyncUUID(v *volume) {
 	q := e.sending(DataSock)
-	if q == nil {
+	if q == nil || !v.state.Conn.Syncing() {
 		return
 	}
 	q.packet(wire.CmdSyncUUID, v.number, 8)

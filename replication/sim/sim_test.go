@@ -65,6 +65,7 @@ var stormy = []uint64{
 	94000603, // a block that came to the target's disk in the resync after its own cleared the bits there only
 	94101675, // a disk that had been given up, and back, was written to when the peer's leave was answered
 	94025683, // the model had a node, promoted and without its disk at once, inherit nothing when it got the disk back
+	99000943, // the target had the name of a resync that its source could not write down
 	98004455, // a disk was attached when the down was done, and the model had not heard so yet
 	97003295, // the model gave an order to a daemon that had died in the same moment
 	1000311,  // a generation that was taken back was on the disk all the same
