@@ -58,7 +58,7 @@ func (e *Engine) diskIdle(v *volume) {
 	case staying:
 	case leavingBusy:
 		v.leaving = leavingFlushed
-		if v.volatile() {
+		if v.volatile() || v.needsPeerFlush() {
 			f := &releaseFlush{vol: v}
 			f.covers = e.flushDisk(v, f)
 			return

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -290,6 +291,12 @@ func (n *node) flushes() {
 
 // A disk that is let go, and does not hang, is flushed: what the peer wrote to it is durable, and the peer hears so, over the same connection.
 func TestDetachedDiskConfirms(t *testing.T) {
+	for _, order := range []Detach{{Force: true}, {}} {
+		t.Run(fmt.Sprintf("force %v", order.Force), func(t *testing.T) { detachedDiskConfirms(t, order) })
+	}
+}
+
+func detachedDiskConfirms(t *testing.T, order Detach) {
 	p := newPair(t, 8<<20, NetOptions{})
 	for _, n := range []*node{p.a, p.b} {
 		p.must(n, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20, Flush: true})
@@ -300,10 +307,10 @@ func TestDetachedDiskConfirms(t *testing.T) {
 	p.must(p.a, Promote{})
 	p.settle(time.Second)
 	p.write(p.a, 0, filled(7, 4096))
-	p.must(p.b, Detach{Force: true})
 	if p.a.e.confirmed(p.a.e.vols[0]) {
 		t.Fatalf("the epoch is over already\n%s", p.story())
 	}
+	p.must(p.b, order)
 	p.settle(time.Second)
 	p.want(p.a, "Primary/Secondary Connected UpToDate/Diskless")
 	if !p.a.e.confirmed(p.a.e.vols[0]) || p.b.e.conn.generation != 1 {
