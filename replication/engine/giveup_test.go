@@ -97,6 +97,21 @@ func TestDetachWithoutPeerDisk(t *testing.T) {
 	}
 }
 
+// hangsBelow is a pair in sync whose Primary's disk hangs with a write, or with the flush of one.
+func hangsBelow(t *testing.T, op Op) (*pair, *Request) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.a.e.vols[0].flush = op == OpFlush
+	p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
+	p.a.hold = hangs
+	r := &Request{Op: op}
+	if op == OpWrite {
+		r.Off, r.Len, r.Data = 4096, 4096, bytes.Repeat([]byte{2}, 4096)
+	}
+	p.a.e.Submit(p.now, r)
+	return p, r
+}
+
 // A Primary's disk hangs with something under way when it is asked for in order, and is given up by force then: what was under way is answered because the peer has
 // it. A peer that had consented would begin no generation before the next write, and nobody may write one.
 func TestForcedDetachBelowAnOrderlyOne(t *testing.T) {
@@ -107,16 +122,7 @@ func TestForcedDetachBelowAnOrderlyOne(t *testing.T) {
 	} {
 		for _, op := range []Op{OpWrite, OpFlush} {
 			t.Run(fmt.Sprint(name, " below a ", op), func(t *testing.T) {
-				p := newPair(t, 8<<20, NetOptions{})
-				p.inSync()
-				p.a.e.vols[0].flush = op == OpFlush
-				p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
-				p.a.hold = hangs
-				r := &Request{Op: op}
-				if op == OpWrite {
-					r.Off, r.Len, r.Data = 4096, 4096, bytes.Repeat([]byte{2}, 4096)
-				}
-				p.a.e.Submit(p.now, r)
+				p, r := hangsBelow(t, op)
 				p.settle(time.Second)
 				n, cmd := order(p)
 				n.e.Command(p.now, 100, cmd)
@@ -141,16 +147,7 @@ func TestForcedDetachBelowAnOrderlyOne(t *testing.T) {
 // In order, a disk is given up when what is under way on it has ended, and not before.
 func TestDiskGivenUpAfterItHasAnswered(t *testing.T) {
 	for _, op := range []Op{OpWrite, OpFlush} {
-		p := newPair(t, 8<<20, NetOptions{})
-		p.inSync()
-		p.a.e.vols[0].flush = op == OpFlush
-		p.write(p.a, 0, bytes.Repeat([]byte{1}, 4096))
-		p.a.hold = hangs
-		r := &Request{Op: op}
-		if op == OpWrite {
-			r.Off, r.Len, r.Data = 4096, 4096, bytes.Repeat([]byte{2}, 4096)
-		}
-		p.a.e.Submit(p.now, r)
+		p, r := hangsBelow(t, op)
 		p.settle(0)
 		p.a.e.Command(p.now, 100, Detach{})
 		p.settle(time.Second)
