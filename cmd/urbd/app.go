@@ -26,7 +26,7 @@ const description = `TARGET is all, RES, RES/VOL or minor-N. Options may stand b
 The configuration is FILE of -c, or /etc/urbd.conf and /etc/urbd.d/*.res.
 
 Exit codes: 0 done; 1 usage; 2 syntax of the configuration; 5 disk below Outdated, or
-waited in vain; 10 configuration invalid, or not up; 11 refused; 16 no local disk; 17 no
+a wait timed out; 10 configuration invalid, or not up; 11 refused; 16 no local disk; 17 no
 UpToDate disk; 20 anything else; 255 no valid metadata.`
 
 // app is the command table.

@@ -151,6 +151,6 @@ func TestEveryOrderHasADeadline(t *testing.T) {
 	b.want("primary r0 --timeout 0", 1, "", "primary cannot wait for ever")
 	b.want("primary r0 --timeout soon", 1, "", `"soon" is no time`)
 	b.listen("r1", &fakeControl{hold: true})
-	b.want("wait-connect r1 --timeout 50ms", 5, "", "waited in vain")
-	b.want("wait-connect r1 --wfc-timeout 50ms", 5, "", "waited in vain")
+	b.want("wait-connect r1 --timeout 50ms", 5, "", "the time is up")
+	b.want("wait-connect r1 --wfc-timeout 50ms", 5, "", "the time is up")
 }

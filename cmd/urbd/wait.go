@@ -103,11 +103,11 @@ func await(ctx context.Context, runDir string, t target, done func(*replication.
 		return err
 	}
 	defer client.Close()
-	last := "and the daemon has not answered"
+	last := "the daemon has not answered"
 	for st, err := range client.Watch(ctx) {
 		if err != nil {
 			if errors.Is(err, context.DeadlineExceeded) {
-				return &waitError{exitBelow, fmt.Sprintf("waited in vain, %s; look at: urbd status %s", last, t.resource)}
+				return &waitError{exitBelow, fmt.Sprintf("the time is up: %s; for more: urbd status %s", last, t.resource)}
 			}
 			return err
 		}

@@ -42,9 +42,9 @@ func TestWaitConnect(t *testing.T) {
 func TestWaitConnectGoesByTheConfiguration(t *testing.T) {
 	b := newBench(t)
 	b.listen("r0", &fakeControl{hold: true, status: `{"name":"r0","wait-seconds":1}`, events: []string{statusLine("Connecting", "Off", "UpToDate", "DUnknown", "")}})
-	b.want("wait-connect r0", 5, "", "waited in vain, the state is Primary Connecting Off")
+	b.want("wait-connect r0", 5, "", "the time is up: the state is Primary Connecting Off")
 	b.listen("r1", &fakeControl{hold: true, status: `{"name":"r1","wait-seconds":1}`})
-	b.want("wait-connect r1", 5, "", "waited in vain, and the daemon has not answered; look at: urbd status r1")
+	b.want("wait-connect r1", 5, "", "the time is up: the daemon has not answered; for more: urbd status r1")
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
 	if got := b.urbdContext(ctx, "wait-connect r0 --wfc-timeout 0"); ctx.Err() == nil {
