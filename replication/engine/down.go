@@ -42,8 +42,8 @@ func (d *downing) advance(e *Engine) bool {
 			e.settleEpochs()
 			d.stage++
 		case 1:
-			switch quiet := e.quiet(); {
-			case quiet:
+			switch {
+			case e.quiet() && !e.asksPeer(): // no promotion comes afterwards
 				d.demote(e)
 			case !d.ev.Force: // by force it is done after the disconnect, which marks what is not confirmed
 				return false

@@ -13,7 +13,8 @@ func (cmd *command) leaves() bool {
 	return is || cmd.name == downName
 }
 
-// disconnect ends the connection in agreement with the peer.
+// disconnect ends the connection in agreement with the peer. In order it waits for what the peer has been asked before: a promotion
+// that the peer agrees to makes this a Primary that leaves.
 func (e *Engine) disconnect(id uint64, ev sm.Disconnect) *command {
 	cmd := &command{id: id, name: "disconnect", ev: ev, vols: e.vols}
 	cmd.done = func(*Engine) bool { return statesAll(e.vols, sm.StandAlone) && cmd.left(ev) }
@@ -21,12 +22,28 @@ func (e *Engine) disconnect(id uint64, ev sm.Disconnect) *command {
 		cmd.limit = forcedPatience
 	}
 	e.cmds = append(e.cmds, cmd)
-	if e.mayDisconnect(ev) == nil && e.provesFirst(cmd.vols, ev) {
-		cmd.when = func() bool { return !proving(cmd.vols) }
-	} else {
+	proven := func() bool { return !proving(cmd.vols) }
+	switch {
+	case !ev.Force && e.asksPeer():
+		cmd.when = func() bool {
+			if e.asksPeer() {
+				return false
+			}
+			cmd.when = proven
+			e.provesFirst(cmd.vols, ev)
+			return proven()
+		}
+	case e.mayDisconnect(ev) == nil && e.provesFirst(cmd.vols, ev):
+		cmd.when = proven
+	default:
 		e.stepCommand(cmd)
 	}
 	return cmd
+}
+
+// asksPeer reports whether the peer has not answered yet what it was asked for a volume.
+func (e *Engine) asksPeer() bool {
+	return slices.ContainsFunc(e.vols, func(v *volume) bool { return v.request != nil })
 }
 
 // leave has the volumes leave the connection, all of them, or none.

@@ -180,10 +180,13 @@ func TestOldDiskOfPeerAttachedLate(t *testing.T) {
 // node is no Primary, and its next order is obeyed.
 func TestPromotionEndsWithDisconnect(t *testing.T) {
 	for name, leaves := range map[string]func(p *pair){
-		"the peer, in order":  func(p *pair) { p.a.e.Command(p.now, 50, Disconnect{}) },
-		"the peer, by force":  func(p *pair) { p.a.e.Command(p.now, 50, Disconnect{Force: true}) },
-		"the peer's down":     func(p *pair) { p.a.e.Command(p.now, 50, Down{}) },
-		"this node":           func(p *pair) { p.b.e.Command(p.now, 50, Disconnect{}) },
+		"the peer, in order": func(p *pair) { p.a.e.Command(p.now, 50, Disconnect{}) },
+		"the peer, by force": func(p *pair) { p.a.e.Command(p.now, 50, Disconnect{Force: true}) },
+		"the peer's down":    func(p *pair) { p.a.e.Command(p.now, 50, Down{}) },
+		"this node, and it breaks": func(p *pair) {
+			p.b.e.Command(p.now, 50, Disconnect{})
+			p.hangup(p.b)
+		},
 		"this node, by force": func(p *pair) { p.b.e.Command(p.now, 50, Disconnect{Force: true}) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -205,6 +208,33 @@ func TestPromotionEndsWithDisconnect(t *testing.T) {
 			}
 			p.must(p.b, Promote{})
 		})
+	}
+}
+
+// A node that is told to leave while the peer decides on its promotion leaves as a Primary, if that agrees, and the peer's disk is Outdated;
+// one that goes down is Primary no more before it leaves. There is no second Primary.
+func TestLeavesWhileThePeerDecidesOnAPromotion(t *testing.T) {
+	for cmd, want := range map[Command]error{Disconnect{}: sm.OutdatedDisk, Down{}: nil} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.must(p.a, Demote{})
+		p.b.e.Command(p.now, 100, Promote{})
+		p.b.e.Command(p.now, 101, cmd)
+		p.settle(time.Second)
+		p.succeeded(p.b, 100)
+		p.succeeded(p.b, 101)
+		if err := p.do(p.a, Promote{}); err != want {
+			t.Errorf("%T, then a promotion of the peer: %v, want %v\n%s", cmd, err, want, p.story())
+		}
+		left := sm.Secondary
+		if want != nil {
+			left = sm.Primary
+		}
+		for _, ev := range p.b.events {
+			if ev, is := ev.(StateChange); is && ev.To.Conn == sm.Disconnecting && ev.To.Role != left {
+				t.Errorf("%T leaves as a %v, want %v\n%s", cmd, ev.To.Role, left, p.story())
+			}
+		}
 	}
 }
 

@@ -214,7 +214,7 @@ func (e *Engine) retryRequests() {
 // or there: one that the peer was to agree to is no order to go on without it. After any other end of the
 // connection they are judged as without a peer, so that one order is enough where the Primary has died.
 func (e *Engine) refusePromotions() {
-	if !anyState(e.vols, sm.Disconnecting) && !anyState(e.vols, sm.TearDown) {
+	if !anyState(e.vols, sm.Disconnecting) && !anyState(e.vols, sm.TearDown) && !slices.ContainsFunc(e.cmds, (*command).leaves) {
 		return
 	}
 	for _, cmd := range e.cmds {
