@@ -109,9 +109,6 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		case !old.Conn.BitmapExchange():
 			v.exchange.from, v.exchange.before = e.now, e.conn.bitmapBytes
 		}
-		if v.state.Conn.BitmapExchange() || v.state.Conn.StartingSync() {
-			e.forgetSynced(v)
-		}
 	}
 	switch was, is := old.Conn.Syncing(), v.state.Conn.Syncing(); {
 	case was && !is:

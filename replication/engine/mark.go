@@ -52,14 +52,6 @@ func (e *Engine) mark(v *volume, off, n int64) {
 	}
 }
 
-// forgetSynced keeps the bits of writes that are not confirmed yet: both nodes are about to
-// agree on a bitmap, and one that is cleared here afterwards would stay on the other.
-func (e *Engine) forgetSynced(v *volume) {
-	for w := range e.unconfirmed(v) {
-		w.old = true
-	}
-}
-
 // outdate notes that the resync has ended in which blocks were served. The Target may have lost the disk that they were for, and what is
 // written here from now on is on this one alone.
 func (r *resync) outdate() {

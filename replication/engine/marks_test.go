@@ -290,3 +290,19 @@ func TestFailedWriteAfterItsEpoch(t *testing.T) {
 		t.Errorf("the own disk lacks the write, and nothing is marked\n%s", p.story())
 	}
 }
+
+// The peer takes a write, and fails at the next one of the range. The epoch of both ends before the word of the lost disk comes: it clears no bit.
+func TestWriteFailsThereAfterOneThatCameThere(t *testing.T) {
+	p := pausedResync(t, NetOptions{}, false)
+	p.a.mute[DataSock] = true
+	p.write(p.a, 0, filled(6, 4096))
+	if p.a.e.confirmed(p.a.e.vols[0]) || p.b.marked() {
+		t.Fatalf("the peer has not taken the write for synced, or its epoch is over\n%s", p.story())
+	}
+	p.b.fail = takesNothing
+	p.write(p.a, 0, filled(7, 4096))
+	p.settle(time.Second)
+	if !p.a.e.confirmed(p.a.e.vols[0]) || !p.a.e.vols[0].dirty(0, 4096) {
+		t.Errorf("the peer lacks the write, and nothing is marked, or its epoch is open\n%s", p.story())
+	}
+}

@@ -130,6 +130,30 @@ func TestWriteComesToTheDiskInTheNextResync(t *testing.T) {
 	p.inSyncAgain()
 }
 
+// The own disk ends a write of the Target's application in the next resync. The peer acknowledged it in the one before, and has marked its range
+// since: so the bit stays, the range is asked for, and both come to an end.
+func TestOwnWriteEndsInTheNextResync(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskRead && io.Off >= 4<<20 }
+	p.must(p.b, InvalidateRemote{})
+	p.want(p.a, "Primary/Secondary SyncTarget Inconsistent/UpToDate")
+	p.a.hold = func(io DiskIO) bool { return dataWrite(io) && io.Off == 0 }
+	p.begin(p.a, 5)
+	p.release(p.b)
+	p.settle(time.Second)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskRead && io.Off >= 4<<20 }
+	p.must(p.b, InvalidateRemote{})
+	p.want(p.a, "Primary/Secondary SyncTarget Inconsistent/UpToDate")
+	if p.a.holds() == 0 {
+		t.Fatalf("the write has ended before the second resync\n%s", p.story())
+	}
+	p.releaseWrites(p.a)
+	p.release(p.b)
+	p.inSyncAgain()
+}
+
 // betweenResyncs is a pair that has begun a resync for the second time, because the Source has let its disk go and has it again. Blocks of the first one are held on
 // their way to the Target's disk.
 func betweenResyncs(t *testing.T, net NetOptions, hold func(DiskIO) bool, first func(*pair)) *pair {

@@ -24,6 +24,7 @@ type write struct {
 	remote  bool                // sent to the peer as data
 	strict  bool                // done when the peer has written it: protocol C, or its disk is the good one
 	serial  uint64              // its epoch
+	run     uint64              // of the resync that was under way last when it was sent
 	next    *write              // in the epoch
 	local   phase
 	sending bool // the payload is queued or in flight
@@ -150,7 +151,7 @@ func (e *Engine) relaunch(v *volume) {
 func (e *Engine) sendWrite(w *write) {
 	c, v, r := &e.conn, w.vol, w.req
 	e.joinEpoch(w)
-	w.remote = true
+	w.remote, w.run = true, v.resync.run
 	v.seq++
 	c.apInFlight += w.n
 	p := wire.BlockData{Sector: wire.SectorOf(w.off), BlockID: w.id, Seq: v.seq, Flags: e.writeFlags(w)}
@@ -294,10 +295,11 @@ func (w *write) peerGood() bool {
 	return w.vol.state.PeerDisk == sm.UpToDate && (w.peerOK || !w.strict && !w.settled && !w.refused)
 }
 
-// account settles the bits of the range: in sync only if both disks have it.
+// account settles the bits of the range: in sync only if both disks have it, and the resync goes on in which it was sent. Both nodes have
+// agreed on a bitmap since, otherwise, and a bit that is cleared here alone would stay on the other.
 func (w *write) account(e *Engine) {
 	switch {
-	case w.localOK && w.peerOK && w.synced && !w.old:
+	case w.localOK && w.peerOK && w.synced && !w.old && w.vol.resyncs(w.run):
 		w.vol.clearOutOfSync(e, w.off, w.n)
 	case w.remote && w.local != localNone && !(w.localOK && w.peerOK):
 		w.mark(e)
