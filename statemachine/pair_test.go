@@ -357,7 +357,7 @@ func (n *pairNode) receiveSync(uuid uint64) {
 
 func (n *pairNode) receiveState(word State) {
 	ev := PeerState{Granted: true, MayBeAhead: true, Word: word, UUIDsKnown: n.known, UUIDFlags: n.theirs.Flags, OOSBits: n.count()}
-	if n.known && word.Disk >= Negotiating && n.s.PeerDisk != Failed && n.s.DataDiffers(n.exposed, n.theirs.Current) {
+	if n.known && n.s.PeerDisk != Failed && n.s.DataDiffers(word.Disk, n.exposed, n.theirs.Current) {
 		n.step(Refused{otherData})
 		return
 	}

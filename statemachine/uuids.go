@@ -179,13 +179,14 @@ func (u UUIDs) Adopt(current uint64, primary bool) UUIDs {
 }
 
 // DataDiffers says that the applications of this node, Primary and without a disk, would go on with other data
-// than they had: the peer announces current, and they have seen exposed. The connection
-// is to be refused.
+// than they had: the peer announces current, and that its disk is there, and they have seen exposed. The connection
+// is to be refused. A disk that a handshake has found old does not become good by saying so either: the own disk was lost before
+// the peer knew of it, and had the two compared.
 //
 // What they have seen is the own current UUID as long as the disk is UpToDate, and after that, also while a disk is
 // being attached, whatever current UUID the peer announces while Connected with an UpToDate disk. Before the disk is attached again, alone, its
 // current UUID has to be the exposed one, too. Source: docs/drbd-wire.md 7.4, docs/drbd-metadata.md 5.3.
-func (s State) DataDiffers(exposed, current uint64) bool {
-	return s.Role == Primary && s.Disk < Inconsistent && (s.Conn < Connected || s.PeerDisk < Inconsistent) &&
-		exposed&^RoleBit != current&^RoleBit
+func (s State) DataDiffers(disk Disk, exposed, current uint64) bool {
+	appears := s.Conn < Connected || s.PeerDisk < Inconsistent || s.PeerDisk == Outdated && disk == UpToDate
+	return s.Role == Primary && s.Disk < Inconsistent && disk >= Negotiating && appears && exposed&^RoleBit != current&^RoleBit
 }

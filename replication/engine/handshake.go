@@ -144,8 +144,8 @@ const endUsers = ": if that is the newer, end the applications here, make this n
 // mayGoOnWith refuses data of the peer that the users of the device, who have no good disk here, have not seen. A generation
 // that continues theirs may be for writes of theirs, if the connection broke before it was heard of, but it may as well be
 // for those of others: a peer that was promoted meanwhile begins one, too. In either case the own disk is the older one from then on.
-func (v *volume) mayGoOnWith(current uint64) error {
-	if !v.state.DataDiffers(v.exposed, current) {
+func (v *volume) mayGoOnWith(disk sm.Disk, current uint64) error {
+	if !v.state.DataDiffers(disk, v.exposed, current) {
 		return nil
 	}
 	if (v.peerUUIDs.Bitmap^v.exposed)&^sm.RoleBit == 0 {
@@ -193,8 +193,8 @@ func (e *Engine) peerState(v *volume, word uint32) error {
 	ev := sm.PeerState{Word: sm.FromWord(word), UUIDsKnown: v.peerKnown, UUIDFlags: v.peerUUIDs.Flags}
 	ev.Granted, ev.MayBeAhead = v.grant != notGranted, e.cfg.Net.Protocol == ProtocolA
 	ev.Leaving = v.request != nil && v.request.change == sm.DetachChange
-	if v.peerKnown && ev.Word.Disk >= sm.Negotiating && v.state.PeerDisk != sm.Failed {
-		if err := v.mayGoOnWith(v.peerUUIDs.Current); err != nil {
+	if v.peerKnown && v.state.PeerDisk != sm.Failed {
+		if err := v.mayGoOnWith(ev.Word.Disk, v.peerUUIDs.Current); err != nil {
 			return err // a disk that Failed is a state from before the identifiers came
 		}
 	}

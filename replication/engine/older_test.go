@@ -177,3 +177,26 @@ func TestAttachAloneAfterDetach(t *testing.T) {
 		t.Fatalf("attach: %v\n%s", err, p.story())
 	}
 }
+
+// A Primary loses its disk when it has compared it with the peer's, which is older, and the peer has not heard of it: what it says waits for a
+// superblock. The peer hears of a Primary without a disk, and calls its own good.
+func TestDiskLostBeforeThePeerHearsOfIt(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{Force: true})
+	p.must(p.a, Demote{})
+	p.must(p.a, Disconnect{Force: true})
+	p.must(p.a, Promote{})
+	p.write(p.a, 0, filled(1, 4096))
+	p.must(p.a, Demote{})
+	p.must(p.a, Connect{})
+	p.a.hold = func(io DiskIO) bool { return io.Meta && io.Op == DiskWrite }
+	p.a.e.Command(p.now, 100, Promote{})
+	p.must(p.b, Connect{})
+	p.settle(5 * time.Second)
+	p.want(p.a, "Primary/Secondary WFBitMapS UpToDate/Consistent")
+	p.want(p.b, "Secondary/Unknown WFReportParams UpToDate/DUnknown")
+	p.fails(p.a, takesNothing)
+	p.settle(time.Second)
+	p.older()
+}
