@@ -221,3 +221,25 @@ func TestConsentBesideDisconnect(t *testing.T) {
 		p.inSyncAgain()
 	}
 }
+
+// A disk that was to be overwritten by order is given up before it says so. It says so when the kernel gives it back, and is overwritten then: the order was
+// answered.
+func TestDiskHangsWhileItIsInvalidated(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.write(p.a, 0, filled(7, 4096))
+	p.must(p.a, Demote{})
+	clear(p.b.disk[:4096])
+	p.b.hold = func(io DiskIO) bool { return io.Op != DiskRead }
+	p.b.e.writeSuper(p.b.e.vols[0], noPages, nil)
+	p.settle(0)
+	p.a.e.Command(p.now, 100, InvalidateRemote{})
+	p.settle(0)
+	p.want(p.b, "Secondary/Secondary StartingSyncT Inconsistent/UpToDate")
+	p.must(p.b, Detach{Force: true})
+	p.comesBack(p.b, OK)
+	p.want(p.b, "Secondary/Secondary Connected Diskless/UpToDate")
+	p.succeeded(p.a, 100)
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+}

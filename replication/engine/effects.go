@@ -120,6 +120,9 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 		v.bits = bitsCount
 	}
 	v.expose(old)
+	if v.fullSync && old.Disk == sm.Inconsistent && v.state.Disk == sm.Failed {
+		v.super.Flags = v.super.Flags.Inconsistent() // it was to be overwritten by order: it is, when it comes back
+	}
 	e.seekData(v, old)
 	if v.state.Redundant() {
 		v.answeredAlone = v.answeredAlone && old.Redundant()
