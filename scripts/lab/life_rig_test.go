@@ -91,7 +91,7 @@ func (b *bench) backingDiskIsTaken() {
 	b.refused(b.Alpha, []string{"/dev/vda", "in use by the mount at /mnt"}, "up", Resource)
 	b.sh(b.Alpha, "umount /mnt")
 	b.urbd(b.Alpha, "up", Resource)
-	b.sh(b.Alpha, "for dev in /dev/vda /dev/vda2; do ! mount -t ext4 -o ro,noload $dev /mnt 2>/tmp/said; grep -qiE 'busy|already mounted' /tmp/said; done")
+	b.sh(b.Alpha, "for dev in /dev/vda /dev/vda2; do ! mount -t ext4 -o ro,noload $dev /mnt 2>/tmp/said || exit 1; grep -qiE 'busy|already mounted' /tmp/said; done")
 	b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
 }
 

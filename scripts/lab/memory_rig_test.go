@@ -39,7 +39,7 @@ for p in $pids; do wait $p; done; sync /mnt/hand/w1; sync; kill $watch`)
 			b.sh(b.Alpha, "sort -n /run/dirty | awk 'END { print int($1 / 1024) }'"))
 		b.sh(b.Beta, "[ $(dmesg | grep -c 'Killed process .*(tail)') -gt 2 ]; systemctl stop pages hog") // there was pressure
 		for _, n := range b.Nodes() {
-			t.Logf("%s: %s", n.Name(), b.sh(n, `[ "$(systemctl show -p MainPID --value urbd@r0)" = "$(cat /run/daemon)" ]; ! dmesg | grep -E 'Killed process .*\(urbd\)|blocked for more than' >&2
+			t.Logf("%s: %s", n.Name(), b.sh(n, `[ "$(systemctl show -p MainPID --value urbd@r0)" = "$(cat /run/daemon)" ]; ! dmesg | grep -E 'Killed process .*\(urbd\)|blocked for more than' >&2 || exit 1
 echo $(grep -E 'VmHWM|VmLck' /proc/$(cat /run/daemon)/status), killed for memory: $(dmesg | grep -c 'Killed process') processes`))
 		}
 		b.ok(b.WaitUpToDate(b.ctx, b.Alpha))
