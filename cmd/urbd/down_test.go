@@ -92,3 +92,25 @@ func TestDownThatLacksSomething(t *testing.T) {
 	b.listen("r1", d)
 	b.want("down r1", 20, "", "urbd: r1: the nodes are disconnected, and more\n")
 }
+
+// A daemon that hangs, or several, keep no other one up.
+func TestDownBesideADaemonThatHangs(t *testing.T) {
+	b := newBench(t)
+	gone := exec.Command("true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	hangs := &fakeControl{}
+	hangs.mu.Lock()
+	t.Cleanup(hangs.mu.Unlock)
+	b.listen("r0", hangs)
+	for _, line := range []string{"down --timeout 1 all", "down --timeout 1 r0 r1"} {
+		d := &fakeControl{status: fmt.Sprintf(`{"name":"r1","role":"Secondary","pid":%d}`, gone.Process.Pid)}
+		stop := b.listen("r1", d)
+		b.want(line, exitSystem, "", "urbd: r0: down has not ended in time")
+		if len(d.orders) != 1 {
+			t.Errorf("urbd %s: r1 got %v", line, d.orders)
+		}
+		stop()
+	}
+}

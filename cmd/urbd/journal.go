@@ -39,7 +39,16 @@ func (w *world) say(level slog.Level, text string) {
 		prefix := journalPrefix(level)
 		text = prefix + strings.ReplaceAll(text, "\n", "\n"+prefix)
 	}
+	w.printing.Lock()
+	defer w.printing.Unlock()
 	fmt.Fprintln(w.err, text)
+}
+
+// tell prints a line of what a verb is for.
+func (w *world) tell(format string, args ...any) {
+	w.printing.Lock()
+	defer w.printing.Unlock()
+	fmt.Fprintf(w.out, format+"\n", args...)
 }
 
 // A journalHandler writes records for the journal: a text handler for each priority.

@@ -26,7 +26,7 @@ func (w *world) lifeCommands() []*cli.Command {
 				if err := whole(c, targets); err != nil {
 					return err
 				}
-				return w.each(c, targets, func(ctx context.Context, t target) error { return do(ctx, c, t) })
+				return w.together(c, targets, func(ctx context.Context, t target) error { return do(ctx, c, t) })
 			}),
 		}
 	}
@@ -148,7 +148,7 @@ func (w *world) adjust(ctx context.Context, c *cli.Context, t target) error {
 		if st.Role == "Primary" {
 			return &waitError{exitConfig, fmt.Sprintf("the configuration has changed (%s), which a restart takes up, and it is Primary; first: urbd secondary %s", changed, t)}
 		}
-		fmt.Fprintf(w.out, "%s: the configuration has changed (%s), restarting\n", t, changed)
+		w.tell("%s: the configuration has changed (%s), restarting", t, changed)
 		said := w.down(ctx, c, t)
 		if lacks := new(replication.CarriedOutError); said != nil && !errors.As(said, &lacks) {
 			return said

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -55,6 +56,8 @@ type world struct {
 	hostname  func() (string, error)
 	addresses func() ([]netip.Addr, error)
 	etc       disk
+
+	printing sync.Mutex // of out and err, where a verb works on several resources at a time
 }
 
 // run is one command line, without the name of the program. It returns the exit code.
@@ -186,31 +189,4 @@ func stateDir(c *cli.Context) string {
 
 func needTarget(c *cli.Context) error {
 	return usageError(fmt.Sprintf("%s needs a target: all, RES or RES/VOL; see: urbd help %s", c.Command.Name, c.Command.Name))
-}
-
-// each runs a verb for every target. It reports every failure and returns the highest code; a code of 20
-// or more, and the end of the time, end the run at once, since the next target would meet the same. What is named twice is meant once.
-// Source: docs/drbd-cli.md 2.4.
-func (w *world) each(c *cli.Context, targets []target, do func(context.Context, target) error) error {
-	worst := exitOK
-	done := make(map[string]bool)
-	for _, t := range targets {
-		if done[t.String()] {
-			continue
-		}
-		done[t.String()] = true
-		err := do(c.Context, t)
-		if err == nil {
-			continue
-		}
-		code := exitCode(w.report(t.String(), c.Command.Name, err))
-		worst = max(worst, code)
-		if code >= exitSystem && code != exitNoMetadata || c.Context.Err() != nil {
-			break
-		}
-	}
-	if worst != exitOK {
-		return failure(worst)
-	}
-	return nil
 }

@@ -94,8 +94,8 @@ func (f *fakeControl) reply(verb string, code int, body string) {
 	}{code, body}
 }
 
-// listen puts the daemon into the bench's run directory.
-func (b *bench) listen(resource string, f *fakeControl) {
+// listen puts the daemon into the bench's run directory, until stop.
+func (b *bench) listen(resource string, f *fakeControl) (stop func()) {
 	b.t.Helper()
 	l, err := net.Listen("unix", replication.SocketPath(b.run, resource))
 	if err != nil {
@@ -104,7 +104,9 @@ func (b *bench) listen(resource string, f *fakeControl) {
 	server := &http.Server{Handler: f}
 	done := make(chan struct{})
 	go func() { defer close(done); server.Serve(l) }()
-	b.t.Cleanup(func() { server.Close(); <-done })
+	stop = func() { server.Close(); <-done }
+	b.t.Cleanup(stop)
+	return stop
 }
 
 // A bench runs command lines in a directory of its own.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -157,12 +158,15 @@ func readNotices(conn *net.UnixConn, ready chan<- struct{}, reason chan<- string
 	}
 }
 
+// spawned counts the daemons that this process has started.
+var spawned atomic.Int32
+
 // listenNotices makes the socket that the daemon speaks to. Nobody else may.
 func listenNotices(runDir string) (*net.UnixConn, error) {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return nil, fmt.Errorf("run directory: %w", err)
 	}
-	path := filepath.Join(runDir, fmt.Sprintf(".start.%d", os.Getpid()))
+	path := filepath.Join(runDir, fmt.Sprintf(".start.%d.%d", os.Getpid(), spawned.Add(1)))
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -131,5 +132,30 @@ func TestTheUnitHasTheRuntimeSettings(t *testing.T) {
 	}
 	if !strings.Contains(string(unit), "\nEnvironment="+runtimeSettings+"\n") {
 		t.Errorf("the unit lacks Environment=%s", runtimeSettings)
+	}
+}
+
+// Daemons that are started at the same time have sockets of their own.
+func TestNoticesOfSeveralDaemons(t *testing.T) {
+	dir := t.TempDir()
+	first, err := listenNotices(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	second, err := listenNotices(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	for _, conn := range []*net.UnixConn{first, second} {
+		ready, reason := make(chan struct{}), make(chan string, 1)
+		go readNotices(conn, ready, reason)
+		t.Setenv("NOTIFY_SOCKET", conn.LocalAddr().String())
+		notify("STATUS=for " + conn.LocalAddr().String())
+		endNotices(conn)
+		if got := <-reason; got != "for "+conn.LocalAddr().String() {
+			t.Errorf("%s got %q", conn.LocalAddr(), got)
+		}
 	}
 }

@@ -47,7 +47,7 @@ func (w *world) stateCommands() []*cli.Command {
 				if err != nil {
 					return err
 				}
-				return w.each(c, targets, func(ctx context.Context, t target) error {
+				return w.together(c, targets, func(ctx context.Context, t target) error {
 					err := give(ctx, runDir(c), t, replication.Verb{
 						Verb: o.verb, Volume: t.verbVolume(), Force: c.Bool("force"),
 						DiscardMyData: c.Bool("discard-my-data"), ClearBitmap: c.Bool("clear-bitmap"),

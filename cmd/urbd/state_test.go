@@ -108,12 +108,18 @@ func TestSeveralTargetsGiveTheHighestCode(t *testing.T) {
 	}
 	r0.reply("primary", 500, `{"error":"broken"}`)
 	b.want("primary r0 r1", 20, "", "r0: broken")
-	if len(r1.orders) != 1 {
-		t.Errorf("r1 got %v although a code of 20 ends the run", r1.orders)
+	if len(r1.orders) != 2 {
+		t.Errorf("r1 got %v after r0 has failed", r1.orders[1:])
 	}
 	b.want("secondary r1 r1", 0, "", "")
-	if len(r1.orders) != 2 {
-		t.Errorf("r1, named twice, got %v", r1.orders[1:])
+	if len(r1.orders) != 3 {
+		t.Errorf("r1, named twice, got %v", r1.orders[2:])
+	}
+	r0.reply("attach", 500, `{"error":"broken"}`)
+	before := len(r0.orders)
+	b.want("attach r0/0 r0/1", 20, "", "urbd: r0/0: broken\nurbd: warning: not tried: r0/1\n")
+	if len(r0.orders) != before+1 {
+		t.Errorf("r0 got %v although a code of 20 ends the turns of its volumes", r0.orders[before:])
 	}
 }
 
