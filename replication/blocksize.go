@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/urbd/urbd/replication/engine"
 )
@@ -30,7 +27,7 @@ func (r *Resource) dataBlockPath(vol int) string {
 // the device then is what its disk is, which is never more than what was remembered.
 func (r *Resource) dataBlock(vol int) (uuid uint64, size int64) {
 	var b dataBlock
-	text, err := os.ReadFile(r.dataBlockPath(vol))
+	text, err := ReadRecord(r.dataBlockPath(vol))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, 0
 	}
@@ -54,39 +51,9 @@ func (r *Resource) dataBlock(vol int) (uuid uint64, size int64) {
 func (r *Resource) rememberBlock(ev engine.RememberBlockSize) {
 	text, err := json.Marshal(dataBlock{fmt.Sprintf("%016X", ev.DeviceUUID), ev.Size})
 	if err == nil {
-		err = writeDurably(r.dataBlockPath(ev.Vol), append(text, '\n'))
+		err = WriteRecord(r.dataBlockPath(ev.Vol), append(text, '\n'), 0o644)
 	}
 	if err != nil {
 		r.log.Warn("the logical block size of the data cannot be remembered; alone, this node's device has that of its own disk", "device", r.label(ev.Vol), "size", ev.Size, "err", err)
 	}
-}
-
-// writeDurably replaces a file as a whole: after a crash it has the old content or the new one.
-func writeDurably(path string, content []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		os.Remove(tmp)
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(unix.Fsync(d), unix.Close(d))
 }

@@ -45,25 +45,3 @@ func TestDataBlockIsRemembered(t *testing.T) {
 		n.down()
 	}
 }
-
-// A file is replaced as a whole, and nothing is left beside it.
-func TestWriteDurably(t *testing.T) {
-	dir := t.TempDir() + "/state"
-	for _, content := range []string{"one", "two"} {
-		if err := writeDurably(dir+"/file", []byte(content)); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := os.ReadFile(dir + "/file"); err != nil || string(got) != content {
-			t.Fatalf("%q, %v", got, err)
-		}
-	}
-	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
-		t.Fatalf("%v, %v", all, err)
-	}
-	if err := os.Mkdir(dir+"/taken", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeDurably(dir+"/taken", nil); err == nil {
-		t.Fatal("a directory was replaced")
-	}
-}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -81,7 +82,7 @@ func listenPrivate(ctx context.Context, path string) (net.Listener, error) {
 	if err := fitsSocket(path); err != nil {
 		return nil, err
 	}
-	lc := net.ListenConfig{}
+	lc := net.ListenConfig{Control: PrivateSocket}
 	tmp := path + socketNew
 	os.Remove(tmp)
 	l, err := lc.Listen(ctx, "unix", tmp)
@@ -89,12 +90,19 @@ func listenPrivate(ctx context.Context, path string) (net.Listener, error) {
 		return nil, err
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(tmp, 0o600), os.Rename(tmp, path)); err != nil {
+	if err := os.Rename(tmp, path); err != nil {
 		l.Close()
 		os.Remove(tmp)
 		return nil, err
 	}
 	return l, nil
+}
+
+// PrivateSocket is the Control of a net.ListenConfig that makes a socket for its owner only. It sets the mode before there is a name, which could be a
+// link's by the time that it is set.
+func PrivateSocket(_, _ string, c syscall.RawConn) error {
+	var err error
+	return errors.Join(c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) }), err)
 }
 
 // stop answers what is being answered, a second long, orders that wait for something as well, and takes the socket away.

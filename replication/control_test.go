@@ -1,11 +1,9 @@
 package replication
 
 import (
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -71,20 +69,5 @@ func TestControlSocketWithALongPath(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "shorten the name of the resource") {
 			t.Errorf("one byte too many: %v", err)
 		}
-	}
-}
-
-// Whoever may put a link into the run directory has no other file overwritten.
-func TestLockIsNoLink(t *testing.T) {
-	dir := t.TempDir()
-	other := filepath.Join(dir, "other")
-	if err := errors.Join(os.WriteFile(other, []byte("something"), 0o600), os.Symlink(other, filepath.Join(dir, "r0.lock"))); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Lock(dir, "r0"); err == nil {
-		t.Error("it is taken for the lock")
-	}
-	if text, err := os.ReadFile(other); string(text) != "something" {
-		t.Errorf("%q is left, %v", text, err)
 	}
 }

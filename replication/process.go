@@ -23,7 +23,7 @@ func Lock(runDir, resource string) (release func() error, err error) {
 		return nil, fmt.Errorf("run directory: %w", err)
 	}
 	path := filepath.Join(runDir, resource+".lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := OpenPlain(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock of %s: %w", resource, err)
 	}

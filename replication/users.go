@@ -22,7 +22,7 @@ type usersRecord struct {
 // then: to forget what it says may serve somebody other data.
 func readUsers(path string, inUse bool) (*usersRecord, error) {
 	u := &usersRecord{path, map[int]engine.Users{}}
-	text, err := os.ReadFile(path)
+	text, err := ReadRecord(path)
 	if errors.Is(err, fs.ErrNotExist) || !inUse {
 		return u, nil
 	}
@@ -66,8 +66,8 @@ func (u *usersRecord) write() error {
 	if err != nil {
 		return err
 	}
-	if err := writeDurably(u.path, text); err != nil {
-		return errors.Join(err, os.WriteFile(u.path, nil, 0o600)) // an empty file needs no room
+	if err := WriteRecord(u.path, text, 0o600); err != nil {
+		return errors.Join(err, emptyRecord(u.path))
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/urbd/urbd/replication"
 )
 
 // deviceNames keeps the names of block devices:
@@ -37,10 +39,7 @@ func (n deviceNames) record(minor int) string {
 
 // announce says whose device a minor is going to be, before the kernel tells udev about it.
 func (n deviceNames) announce(minor int, resource string, volume int) error {
-	if err := os.MkdirAll(n.run, 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(n.record(minor), fmt.Appendf(nil, "%s/%d\n", resource, volume), 0o644)
+	return replication.WriteRecord(n.record(minor), fmt.Appendf(nil, "%s/%d\n", resource, volume), 0o644)
 }
 
 // link makes the name by resource, in one step, so that there is no moment without it.
@@ -83,7 +82,7 @@ func (n deviceNames) open(dir string) error {
 
 // owner is the volume that a minor was announced for.
 func (n deviceNames) owner(minor int) (target, bool) {
-	text, err := os.ReadFile(n.record(minor))
+	text, err := replication.ReadRecord(n.record(minor))
 	if err != nil {
 		return target{}, false
 	}

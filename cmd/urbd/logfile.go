@@ -1,12 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/DeRuina/timberjack"
+
+	"github.com/urbd/urbd/replication"
 )
 
 // A daemon that urbd starts itself has two files in the log directory:
@@ -42,7 +46,13 @@ func (l logFiles) openStderr() (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(l.stderr), 0o755); err != nil {
 		return nil, fmt.Errorf("log directory: %w; --log-dir names another one", err)
 	}
-	f, err := os.OpenFile(l.stderr, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	f, err := replication.OpenPlain(l.log, os.O_WRONLY, 0) // nobody looks once the daemon writes to it
+	if err == nil {
+		f.Close()
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		f, err = replication.OpenPlain(l.stderr, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("log of the daemon: %w; --log-dir names another directory", err)
 	}

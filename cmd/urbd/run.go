@@ -110,7 +110,7 @@ func (w *world) daemon(c *cli.Context) error {
 		},
 		HeldUp: func(why string) { notify("STATUS=" + why) },
 		Ready: func() {
-			forget = func() { os.Remove(configRecord(runDir(c), t.resource)) } // not that of another daemon, beside which this one is refused
+			forget = func() { forgetConfig(runDir(c), t.resource) } // not that of another daemon, beside which this one is refused
 			if err := rememberConfig(runDir(c), t); err != nil {
 				logger.Warn("urbd adjust will not see what changes in the configuration", "err", err)
 			}
@@ -188,8 +188,16 @@ func rememberConfig(runDir string, t target) error {
 		return err
 	}
 	path := configRecord(runDir, t.resource)
-	if err := os.WriteFile(path, text, 0o600); err != nil { // it may hold a secret
-		return errors.Join(err, os.Remove(path)) // half of it would look like another configuration
+	if err := replication.WriteRecord(path, text, 0o600); err != nil { // it may hold a secret
+		return errors.Join(err, forgetConfig(runDir, t.resource)) // that of another daemon would look like another configuration
+	}
+	return nil
+}
+
+// forgetConfig leaves no record, as before the start.
+func forgetConfig(runDir, resource string) error {
+	if err := os.Remove(configRecord(runDir, resource)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
 	return nil
 }
@@ -210,7 +218,7 @@ func changedSince(runDir string, t target) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	then, err := os.ReadFile(configRecord(runDir, t.resource))
+	then, err := replication.ReadRecord(configRecord(runDir, t.resource))
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/urbd/urbd/replication"
 )
 
 // spawnConfig says which daemon to start.
@@ -170,13 +172,10 @@ func listenNotices(runDir string) (*net.UnixConn, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	lc := net.ListenConfig{Control: replication.PrivateSocket}
+	conn, err := lc.ListenPacket(context.Background(), "unixgram", path) // which waits for nothing
 	if err != nil {
 		return nil, fmt.Errorf("listen for the daemon: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return conn, nil
+	return conn.(*net.UnixConn), nil
 }

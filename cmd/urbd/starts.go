@@ -85,7 +85,7 @@ func (s startRecord) alone(ctx context.Context, f func()) error {
 }
 
 func (s startRecord) read() (d died, ok bool) {
-	text, err := os.ReadFile(s.path())
+	text, err := replication.ReadRecord(s.path())
 	if err != nil {
 		return died{}, false
 	}
@@ -94,10 +94,7 @@ func (s startRecord) read() (d died, ok bool) {
 }
 
 func (s startRecord) write(d died) error {
-	if err := os.MkdirAll(s.runDir, 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(s.path(), fmt.Appendf(nil, "%d %d\n", int64(d.at), d.quick), 0o600)
+	return replication.WriteRecord(s.path(), fmt.Appendf(nil, "%d %d\n", int64(d.at), d.quick), 0o600)
 }
 
 // forget is for an orderly end, and for an administrator who wants a start now.
