@@ -119,7 +119,15 @@ func TestDownTakesAWaitingStartBack(t *testing.T) {
 		"57 urbd-shutdown@r0.service start waiting\n": false,
 	} {
 		asked := busySystemctl(t, jobs, "")
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			for ctx.Err() == nil { // until it has been told to stop, which does not end
+				if text, _ := os.ReadFile(asked); strings.Contains(string(text), "stop ") {
+					cancel()
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
 		err := systemdForgetStart(ctx, "r0")
 		cancel()
 		said, _ := os.ReadFile(asked)
