@@ -216,8 +216,8 @@ func (n *node) heeds(i int, to sm.State) {
 	switch {
 	case to.PeerDisk > sm.Outdated:
 		n.fooled[i] = false
-	case to.Conn.Established():
-		n.fooled[i] = n.s.link.slandered && n.believes() && n.meets() && n.peer().state(i).Disk == sm.UpToDate
+	case to.Conn.Established() && n.meets(): // it may believe it longer than the other holds the connection
+		n.fooled[i] = n.s.link.slandered && n.believes() && n.peer().state(i).Disk == sm.UpToDate
 	}
 }
 
