@@ -37,14 +37,15 @@ type pairer struct {
 	events  chan event
 	wg      sync.WaitGroup
 	redial  time.Duration // until the next dial after a failed one
-	dialing bool
-	dialAt  time.Time // of the last dial
-	deaths  int       // of sockets that the peer has closed
-	ousted  int       // accepted sockets that gave way to another
-	nextAt  time.Time // when to dial again
-	metaAt  time.Time // when to dial meta though the peer should
-	holdTo  time.Time // when to stop waiting for the peer to resolve a crossing
-	readyAt time.Time // when a doubtful pair is believed
+	dialing wire.Cmd      // what is being dialled, 0: nothing
+	hangUp  func()        // ends that dial
+	dialAt  time.Time     // of the last dial
+	deaths  int           // of sockets that the peer has closed
+	ousted  int           // accepted sockets that gave way to another
+	nextAt  time.Time     // when to dial again
+	metaAt  time.Time     // when to dial meta though the peer should
+	holdTo  time.Time     // when to stop waiting for the peer to resolve a crossing
+	readyAt time.Time     // when a doubtful pair is believed
 }
 
 // pair makes connections until one data and one meta socket are alive.
@@ -196,7 +197,7 @@ func (p *pairer) wait(now time.Time) time.Duration {
 	}
 	sooner(p.holdTo)
 	sooner(p.readyAt)
-	if kind, from := p.wanted(); kind != 0 && !p.dialing {
+	if kind, from := p.wanted(); kind != 0 && p.dialing == 0 {
 		sooner(from)
 	}
 	return max(next.Sub(now), 0)
@@ -205,12 +206,14 @@ func (p *pairer) wait(now time.Time) time.Duration {
 // dial starts the dial that is due. One runs at a time.
 func (p *pairer) dial(now time.Time, opts socketOptions) {
 	kind, from := p.wanted()
-	if kind == 0 || p.dialing || now.Before(from) {
+	if kind == 0 || p.dialing != 0 || now.Before(from) {
 		return
 	}
-	p.dialing, p.dialAt = true, now
+	ctx, hangUp := context.WithCancel(p.ctx)
+	p.dialing, p.hangUp, p.dialAt = kind, hangUp, now
 	p.wg.Go(func() {
-		conn, err := opts.dial(p.ctx, p.local.Addr(), p.peer, p.opt.ConnectInterval)
+		defer hangUp()
+		conn, err := opts.dial(ctx, p.local.Addr(), p.peer, p.opt.ConnectInterval)
 		ev := event{kind: kind, err: err, dialled: true}
 		if err == nil {
 			ev.sock = &peerSocket{conn: conn}
@@ -228,7 +231,7 @@ func (p *pairer) handle(ev event) error {
 		p.accepted(ev)
 		return p.tooMany()
 	case ev.dialled:
-		p.dialing = false
+		p.dialing = 0
 		return p.handleDial(ev)
 	case ev.err != nil:
 		if p.died(ev.sock) {
@@ -261,6 +264,9 @@ func (p *pairer) accepted(ev event) {
 		p.ousted++
 	}
 	p.nextAt = time.Time{} // the peer is up now, whatever the last dial said
+	if p.dialing == ev.kind {
+		p.hangUp() // its first packet may be lost, and the other socket is due
+	}
 	p.watch(ev.sock)
 }
 
@@ -283,6 +289,9 @@ func unsetPast(t time.Time) time.Time {
 
 func (p *pairer) handleDial(ev event) error {
 	if ev.err != nil {
+		if !p.side(ev.kind).empty() {
+			return nil // the peer has dialled it meanwhile
+		}
 		return p.failedDial(ev.err)
 	}
 	s := ev.sock
