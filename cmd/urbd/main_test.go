@@ -58,7 +58,9 @@ func (f *fakeControl) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		w.(http.Flusher).Flush()
 		if f.hold {
+			f.mu.Unlock()
 			<-r.Context().Done()
+			f.mu.Lock()
 		}
 	case "/v1/command":
 		var body bytes.Buffer
@@ -117,8 +119,8 @@ type bench struct {
 	dir  string
 	in   string // standard input
 
-	stdin io.Reader // instead of in
-	err   io.Writer // instead of a buffer
+	stdin    io.Reader // instead of in
+	out, err io.Writer // instead of a buffer
 }
 
 func newBench(t *testing.T) *bench {
@@ -169,7 +171,7 @@ func (b *bench) urbdContext(ctx context.Context, line string) result {
 	b.t.Helper()
 	var out, errs bytes.Buffer
 	w := &world{
-		in: cmp.Or[io.Reader](b.stdin, strings.NewReader(b.in)), out: &out, err: cmp.Or[io.Writer](b.err, &errs), etc: etc,
+		in: cmp.Or[io.Reader](b.stdin, strings.NewReader(b.in)), out: cmp.Or[io.Writer](b.out, &out), err: cmp.Or[io.Writer](b.err, &errs), etc: etc,
 		hostname:  func() (string, error) { return "alpha", nil },
 		addresses: func() ([]netip.Addr, error) { return nil, nil },
 	}

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -100,6 +103,35 @@ func TestStatusWatchPrintsEveryChange(t *testing.T) {
 	b.want("wait-connect r0/7", 1, "", "r0 is up without a volume 7\n")
 	b.listen("r1", &fakeControl{hold: true, events: []string{`{"name":"r1","role":"Secondary"}`}})
 	b.want("status --watch r1 --timeout 100ms", 20, "r1 role:Secondary", "urbd: status has not ended in time")
+}
+
+// Two volumes of a resource are watched like two resources.
+func TestStatusWatchShowsEveryVolume(t *testing.T) {
+	b := newBench(t)
+	b.listen("r0", &fakeControl{hold: true, events: []string{
+		`{"name":"r0","role":"Primary","devices":[{"volume":0,"disk-state":"UpToDate"},{"volume":1,"disk-state":"Failed"}]}`,
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &until{says: regexp.MustCompile(`volume:0 minor:0 disk:UpToDate\n\nr0 role:Primary.*\n  volume:1 minor:0 disk:Failed\n`), then: cancel}
+	b.out = out
+	if got := b.urbdContext(ctx, "status --watch --verbose --timeout 20 r0/0 r0/1"); got.code != 0 || got.err != "" {
+		t.Errorf("code %d, err: %s, out:\n%s", got.code, got.err, out.String())
+	}
+}
+
+// An until is a buffer that waits for a text.
+type until struct {
+	bytes.Buffer
+	says *regexp.Regexp
+	then func()
+}
+
+func (u *until) Write(b []byte) (int, error) {
+	n, err := u.Buffer.Write(b)
+	if u.says.Match(u.Bytes()) {
+		u.then()
+	}
+	return n, err
 }
 
 func TestWords(t *testing.T) {

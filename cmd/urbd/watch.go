@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/urfave/cli/v2"
@@ -35,15 +35,15 @@ func (w *world) watch(c *cli.Context) error {
 	if len(targets) == 0 {
 		return &waitError{exitConfig, nothingUp}
 	}
-	latest := map[string]replication.ResourceStatus{}
+	latest := map[string]replication.ResourceStatus{} // by target
 	left := len(targets)
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
 	for n := range follow(ctx, runDir(c), targets) {
 		if n.err == nil {
-			latest[n.of.resource] = only(n.status, n.of.volume)
+			latest[n.of.String()] = only(n.status, n.of.volume)
 		} else {
-			delete(latest, n.of.resource)
+			delete(latest, n.of.String())
 			left--
 			if err := w.ended(c.Context, n); err != nil {
 				return err
@@ -81,10 +81,9 @@ func (s screen) redraw(latest map[string]replication.ResourceStatus) error {
 		fmt.Fprint(s.out, "\x1b[H\x1b[J")
 	}
 	var all []replication.ResourceStatus
-	for _, st := range latest {
-		all = append(all, st)
+	for _, of := range slices.Sorted(maps.Keys(latest)) {
+		all = append(all, latest[of])
 	}
-	slices.SortFunc(all, func(a, b replication.ResourceStatus) int { return strings.Compare(a.Name, b.Name) })
 	return s.show(all)
 }
 
