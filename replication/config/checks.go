@@ -21,13 +21,16 @@ func checkResource(res *Resource, won []setting, r *report) {
 		}
 		return res.Pos
 	}
-	checkNet(&res.Net, r, func(name string) Position { return at(NetSection, name) })
+	known := !slices.ContainsFunc(won, func(w setting) bool { return w.wrong }) // else a combination may be another one than is meant
+	if known {
+		checkNet(&res.Net, r, func(name string) Position { return at(NetSection, name) })
+	}
 	for _, h := range res.Hosts {
 		for _, v := range h.Volumes {
 			if v.Disk != "" && v.Disk == v.MetaDisk.Device {
 				r.invalid(v.Pos, "write: meta-disk internal;", "volume %d keeps its data and its metadata at the same place on %s", v.Number, v.Disk)
 			}
-			if v.Options.Fencing == "resource-and-stonith" && res.Net.Protocol == ProtocolA {
+			if known && v.Options.Fencing == "resource-and-stonith" && res.Net.Protocol == ProtocolA {
 				r.invalid(at(DiskSection, "fencing"), "use protocol B or C", "fencing resource-and-stonith does not go with protocol A (154)")
 			}
 		}

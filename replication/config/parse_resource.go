@@ -24,12 +24,13 @@ func newResourceTree(pos Position, name string) *resourceTree {
 
 func (p *parser) common() {
 	key := p.advance()
-	r := newResourceTree(key.pos, "")
+	r, before := newResourceTree(key.pos, ""), p.lost()
 	p.block("common", func() {
 		if !p.sectionOf(r) {
 			p.statementUnknown("common { }", []string{"disk", "handlers", "net", "options", "protocol", "startup", "syncer"})
 		}
 	})
+	r.broken = p.lost() > before
 	if p.tree.common != nil {
 		p.report.invalid(key.pos, "", "common stands twice, first at %s", p.tree.common.pos)
 		return

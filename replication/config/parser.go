@@ -234,7 +234,8 @@ func (p *parser) option(section Section) (setting, bool) {
 	if negated {
 		s.value.n = 0
 	}
-	return s, ok
+	s.wrong = !ok
+	return s, true
 }
 
 // arguments reads as many values as the option takes.

@@ -23,7 +23,7 @@ func resolve(t *tree, r *report) *Config {
 	}
 	checks := newClaims(r)
 	for _, tree := range t.resources {
-		if tree.broken {
+		if tree.broken || common.broken {
 			continue
 		}
 		res := resolveResource(tree, common, r)
@@ -55,6 +55,9 @@ func winners(layers ...[]setting) []setting {
 // apply stores settings in their fields and says of each what urbd does with it.
 func (s *settings) apply(won []setting, r *report) (g given) {
 	for _, w := range won {
+		if w.wrong {
+			continue
+		}
 		w.judge(r)
 		if w.opt.Kind != Legacy {
 			w.opt.put(s, w.value)
@@ -96,6 +99,9 @@ func resolveResource(t, common *resourceTree, r *report) *Resource {
 	}
 	res.Net, res.Options, res.Startup = s.Net, s.Options, s.Startup
 	for _, h := range winners(t.settings[HandlersSection], common.settings[HandlersSection]) {
+		if h.wrong {
+			continue
+		}
 		h.judge(r)
 		res.Handlers[h.opt.Name] = h.value.text
 	}

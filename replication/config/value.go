@@ -21,6 +21,7 @@ type setting struct {
 	value value
 	pos   Position // of the option's name
 	at    Position // of its value, or of the name if it has none
+	wrong bool     // its value was reported: it stands in the file all the same, and hides what it would have hidden
 }
 
 // parseNumber reads digits with at most one suffix as a count of units. problem says why it cannot, empty if it
