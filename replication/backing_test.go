@@ -3,11 +3,14 @@ package replication
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/urbd/urbd/replication/config"
 )
@@ -42,16 +45,7 @@ func TestOpenStoreSentences(t *testing.T) {
 
 // A block device that is read-only can be opened for writing: only the writes fail. It is told as what it is, and can be read.
 func TestOpenReadOnlyDevice(t *testing.T) {
-	out, err := exec.Command("losetup", "--find", "--show", "--read-only", file(t, 1<<20)).CombinedOutput()
-	if err != nil {
-		t.Skipf("no loop device to be had here: %v, %s", err, out)
-	}
-	path := strings.TrimSpace(string(out))
-	defer func() {
-		if out, err := exec.Command("losetup", "--detach", path).CombinedOutput(); err != nil {
-			t.Errorf("%v, %s", err, out)
-		}
-	}()
+	path := readOnlyDevice(t)
 	if s, err := openStore(path, whole); err == nil || !strings.Contains(err.Error(), "is read-only: blockdev --setrw "+path) {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -60,6 +54,57 @@ func TestOpenReadOnlyDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.close()
+}
+
+// readOnlyDevice is a loop device. The test is skipped where the machine gives out none, and for no other reason: its node is made here,
+// because a container has few in its /dev.
+func readOnlyDevice(t *testing.T) string {
+	t.Helper()
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV) {
+		t.Skipf("this machine gives out no loop devices: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	image, err := os.Open(file(t, 1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	const major = 7
+	for n := 0; ; n++ {
+		free, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "loop")
+		if err := unix.Mknod(path, unix.S_IFBLK|0o600, int(unix.Mkdev(major, uint32(free)))); err != nil {
+			t.Fatal(err)
+		}
+		device, err := os.Open(path)
+		if errors.Is(err, fs.ErrPermission) {
+			t.Skipf("this machine lets nobody use its loop devices: %v", err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = unix.IoctlLoopConfigure(int(device.Fd()), &unix.LoopConfig{Fd: uint32(image.Fd()), Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_READ_ONLY}})
+		if err == unix.EBUSY && n < 100 { // somebody was faster
+			device.Close()
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := errors.Join(unix.IoctlSetInt(int(device.Fd()), unix.LOOP_CLR_FD, 0), device.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+		return path
+	}
 }
 
 func TestOneOwnerAtATime(t *testing.T) {
