@@ -73,7 +73,7 @@ func (v *volume) fitsPeer(block int64) error {
 }
 
 // agreeBlocks decides on the logical block size when a handshake was decided. Both nodes come to an answer each for itself: they
-// see the same sizes, and which data goes where.
+// see the same sizes, and which data goes where. So the peer's is known afterwards, too, although it does not say it again.
 func (e *Engine) agreeBlocks(v *volume, d sm.Decision, peer sm.Role) error {
 	own, theirs := max(smallestBlock, v.block, v.dataBlock), v.peer.block
 	used, inUse := v.usersBlock(d)
@@ -107,6 +107,7 @@ func (e *Engine) agreeBlocks(v *volume, d sm.Decision, peer sm.Role) error {
 		own = theirs
 	}
 	e.learnBlock(v, own)
+	v.peer.block = own
 	return nil
 }
 

@@ -191,6 +191,23 @@ func TestFreshPairBlocks(t *testing.T) {
 	}
 }
 
+// The peer learns in the handshake that the data is in larger blocks than its own disk has: a disk with such blocks is let go and attached again below
+// its users, whose device has them.
+func TestLargerBlocksAttachedBelowAPrimary(t *testing.T) {
+	p := blockPair(t, 4096, 512)
+	p.must(p.a, Promote{Force: true})
+	p.must(p.b, Detach{})
+	p.connect()
+	p.must(p.a, Demote{})
+	p.blocks(p.b, 512)
+	p.settle(time.Second)
+	p.must(p.b, Promote{})
+	p.wantBlocks(p.b, 4096)
+	p.must(p.a, Detach{})
+	p.blocks(p.a, 4096)
+	p.inSyncAgain()
+}
+
 // Data of which nobody has remembered anything, common to both: the pair goes on with the larger blocks, unless users of the
 // device know smaller ones.
 func TestOldPairBlocks(t *testing.T) {
