@@ -57,6 +57,9 @@ func (u *users) outlive(power bool) {
 				u.doomed, u.firm = "their data was on the peer's disk", true
 			}
 		}
+		if u.doomed != "" {
+			u.forget()
+		}
 		if s.rng.IntN(2) == 0 {
 			u.failover()
 		}
