@@ -52,12 +52,16 @@ func (e *Engine) peerSizesReceived(v *volume, p wire.Sizes) error {
 }
 
 // offers is how much of the own disk may be used, in bytes: what the nodes have agreed on, even if the disk has
-// grown since. To grow a device that holds data is not served yet, and what is new would not be equal on both disks.
+// grown since, or is a new one beside a device that is in use. To grow a device that holds data is not served yet, and what is new would not be equal on both disks.
 func (v *volume) offers() int64 {
-	if v.super.LastAgreedSize > 0 && v.holdsData() {
-		return min(v.layout.DataLimit, v.super.LastAgreedSize)
+	switch room := v.layout.DataLimit; {
+	case v.super.LastAgreedSize > 0 && v.holdsData():
+		return min(room, v.super.LastAgreedSize)
+	case v.sizeInUse():
+		return min(room, v.size)
+	default:
+		return room
 	}
-	return v.layout.DataLimit
 }
 
 // holdsData reports whether the own disk had data once, good or not.

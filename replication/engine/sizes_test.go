@@ -78,6 +78,26 @@ func TestAttachKeepsTheSizeInUse(t *testing.T) {
 	}
 }
 
+// TestNewDiskBesideAPeerWithRoom: the peer's disk has room for more than was agreed on when this node's was the smaller one, and a new one here has, too. The
+// device in use does not grow to that: the peer's stays as it is.
+func TestNewDiskBesideAPeerWithRoom(t *testing.T) {
+	for _, role := range []Command{Promote{}, Demote{}} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.newDisk(p.b, 10<<20)
+		p.inSync()
+		p.must(p.a, role)
+		v := p.a.e.vols[0]
+		was := v.size
+		p.must(p.a, Detach{})
+		p.newDisk(p.a, 12<<20)
+		p.must(p.a, Attach{BackingSize: 12 << 20, MetaSize: 12 << 20})
+		p.inSyncAgain()
+		if peers := p.b.e.vols[0].size; v.size != was || peers != was {
+			t.Errorf("after %T: the device of %d bytes has %d, and the peer's %d\n%s", role, was, v.size, peers, p.story())
+		}
+	}
+}
+
 // TestAttachOfAnOldSmallerMember: a disk with room enough was last in use with a smaller size.
 func TestAttachOfAnOldSmallerMember(t *testing.T) {
 	old := inSync(t, 8<<20, func(n *node) { n.e.vols[0].cfg.Disk.Size = 4 << 20 })
