@@ -285,10 +285,11 @@ func (e *Engine) settleEpochs() {
 	}
 }
 
-// quiet reports whether no own request is unanswered or unconfirmed.
+// quiet reports whether no own request is unanswered, unconfirmed, or refused by a disk that the peer has not called lost yet: it says so on the other
+// socket, and for who is not Primary any more when that comes the data has no generation of its own.
 func (e *Engine) quiet() bool {
 	for _, v := range e.vols {
-		if v.state.Role == sm.Primary && (v.activeWrites > 0 || v.activeReads > 0 || v.upper > 0) {
+		if v.state.Role == sm.Primary && (v.activeWrites > 0 || v.activeReads > 0 || v.upper > 0 || v.refusedAt != 0) {
 			return false
 		}
 	}

@@ -240,6 +240,9 @@ func (e *Engine) writeAck(w *write, cmd wire.Cmd) error {
 		w.acked, w.peerOK, w.synced = true, true, true
 		w.vol.resync.target = max(w.vol.resync.target, targetActive)
 	case wire.CmdNegAck:
+		if v := w.vol; !w.marked && v.state.PeerDisk == sm.UpToDate && v.refusedAt == 0 {
+			v.refusedAt = max(e.now, 1)
+		}
 		w.acked, w.peerOK, w.refused = true, false, true
 		w.mark(e)
 	default:

@@ -119,6 +119,9 @@ func (e *Engine) changed(v *volume, old sm.State, cause string) {
 	if v.state.Role == sm.Primary || v.state.Conn > sm.Connected {
 		v.bits = bitsCount
 	}
+	if v.state.PeerDisk != sm.UpToDate {
+		v.refusedAt = 0
+	}
 	v.expose(old)
 	if v.fullSync && old.Disk == sm.Inconsistent && v.state.Disk == sm.Failed {
 		v.super.Flags = v.super.Flags.Inconsistent() // it was to be overwritten by order: it is, when it comes back

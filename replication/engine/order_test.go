@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/urbd/urbd/replication/wire"
+	sm "github.com/urbd/urbd/statemachine"
 )
 
 // An order for a volume that does not exist is refused, and touches no other.
@@ -226,5 +227,48 @@ func TestReadAtThePeerAfterAWrite(t *testing.T) {
 	}
 	if !slices.Equal(sent, []wire.Cmd{wire.CmdData, wire.CmdBarrier, wire.CmdDataRequest}) {
 		t.Errorf("sent: %v\n%s", sent, p.story())
+	}
+}
+
+// A Primary whose write the peer's disk has refused, and that has not heard yet what that disk has become, on the other socket, is demoted and goes down only
+// after it has: otherwise both disks have one generation, one lacks the write, and nothing is copied.
+func TestDemotionWaitsForTheWordOfTheLostDisk(t *testing.T) {
+	for _, order := range []Command{Demote{}, Down{}} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.a.mute[DataSock] = true
+		p.must(p.b, Detach{Force: true})
+		p.write(p.a, 0, filled(7, 4096))
+		p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+		p.a.e.Command(p.now, 100, order)
+		p.settle(time.Second)
+		p.unanswered(p.a, 100)
+		p.a.mute[DataSock] = false
+		p.settle(time.Second)
+		p.succeeded(p.a, 100)
+		for _, n := range []*node{p.a, p.b} {
+			if n.e.State(0).Conn == sm.StandAlone {
+				p.must(n, Connect{})
+			}
+			if n.e.State(0).Disk == sm.Diskless {
+				p.must(n, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			}
+		}
+		p.inSyncAgain()
+	}
+}
+
+// A peer that refuses a write, and does not say what its disk has become, owes an answer.
+func TestRefusalWithoutAWordOfTheDisk(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.a.mute[DataSock] = true
+	p.must(p.b, Detach{Force: true})
+	p.write(p.a, 0, filled(7, 4096))
+	p.a.e.Command(p.now, 100, Demote{})
+	p.settle(2 * time.Minute)
+	p.succeeded(p.a, 100)
+	if p.a.e.vols[0].uuids.Bitmap == 0 {
+		t.Errorf("no generation\n%s", p.story())
 	}
 }

@@ -85,6 +85,7 @@ type volume struct {
 	ackGate               int            // superblock writes that answers wait for
 	owed                  fifo[*Request] // answered once it is sure that the own disk, which lacks them, is not copied from
 	owedSince             Instant        // the first of them
+	refusedAt             Instant        // the first write that the peer's disk has refused, which is good still as far as it has said; 0: none
 	answeredAlone         bool           // since both disks were good, something was answered that the peer's lacks
 
 	staged     fifo[logUser] // in the transaction that is being collected or written

@@ -32,6 +32,9 @@ func (e *Engine) oldestWait() Instant {
 		if v.elsewhere == asking {
 			at = min(at, v.turned)
 		}
+		if v.refusedAt != 0 {
+			at = min(at, v.refusedAt) // what has become of its disk
+		}
 		if v.owed.len() > 0 {
 			at = min(at, v.owedSince) // a generation, where the disk cannot say what it lacks
 		}
