@@ -87,6 +87,7 @@ func (s *Sim) heal() {
 		}
 		s.run(patience, s.mend)
 		s.await("Connected and UpToDate", func(st sm.State) bool { return st.Conn == sm.Connected && st.Redundant() })
+		s.run(patience, func() bool { return s.link.number != s.link.lied }) // a liar goes after a while, and the link with it
 		s.run(patience, func() bool { return s.disksIdle() && s.link.delivered() })
 		if s.run(time.Second, nil); s.admin.allInSync() && len(s.app.calls) == 0 && s.disksIdle() && s.link.number != s.link.lied {
 			break
