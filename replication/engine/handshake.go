@@ -163,6 +163,9 @@ func (v *volume) keepsData(d sm.Decision) error {
 	current := v.peerUUIDs.Current
 	if d.Result > 0 {
 		current = v.uuids.Current
+		if v.elsewhere < goneOn && v.workedOn(current) {
+			return nil // a generation that was taken back, and is on the disk all the same, is theirs, too
+		}
 	}
 	if (v.exposed^current)&^sm.RoleBit == 0 {
 		return nil

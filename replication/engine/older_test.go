@@ -200,3 +200,24 @@ func TestDiskLostBeforeThePeerHearsOfIt(t *testing.T) {
 	p.settle(time.Second)
 	p.older()
 }
+
+// The generation that a Primary begins alone cannot be written, because its disk hangs, and is taken back; but it gets there in the end, and the disk is attached
+// again beside the peer's, which has none at first. The users worked on that data: it is copied to the peer when that has its disk again.
+func TestTakenBackGenerationIsOnTheDisk(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.a, Demote{})
+	p.must(p.b, Detach{})
+	p.part()
+	p.a.hold = func(io DiskIO) bool { return io.Op == DiskWrite && io.Meta }
+	p.a.e.Command(p.now, 100, Promote{})
+	p.settle(time.Second)
+	p.must(p.a, Detach{Force: true})
+	p.meet()
+	p.comesBack(p.a, OK)
+	p.want(p.a, "Primary/Secondary Connected Diskless/Diskless")
+	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+	p.inSyncAgain()
+	p.write(p.a, 0, filled(9, 4096))
+}
