@@ -211,9 +211,10 @@ func (n *node) neverHad(said []byte) (names []string) {
 }
 
 // heeds keeps account of whether a node takes its peer's disk for a bad one because it was told so, and it is not. That outlasts the connection, as long as
-// nothing else is known.
+// nothing else is known; and a disk that was lost meanwhile is the only good one, by what is on it, when it comes back.
 func (n *node) heeds(i int, to sm.State) {
 	switch {
+	case n.fooled[i] && to.Disk < sm.Inconsistent:
 	case to.PeerDisk > sm.Outdated:
 		n.fooled[i] = false
 	case to.Conn.Established() && n.meets(): // it may believe it longer than the other holds the connection
