@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -124,6 +125,9 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 		Bits:  p.Size, Flags: uint64(p.Flags),
 	}
 	st := v.state
+	if v.leftOut(p) {
+		return fmt.Errorf("volume %d: the peer, Primary, has begun data generation %016X without this node's disk, which is %v", v.number, p.Current, st.Disk)
+	}
 	v.peerUUIDs, v.peerKnown = got, true
 	if !st.ReadsLocally() && st.ReadsRemotely() {
 		v.exposed = p.Current
@@ -136,6 +140,13 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 		e.step(v, sm.PeerSkipsInitialSync{Fresh: v.uuids.Current == sm.JustCreated}, "the peer declares both disks equal")
 	}
 	return nil
+}
+
+// leftOut reports whether a Primary writes what this node's disk does not get: it has begun a generation on top of the data that both have, for it
+// takes the disk for lost, and the disk is good. On the next connection they are compared.
+func (v *volume) leftOut(p wire.UUIDs) bool {
+	return v.state.Conn == sm.Connected && v.state.Disk == sm.UpToDate && v.state.Peer == sm.Primary && v.request == nil &&
+		p.Flags&wire.UUIDSkipInitialSync == 0 && (p.Bitmap^v.uuids.Current)&^sm.RoleBit == 0
 }
 
 // endUsers is the way out for a Primary that refuses the data that there is.
