@@ -40,6 +40,7 @@ const (
 	OtherDataInUse    Refusal = "the device is in use since before its daemon died, and its users worked on data that this node does not have"
 	UsersNeedDisk     Refusal = "the device is in use since before its daemon died, and its users worked on this node's disk, which is not UpToDate"
 	LeftMeanwhile     Refusal = "the nodes were disconnected while the promotion waited for the peer"
+	PrimaryLost       Refusal = "the peer was Primary, and alive, until the connection was lost while the promotion waited"
 )
 
 // Codes that are not refusals. Source: docs/drbd-wire.md 1.

@@ -185,6 +185,7 @@ var hints = []struct {
 	{statemachine.OtherDataInUse, "", "unmount it, or end what uses it; then repeat the command"},
 	{statemachine.UsersNeedDisk, "", "attach the disk, or connect the peer; or give those users up: urbd secondary RES"},
 	{statemachine.LeftMeanwhile, "", "when this node is to go on without the peer, repeat the command"},
+	{statemachine.PrimaryLost, "", "see that the peer is Primary no more; when this node is to go on without it, repeat the command"},
 	{statemachine.TwoPrimaries, "", "make the other node Secondary first: urbd secondary RES (there)"},
 	{statemachine.DeviceInUse, "", "unmount it, or end what uses it, first"},
 	{statemachine.NeedConnection, "new-current-uuid", "both nodes have to be Connected, and no resync may run: urbd wait-connect RES; urbd wait-sync RES"},

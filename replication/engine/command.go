@@ -19,13 +19,22 @@ type command struct {
 	stepped bool
 	when    func() bool // stepped as soon as it says so; nil: at once
 	err     error
-	retryAt Instant       // a dead peer is being found out; then it is tried again
-	limit   time.Duration // a disk that takes longer for one I/O is given up, by a forced order; 0: it is waited for
-	retried bool
+	retryAt Instant              // a dead peer is being found out; then it is tried again
+	limit   time.Duration        // a disk that takes longer for one I/O is given up, by a forced order; 0: it is waited for
+	primary primaryPeer          // what a promotion that found one knows of it
 	done    func(e *Engine) bool // more to wait for; nil: nothing
 
 	from *departure // that it is about, of a disconnect
 }
+
+// primaryPeer is what a promotion knows of a peer that is Primary: it may be dead, and only the ping tells.
+type primaryPeer uint8
+
+const (
+	notPinged primaryPeer = iota
+	pinged
+	alive // it has answered: without it nothing goes on here, whatever becomes of the connection
+)
 
 // Command takes an administrative order; its Reply carries id.
 func (e *Engine) Command(now Instant, id uint64, c Command) {
@@ -186,14 +195,24 @@ func (e *Engine) stepCommand(cmd *command) {
 // the peer is Primary may fail because of a peer that is dead: a ping tells, and
 // then it is tried once more (wire 14.4).
 func (e *Engine) refusedHere(cmd *command, err error) {
-	if _, promote := cmd.ev.(sm.Promote); promote && !cmd.retried && e.conn.up() &&
+	if _, promote := cmd.ev.(sm.Promote); promote && cmd.primary == notPinged && e.conn.up() &&
 		(errors.Is(err, sm.TwoPrimaries) || errors.Is(err, sm.OtherVolumePeerPrimary)) {
-		e.ping()
-		cmd.retried = true
+		cmd.primary = pinged
+		e.fence(promotionFence, nil, cmd.id)
 		cmd.retryAt = e.now + e.cfg.Net.PingTimeout + 100*time.Millisecond
 		return
 	}
 	cmd.err = err
+}
+
+// primaryAlive is where the peer that a promotion has found Primary has answered the ping. The promotion is tried once more all the same:
+// the peer may be about to be demoted.
+func (e *Engine) primaryAlive() {
+	for _, cmd := range e.cmds {
+		if cmd.primary == pinged {
+			cmd.primary = alive
+		}
+	}
 }
 
 // commandsAdvance answers the commands that have what they wait for.

@@ -17,9 +17,10 @@ type fence struct {
 type fenceKind uint8
 
 const (
-	targetFence  fenceKind = iota // the Target has written everything
-	consentFence                  // to be the source of a resync
-	lifeFence                     // the peer goes on where the own disk was let go
+	targetFence    fenceKind = iota // the Target has written everything
+	consentFence                    // to be the source of a resync
+	lifeFence                       // the peer goes on where the own disk was let go
+	promotionFence                  // the peer is Primary, and alive
 )
 
 // ping asks the peer for a sign of life.
@@ -55,6 +56,8 @@ func (e *Engine) fenced(f fence) {
 		e.consentFenced(f.vol, f.of)
 	case lifeFence:
 		e.dataGoneOn(f.vol)
+	case promotionFence:
+		e.primaryAlive()
 	}
 }
 

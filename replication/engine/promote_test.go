@@ -266,6 +266,31 @@ func TestPromotionOfSurvivor(t *testing.T) {
 	}
 }
 
+// A Primary that answers the ping lives: a promotion that waits beside it is refused when the connection breaks, and the next order is one to go
+// on without that node.
+func TestPromotionBesideALivingPrimary(t *testing.T) {
+	for _, answered := range []bool{false, true} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.b.mute[MetaSock] = !answered
+		p.b.e.Command(p.now, 100, Promote{})
+		p.settle(0)
+		p.unanswered(p.b, 100)
+		p.b.wire[MetaSock] = nil
+		p.a.conn = "away"
+		p.hangup(p.b)
+		p.settle(time.Second)
+		if !answered {
+			p.succeeded(p.b, 100)
+			continue
+		}
+		if err := p.b.reply[100]; err != sm.PrimaryLost || p.b.e.State(0).Role != sm.Secondary {
+			t.Fatalf("the promotion ends with %v\n%s", err, p.story())
+		}
+		p.must(p.b, Promote{})
+	}
+}
+
 // A node that is promoted without its peer may lack what was answered there last, if nobody waited for its disk, and says so.
 func TestPromotedAloneSaysWhatMayBeMissing(t *testing.T) {
 	for _, tt := range []struct {

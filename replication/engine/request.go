@@ -211,15 +211,19 @@ func (e *Engine) retryRequests() {
 }
 
 // refusePromotions ends the promotions that waited for the peer, if an administrator has disconnected the nodes meanwhile, here
-// or there: one that the peer was to agree to is no order to go on without it. After any other end of the
-// connection they are judged as without a peer, so that one order is enough where the Primary has died.
+// or there, or if the peer was Primary and had answered a ping since: one that the peer was to agree to is no order to go on without it. After
+// any other end of the connection they are judged as without a peer, so that one order is enough where the Primary has died.
 func (e *Engine) refusePromotions() {
-	if !anyState(e.vols, sm.Disconnecting) && !anyState(e.vols, sm.TearDown) && !slices.ContainsFunc(e.cmds, (*command).leaves) {
-		return
-	}
+	left := anyState(e.vols, sm.Disconnecting) || anyState(e.vols, sm.TearDown) || slices.ContainsFunc(e.cmds, (*command).leaves)
 	for _, cmd := range e.cmds {
-		if _, promote := cmd.ev.(sm.Promote); promote && !everyPrimary(cmd.vols) {
+		if _, promote := cmd.ev.(sm.Promote); !promote || everyPrimary(cmd.vols) {
+			continue
+		}
+		switch {
+		case left:
 			cmd.err, cmd.stepped, cmd.retryAt = sm.LeftMeanwhile, true, 0
+		case cmd.primary == alive && cmd.retryAt != 0:
+			cmd.err, cmd.retryAt = sm.PrimaryLost, 0
 		}
 	}
 }
