@@ -32,7 +32,7 @@ func newConditions(seed uint64, plain bool, p *profile) conditions {
 			c.clocks[i] = pick(rng, clock{1, 2}, clock{2, 3}, clock{9, 10}, clock{11, 10}, clock{3, 2}, clock{2, 1})
 		}
 		if rng.IntN(3) == 0 {
-			c.differ(&c.net[i])
+			c.differ(&c.net[i], p)
 		}
 	}
 	c.stalls, c.rests, c.oneWay, c.asks = rng.IntN(3) == 0, rng.IntN(2) == 0, rng.IntN(3) == 0, rng.IntN(2) == 0
@@ -46,12 +46,12 @@ func newConditions(seed uint64, plain bool, p *profile) conditions {
 	return c
 }
 
-// differ changes what each node decides for itself.
-func (c *conditions) differ(o *engine.NetOptions) {
+// differ changes what each node decides for itself. A ping-timeout below the time of a round trip would let no connection live.
+func (c *conditions) differ(o *engine.NetOptions, p *profile) {
 	o.Timeout = pick(c.rng, 500*time.Millisecond, 1500*time.Millisecond, 6*time.Second)
 	o.KOCount = pick(c.rng, 1, 2, 7, -1)
 	o.PingInterval = pick(c.rng, time.Second, 3*time.Second, 10*time.Second)
-	o.PingTimeout = pick(c.rng, 100*time.Millisecond, 500*time.Millisecond, 2*time.Second)
+	o.PingTimeout = max(pick(c.rng, 100*time.Millisecond, 500*time.Millisecond, 2*time.Second), 4*(p.netDelay+p.netJitter))
 	o.MaxEpochSize = pick(c.rng, 1, 2, 50, 2048)
 	o.MaxBuffers = pick(c.rng, 32, 128, 2048)
 	o.NoRLE = c.rng.IntN(2) == 0
