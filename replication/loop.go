@@ -99,25 +99,14 @@ func (l *loop) drain() (heard bool) {
 			l.done = append(l.done, out.Disk[i])
 		}
 	}
-	for _, r := range out.Done {
-		if r.Held != 0 {
-			l.held = append(l.held, r)
-			continue
-		}
-		l.volumes[r.Vol].Complete(r)
-	}
+	l.answer(out.Done)
 	l.events = append(l.events[:0], out.Events...)
 	heard = len(l.done)+len(l.events) > 0
 	for _, io := range l.done {
 		l.engine.DiskDone(l.now(), io.Token, engine.ENODEV)
 	}
 	l.done = l.done[:0]
-	heard = heard || len(l.held) > 0
-	for i, r := range l.held {
-		l.held[i] = nil
-		l.exchange(r)
-	}
-	l.held = l.held[:0]
+	heard = l.exchangeHeld() || heard
 	for i, ev := range l.events {
 		l.event(ev)
 		l.events[i] = nil
@@ -125,10 +114,36 @@ func (l *loop) drain() (heard bool) {
 	return heard
 }
 
-// exchange gives a request other memory, and keeps its own until the disk that was given up has ended with it. Where
-// there is none, the request waits for that.
+// answer answers requests, but for those that go elsewhere, or whose memory a disk that was given up may still use.
+func (l *loop) answer(done []*engine.Request) {
+	for _, r := range done {
+		if r.Held != 0 || r.Err == engine.EAGAIN {
+			l.held = append(l.held, r)
+			continue
+		}
+		l.volumes[r.Vol].Complete(r)
+	}
+}
+
+// exchangeHeld goes on with those, and reports whether there were any.
+func (l *loop) exchangeHeld() bool {
+	for i, r := range l.held {
+		l.held[i] = nil
+		l.exchange(r)
+	}
+	any := len(l.held) > 0
+	l.held = l.held[:0]
+	return any
+}
+
+// exchange gives a request other memory, and keeps its own until the disk that was given up has ended with it; it may have since
+// the engine's answer. Where there is none, the request waits for that.
 func (l *loop) exchange(r *engine.Request) {
 	token := r.Held
+	if token == 0 {
+		l.goesBack(r)
+		return
+	}
 	release, ok := l.volumes[r.Vol].Keep(r)
 	if !ok {
 		l.disks.late[token] = func() { l.goesBack(r) }

@@ -120,3 +120,24 @@ func TestMetadataOnItsOwnDevice(t *testing.T) {
 		t.Error("the data is not what was written, and nothing else")
 	}
 }
+
+// A read that a hanging disk was to serve goes to the peer, also when that disk ends with its memory between the engine's answer and the next
+// step of the loop: no application sees that answer.
+func TestReadThatMovesWhileItsDiskEnds(t *testing.T) {
+	n := connectedPair(t)[0]
+	data, r := page(t, 4096), &engine.Request{Op: engine.OpRead, Len: 4096, Data: page(t, 4096), Err: engine.EAGAIN}
+	n.io(engine.Request{Op: engine.OpWrite, Len: 4096, Data: data})
+	done, kept := make(chan engine.Errno, 1), 0
+	err := n.res.on(t.Context(), func(l *loop) {
+		l.volumes[0].(*FakeDevice).waiting[r] = fakeCall{done, r.Data}
+		l.answer([]*engine.Request{r})
+		l.exchangeHeld()
+		kept = len(l.disks.late)
+	})
+	if err != nil || kept != 0 {
+		t.Fatal(err, kept)
+	}
+	if errno := <-done; errno != engine.OK || !bytes.Equal(r.Data, data) {
+		t.Errorf("errno %d", errno)
+	}
+}

@@ -54,7 +54,7 @@ type Request struct {
 	Err Errno // result, set when the request comes back: 0 or an errno
 
 	// Held is not 0 when a disk that was given up may still use Data. The owner keeps that memory out of use until
-	// the DiskDone of this I/O, and gives the request other memory before it is used again.
+	// the DiskDone of this I/O, and gives the request other memory before it is used again. It is 0 again after that DiskDone.
 	Held Token
 
 	write *write // the engine's

@@ -8,7 +8,7 @@ type Errno int32
 const (
 	OK      Errno = 0
 	EIO     Errno = 5
-	EAGAIN  Errno = 11 // of a Request: it is no answer; to be submitted again, with other memory than what is Held
+	EAGAIN  Errno = 11 // of a Request: it is no answer; to be submitted again, with other memory where this one is Held
 	ENODEV  Errno = 19
 	EINVAL  Errno = 22
 	ENOSPC  Errno = 28

@@ -148,11 +148,9 @@ func (a *app) answered(n *node, r *engine.Request) {
 		a.s.fail("%s: request %d is answered twice", n.name, r.Handle)
 	}
 	if r.Err == engine.EAGAIN {
-		if r.Held == 0 {
-			a.s.fail("%s: request %d is to be submitted again, and nothing has its memory", n.name, r.Handle)
+		if a.s.counts[ReadMoved]++; r.Held != 0 { // else the disk has ended with it since
+			r.Data = make([]byte, r.Len)
 		}
-		a.s.counts[ReadMoved]++
-		r.Data = make([]byte, r.Len)
 		n.eng.Submit(n.now(), r)
 		n.touched()
 		return
