@@ -111,9 +111,7 @@ func (e *Engine) sending(sock Socket) *sendQueue {
 
 // stepAll applies an event of the connection to every volume.
 func (e *Engine) stepAll(ev sm.Event, cause string) {
-	for _, v := range e.vols {
-		e.step(v, ev, cause)
-	}
+	e.stepVolumes(e.vols, ev, cause, nil)
 }
 
 // startReceiver begins to look for the peer, once for all volumes.

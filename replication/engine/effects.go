@@ -26,6 +26,30 @@ func (e *Engine) step(v *volume, ev sm.Event, cause string) error {
 // stepFor is step on behalf of a command.
 func (e *Engine) stepFor(v *volume, ev sm.Event, cause string, cmd *command) error {
 	old := v.state
+	err := e.transition(v, ev, cause, cmd)
+	e.follow(v, old)
+	return err
+}
+
+// stepVolumes applies one event to several volumes, each of which is in its new state before anything follows from that: what is done for one may
+// end the connection for all.
+func (e *Engine) stepVolumes(vols []*volume, ev sm.Event, cause string, cmd *command) (first error) {
+	before := make([]sm.State, len(vols))
+	for i, v := range vols {
+		before[i] = v.state
+		if err := e.transition(v, ev, cause, cmd); first == nil {
+			first = err
+		}
+	}
+	for i, v := range vols {
+		e.follow(v, before[i])
+	}
+	return first
+}
+
+// transition moves a volume to its next state, and queues what follows.
+func (e *Engine) transition(v *volume, ev sm.Event, cause string, cmd *command) error {
+	old := v.state
 	next, effects, err := old.Step(ev, e.rules(v))
 	if _, illegal := err.(*sm.IllegalTransition); illegal {
 		panic(fmt.Sprintf("engine: volume %d: %T: %v", v.number, ev, err))
@@ -50,13 +74,18 @@ func (e *Engine) stepFor(v *volume, ev sm.Event, cause string, cmd *command) err
 			v.effects.push(q)
 		}
 	}
+	return err
+}
+
+// follow does what follows from a transition.
+func (e *Engine) follow(v *volume, old sm.State) {
+	changed := v.state != old
 	e.runEffects(v)
-	if next != old {
+	if changed {
 		e.owedAdvance(v)
 		e.openGate(v)
 		e.retryLog(v)
 	}
-	return err
 }
 
 // rules are what the state of a volume depends on beside itself.

@@ -121,12 +121,7 @@ func (e *Engine) peerRepliesAll(code int32) {
 		e.answered(r, e.stepFor(e.leavingOrder()[0], ev, "the peer has refused", r.cmd)) // or it is asked again, in another form
 		return
 	}
-	var err error
-	for _, v := range e.vols {
-		if err2 := e.stepFor(v, ev, "the peer has agreed", r.cmd); err == nil {
-			err = err2
-		}
-	}
+	err := e.stepVolumes(e.vols, ev, "the peer has agreed", r.cmd)
 	e.outdates(r)
 	e.answered(r, err)
 }

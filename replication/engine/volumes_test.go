@@ -244,3 +244,16 @@ func TestPacketOfAnEndedConnection(t *testing.T) {
 		}
 	}
 }
+
+// A node leaves with one volume that has no disk, for which nothing has to become durable: the disk of the other is Outdated all the same.
+func TestLeaveWithoutOneDisk(t *testing.T) {
+	for diskless := range 2 {
+		p := newPairOfTwo(t, 8<<20)
+		p.must(p.b, Detach{Vol: diskless})
+		p.must(p.b, Disconnect{})
+		if d := p.b.e.vols[1-diskless].state.Disk; d != sm.Outdated {
+			t.Errorf("volume %d is %v\n%s", 1-diskless, d, p.story())
+		}
+		p.together(p.b)
+	}
+}
