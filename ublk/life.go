@@ -63,6 +63,8 @@ func (d *Device) readyToStart() (*session, phase, error) {
 		return nil, 0, fmt.Errorf("%w: the device has no size", ErrState)
 	case d.serving == nil:
 		return nil, 0, fmt.Errorf("%w: no queue is served", ErrState)
+	case d.serving.err != nil:
+		return nil, 0, d.serving.err
 	}
 	for i, q := range d.serving.queues {
 		if q == nil {
@@ -81,15 +83,6 @@ func (d *Device) keepPagesStable() {
 	if err := d.Tune("stable_writes", "1"); err != nil {
 		d.cfg.Logger.Error("pages may change while they are written", "device", d.Path(), "err", err)
 	}
-}
-
-// Tune writes a setting of the disk's queue (/sys/block/ublkbN/queue), such as "scheduler". The disk must be started.
-func (d *Device) Tune(name, value string) error {
-	path := fmt.Sprintf("/sys/block/ublkb%d/queue/%s", d.ID(), name)
-	if err := os.WriteFile(path, []byte(value), 0); err != nil {
-		return d.fail("tune", err)
-	}
-	return nil
 }
 
 // Resize changes the size in bytes. On a started disk it needs FeatureResize (Linux 6.16); its users see

@@ -20,6 +20,12 @@ func bounded(t testing.TB) context.Context {
 	return ctx
 }
 
+// Acquire does what a server does with the first queue of its device before the driver has the fetches.
+func Acquire(d *Device, ring *uring.Ring) error {
+	_, err := d.newQueue(0, newSession(d.cfg.Queues), d.char, ring, nil, nil)
+	return err
+}
+
 // owner is a thread with a ring, as a program has that serves a device beside other things.
 type owner struct {
 	t    testing.TB

@@ -3,6 +3,8 @@
 package ublk_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +12,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +33,8 @@ const serverEnv = "UBLK_TEST_SERVER"
 type serverJob struct {
 	ID            int
 	Recover, Hold bool
+	Unfetched     bool // it stops before the driver has its fetches
+	Tuning        bool // it tunes the disk while it holds a write, which never ends
 	Mode          ublk.Mode
 	File          string
 }
@@ -201,6 +208,9 @@ func serve(arg string) error {
 	if err != nil {
 		return err
 	}
+	if job.Unfetched {
+		return unfetched(d)
+	}
 	_, err = ublk.ListenAndServe(ctx, d, func(_ int, ring *uring.Ring) (ublk.Handler, error) {
 		var h ublk.Handler = ublktest.NewFile(ring, int(f.Fd()), d.Config().Depth)
 		if job.Mode == ublk.ModeUserCopy { // File moves data by operations that this mode has not
@@ -209,6 +219,10 @@ func serve(arg string) error {
 		writes := 0
 		return ublk.HandlerFunc(func(r *ublk.Request) {
 			if r.Op == ublk.OpWrite {
+				if job.Tuning {
+					go d.Tune("wbt_lat_usec", "1234")
+					return
+				}
 				if writes++; job.Hold && writes%97 == 0 && writes < 400 {
 					return // the next server gets it again
 				}
@@ -221,6 +235,85 @@ func serve(arg string) error {
 	}
 	fmt.Println(ublktest.ServerReady)
 	select {}
+}
+
+// unfetched is a server that stands still where another one begins to serve.
+func unfetched(d *ublk.Device) error {
+	runtime.LockOSThread()
+	ring, err := uring.New(d.RingConfig())
+	if err != nil {
+		return err
+	}
+	if err := ublk.Acquire(d, ring); err != nil {
+		return err
+	}
+	fmt.Println(ublktest.ServerReady)
+	select {}
+}
+
+// serverProcess runs a server as a process, and waits until it is ready.
+func serverProcess(t *testing.T, job serverJob) *exec.Cmd {
+	t.Helper()
+	cmd := command(t, job)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	if line, err := bufio.NewReader(out).ReadString('\n'); strings.TrimSpace(line) != ublktest.ServerReady {
+		t.Fatalf("the server says %q, %v", line, err)
+	}
+	return cmd
+}
+
+// A server that dies at a bad moment, as another one takes its device over, or while it changes a setting of a disk that is in use, keeps nobody
+// from serving the device.
+func TestServerDiesAtABadMoment(t *testing.T) {
+	f := backingFile(t, 16<<20)
+	job := serverJob{ID: 41, Mode: ublk.ModeCopy, File: f.Name(), Tuning: true}
+	first := serverProcess(t, job)
+	t.Cleanup(func() {
+		if err := ublk.Remove(bounded(t), job.ID); err != nil {
+			t.Error(err)
+		}
+	})
+	wrote := make(chan error, 1)
+	go func() { wrote <- writeBlock(ublk.BlockPath(job.ID)) }()
+	frozen := func() bool {
+		stacks, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*/stack")
+		return slices.ContainsFunc(stacks, func(p string) bool {
+			text, _ := os.ReadFile(p)
+			return bytes.Contains(text, []byte("blk_mq_freeze_queue_wait"))
+		})
+	}
+	for end := time.Now().Add(time.Minute); !frozen(); {
+		if time.Now().After(end) {
+			t.Fatal("the kernel does not freeze the queue")
+		}
+	}
+	first.Process.Kill()
+	job.Recover, job.Tuning, job.Unfetched = true, false, true
+	serverProcess(t, job).Process.Kill()
+	job.Unfetched = false
+	last := serverProcess(t, job)
+	if err := <-wrote; err != nil {
+		t.Error(err)
+	}
+	last.Process.Kill()
+}
+
+func writeBlock(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_SYNC, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.Write(make([]byte, 4096))
+	return err
 }
 
 func command(t *testing.T, job serverJob) *exec.Cmd {

@@ -59,6 +59,10 @@ func (d *Device) ServeQueue(i int, ring *uring.Ring, h Handler) error {
 	d.mu.Unlock()
 	q.fetchAll()
 	ring.Submit() // a Stop ends only what the driver has: fetches that come after it would wait for ever
+	if err := q.mapDescriptors(); err != nil {
+		ses.fail(d, fmt.Errorf("%w: %w", ErrServerFailed, err))
+		return d.fail("serve", err)
+	}
 	return nil
 }
 
@@ -106,14 +110,21 @@ func (d *Device) newQueue(i int, ses *session, char int, ring *uring.Ring, h Han
 	return q, nil
 }
 
-// acquire gets the memory and table slots of a queue.
-func (q *queue) acquire() (err error) {
-	d, page := q.dev, int64(pageSize())
-	q.descs, err = unix.Mmap(q.char, uapi.DescOffset(int(q.id), page), int(uapi.DescLength(d.cfg.Depth, page)),
+// mapDescriptors makes what the driver says of requests readable. The queue is fetched before: who maps first is, on 6.12, the only one who may, until
+// a recovery begins, and there none begins of a server that died before one of its queues was fetched. Before Start no request comes.
+func (q *queue) mapDescriptors() (err error) {
+	page := int64(pageSize())
+	q.descs, err = unix.Mmap(q.char, uapi.DescOffset(int(q.id), page), int(uapi.DescLength(q.dev.cfg.Depth, page)),
 		unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
 		return fmt.Errorf("map the descriptors of queue %d: %w", q.id, err)
 	}
+	return nil
+}
+
+// acquire gets the memory and table slots of a queue.
+func (q *queue) acquire() (err error) {
+	d := q.dev
 	if q.file, err = q.ring.AddFile(q.char); err != nil {
 		if q.file = uring.FD(q.char); !errors.Is(err, uring.ErrTableFull) {
 			return err
