@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/urbd/urbd/replication/engine"
@@ -269,11 +270,20 @@ func (a *admin) promoted(n *node) {
 	a.last = n.index
 	n.users.served()
 	n.peer().users.doom()
-	n.peer().users.firm = n.peer().users.doomed != ""
+	n.peer().users.firm = n.peer().users.doomed != "" && n.worksOnSomething()
 	for i, v := range s.vols {
 		a.inherits(i, v, n)
 	}
 	s.app.on[n.index] = true
+}
+
+// worksOnSomething reports whether a Primary has any good disk. One that has lost its own before the generation was on it, and
+// has no peer, has changed nothing.
+func (n *node) worksOnSomething() bool {
+	return slices.ContainsFunc(n.s.vols, func(v *volume) bool {
+		st := n.state(v.index)
+		return st.Disk == sm.UpToDate || replicates(st)
+	})
 }
 
 // inherits settles what a promoted node's application finds: on its own disk,

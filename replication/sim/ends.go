@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -193,9 +194,9 @@ func (n *node) mend() bool {
 	return !alone
 }
 
-// connectOrEnd connects a node, or, if that was refused for the data that its applications work on, has them end.
+// connectOrEnd connects a node, or, if that was refused for the data that its applications work on, or believe that they do, has them end.
 func (n *node) connectOrEnd() {
-	if n.primary() && n.peer().continued(n.missing.vol, n.missing.data) {
+	if n.primary() && (n.peer().continued(n.missing.vol, n.missing.data) || n.s.link.beganByLie(fmt.Sprintf("%016X", n.missing.data))) {
 		n.s.admin.demote(n)
 		return
 	}

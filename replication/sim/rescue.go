@@ -24,6 +24,9 @@ func (n *node) rescue() bool {
 	}
 	s.counts[Rescued]++
 	n.order(engine.Promote{Force: true}, func(err error) {
+		if err == sm.InTransientState {
+			return // the nodes are just meeting: once more, then
+		}
 		if err != nil {
 			s.fail("%s: forced promotion of the only disk with data: %v", n.name, err)
 		}
