@@ -164,7 +164,7 @@ func (a *admin) resolve() {
 		for _, n := range s.nodes {
 			a.connectAgain(n, engine.Connect{DiscardMyData: n == loser})
 		}
-		a.watch(s.now+60*time.Second, a.met, func() {
+		a.watch(s.now+60*time.Second, func() bool { return a.met() || a.sayAgain(loser) }, func() {
 			a.parted = false
 			s.counts[SplitBrainEnded]++
 		})
@@ -187,6 +187,16 @@ func (a *admin) connectAgain(n *node, cmd engine.Connect) {
 		return
 	}
 	n.order(engine.Disconnect{Force: true}, func(error) { n.order(cmd, nil) })
+}
+
+// sayAgain connects who is StandAlone again: the connection on which the loser was to give its data up may have broken before the resync had begun.
+func (a *admin) sayAgain(loser *node) bool {
+	for _, n := range a.s.nodes {
+		if n.state(0).Conn == sm.StandAlone && len(n.orders) == 0 {
+			n.order(engine.Connect{DiscardMyData: n == loser}, nil)
+		}
+	}
+	return false
 }
 
 // met reports whether the resync away from the loser has begun, or is over.
