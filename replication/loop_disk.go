@@ -201,8 +201,12 @@ func (d *disks) Complete(i uint64, res int32, _ uint32) {
 	case op.io.Op == engine.DiskFlush:
 	case op.stop:
 	case did == 0 && op.io.Len > 0:
-		d.say(op, engine.EIO, "it ends there, and was longer when it was attached: give it back its size")
-		d.finish(i, op, engine.EIO)
+		d.say(op, engine.ENODATA, "it ends there, and was longer when it was attached: what it had beyond is lost. Give it back its size, for a full resync from the peer")
+		err := engine.ENODATA
+		if op.io.Meta {
+			err = engine.EIO
+		}
+		d.finish(i, op, err)
 		return
 	default:
 		if op.done += did; op.done < op.io.Len {

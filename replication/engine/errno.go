@@ -13,12 +13,13 @@ const (
 	EINVAL  Errno = 22
 	ENOSPC  Errno = 28
 	EROFS   Errno = 30
+	ENODATA Errno = 61 // of a read of data: the disk ends before that, and was longer
 	ENOTSUP Errno = 95
 )
 
 var errnoWords = map[Errno]string{
 	OK: "success", 1: "operation not permitted", EIO: "I/O error", EAGAIN: "try again", ENODEV: "no such device", EINVAL: "invalid argument", ENOSPC: "no space left on device",
-	EROFS: "read-only file system", ENOTSUP: "operation not supported", 61: "no data available", 84: "invalid block", 110: "timed out",
+	EROFS: "read-only file system", ENOTSUP: "operation not supported", ENODATA: "no data available", 84: "invalid block", 110: "timed out",
 	121: "remote I/O error", 125: "cancelled",
 }
 

@@ -29,7 +29,17 @@ func (e *Engine) diskFailed(v *volume, what string, err Errno) {
 		return
 	}
 	e.notice(v, Error, fmt.Sprintf("the disk has failed: %s ended with %v; it is detached: attach again when the cause is gone, or replace it", what, err))
+	if err == ENODATA {
+		v.loseContent()
+	}
 	e.step(v, sm.DiskFailed{}, "I/O error")
+}
+
+// loseContent takes down that a disk was cut short. Nobody knows what it has where it ended, when it has its size again: it lacks everything.
+func (v *volume) loseContent() {
+	v.bm.SetAll()
+	v.fullSync = true
+	v.super.Flags = v.super.Flags.Inconsistent() | metadata.FullSync
 }
 
 // releaseDisk lets the disk go: what is known is written if that is possible,

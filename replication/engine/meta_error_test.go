@@ -300,3 +300,29 @@ func TestSyncUUIDIsDurable(t *testing.T) {
 		t.Errorf("everything is copied\n%s", p.story())
 	}
 }
+
+// A disk that was cut short lacks everything, for nobody knows what; also if there is no peer, and whoever attaches it.
+func TestDiskThatWasCutShortLacksEverything(t *testing.T) {
+	for _, later := range []bool{false, true} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.must(p.b, Down{})
+		p.a.fail = func(io DiskIO) Errno {
+			if io.Op == DiskRead {
+				return ENODATA
+			}
+			return OK
+		}
+		p.read(p.a, 0)
+		p.settle(0)
+		p.a.fail = nil
+		if later {
+			p.must(p.a, Down{})
+			p.newDaemon(p.a)
+		}
+		p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+		if st := p.a.e.State(0); st.Disk != sm.Inconsistent || p.a.e.vols[0].bm.Count() < 8000>>2 {
+			t.Errorf("later %v: %v, %d blocks are marked\n%s", later, st, p.a.e.vols[0].bm.Count(), p.story())
+		}
+	}
+}
