@@ -57,6 +57,13 @@ func (c *conditions) differ(o *engine.NetOptions, p *profile) {
 	o.NoRLE = c.rng.IntN(2) == 0
 }
 
+// allow has a timeout be no shorter than what a slow disk takes for many requests: no exchange of bitmaps would ever end.
+func (c *conditions) allow(p *profile) {
+	for i := range c.net {
+		c.net[i].Timeout = max(c.net[i].Timeout, 50*max(p.diskDelay[0], p.diskDelay[1]))
+	}
+}
+
 // slowDown makes a resync take long enough for something to happen.
 func (c *conditions) slowDown(p *profile) {
 	for i := range p.volumes {

@@ -94,6 +94,7 @@ func newSim(opt Options) *Sim {
 	s.cond = newConditions(opt.Seed, opt.Plain, &s.profile)
 	s.shrinker = newShrinker(opt.Seed, opt.Plain)
 	s.media = newMedia(opt.Seed, opt.Plain, &s.profile)
+	s.cond.allow(&s.profile)
 	return s
 }
 
