@@ -143,9 +143,9 @@ func (e *Engine) peerUUIDsReceived(v *volume, p wire.UUIDs) error {
 }
 
 // leftOut reports whether a Primary writes what this node's disk does not get: it has begun a generation on top of the data that both have, for it
-// takes the disk for lost, and the disk is good. On the next connection they are compared.
+// takes the disk for lost, and the disk is good. On the next connection they are compared. Of a disk that is being attached there it says what that has.
 func (v *volume) leftOut(p wire.UUIDs) bool {
-	return v.state.Conn == sm.Connected && v.state.Disk == sm.UpToDate && v.state.Peer == sm.Primary && v.request == nil &&
+	return v.state.Conn == sm.Connected && v.state.Redundant() && v.state.Peer == sm.Primary && v.request == nil &&
 		p.Flags&wire.UUIDSkipInitialSync == 0 && (p.Bitmap^v.uuids.Current)&^sm.RoleBit == 0
 }
 

@@ -145,34 +145,46 @@ func TestMetaLostRenewal(t *testing.T) {
 // Where neither the generation could be written nor the old one over it, and the first is on the disk all the same, that disk has what the Primary's applications
 // had, under a name that they never heard.
 func TestMetaLostGenerationIsThere(t *testing.T) {
-	p := newPair(t, 8<<20, NetOptions{})
-	p.inSync()
-	p.write(p.a, 0, filled(7, 4096))
-	p.must(p.a, Demote{})
-	p.must(p.b, Down{})
-	v := p.a.e.vols[0]
-	super := v.layout.Superblock
-	p.a.hold = func(io DiskIO) bool { return io.Meta && io.Op == DiskWrite && io.Off == super }
-	p.a.e.Command(p.now, 99, Promote{})
-	for p.work(p.a) {
+	for _, together := range []bool{false, true} {
+		p := newPair(t, 8<<20, NetOptions{})
+		p.inSync()
+		p.write(p.a, 0, filled(7, 4096))
+		p.must(p.a, Demote{})
+		p.must(p.b, Down{})
+		v := p.a.e.vols[0]
+		super := v.layout.Superblock
+		p.a.hold = func(io DiskIO) bool { return io.Meta && io.Op == DiskWrite && io.Off == super }
+		p.a.e.Command(p.now, 99, Promote{})
+		for p.work(p.a) {
+		}
+		if len(p.a.held) != 1 {
+			t.Fatalf("%d held\n%s", len(p.a.held), p.story())
+		}
+		failed := p.a.held[0]
+		copy(p.a.disk[super:], failed.Data)
+		p.a.fail, p.a.hold, p.a.held = func(io DiskIO) Errno { return EIO }, nil, nil
+		p.a.e.DiskDone(p.now, failed.Token, EIO)
+		p.settle(time.Second)
+		p.want(p.a, "Primary/Unknown WFConnection Diskless/DUnknown")
+		p.a.fail = nil
+		if together {
+			p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			p.must(p.b, Connect{})
+			p.want(p.a, "Primary/Secondary Connected Diskless/UpToDate")
+		}
+		p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+		if r := p.read(p.a, 0); !p.a.done[r] || r.Err != OK || r.Data[0] != 7 {
+			t.Fatalf("read: done %v, errno %d, data %d\n%s", p.a.done[r], r.Err, r.Data[0], p.story())
+		}
+		if !together {
+			p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
+			p.must(p.b, Connect{})
+		}
+		p.inSyncAgain()
+		if strings.Contains(p.story(), "ProtocolError") {
+			t.Fatalf("the connection ends\n%s", p.story())
+		}
 	}
-	if len(p.a.held) != 1 {
-		t.Fatalf("%d held\n%s", len(p.a.held), p.story())
-	}
-	failed := p.a.held[0]
-	copy(p.a.disk[super:], failed.Data)
-	p.a.fail, p.a.hold, p.a.held = func(io DiskIO) Errno { return EIO }, nil, nil
-	p.a.e.DiskDone(p.now, failed.Token, EIO)
-	p.settle(time.Second)
-	p.want(p.a, "Primary/Unknown WFConnection Diskless/DUnknown")
-	p.a.fail = nil
-	p.must(p.a, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
-	if r := p.read(p.a, 0); !p.a.done[r] || r.Err != OK || r.Data[0] != 7 {
-		t.Fatalf("read: done %v, errno %d, data %d\n%s", p.a.done[r], r.Err, r.Data[0], p.story())
-	}
-	p.must(p.b, Attach{BackingSize: 8 << 20, MetaSize: 8 << 20})
-	p.must(p.b, Connect{})
-	p.inSyncAgain()
 }
 
 // A generation that cannot be written is not taken back if something was answered before it that is on this disk alone:
