@@ -11,7 +11,8 @@ import (
 
 // What the engine reports goes into the log, and all of it can be caused by the peer. Beyond a rate
 // the changes of a volume become one, from the first state to the last, that says how many it stands for; what is
-// said beside them is counted. What becomes of this node's own role and disk has a rate of its own, so that nothing else is in its way.
+// said beside them is counted, and the gravest of it is said. What becomes of this node's own role and disk, and every error, has a rate of its own, so that
+// nothing else is in its way.
 const (
 	reportBurst = 100         // reports at once, and for each volume as many as a handshake takes:
 	volumeBurst = 20          //
@@ -29,7 +30,7 @@ type reports struct {
 	all    []engine.Event  // at most maxReports, and one order of each kind and volume
 	untold map[int]*untold // by volume, -1: the resource
 	burst  int
-	own    budget // of changes of the own role and disk
+	own    budget // of changes of the own role and disk, and of errors
 	others budget
 	at     time.Time // up to which both are filled
 }
@@ -66,7 +67,8 @@ type untold struct {
 	change  engine.StateChange // from the first state to the last one
 	changes int
 	notices int
-	level   engine.Level // the highest
+	gravest engine.Notice // of these the last one of the highest level
+	level   engine.Level  // the highest
 }
 
 func newReports(volumes int) *reports {
@@ -89,10 +91,7 @@ func (q *reports) add(now time.Time, ev engine.Event) {
 	q.fill(now)
 	switch ev := ev.(type) {
 	case engine.StateChange:
-		from := &q.others
-		if ev.From.Role != ev.To.Role || ev.From.Disk != ev.To.Disk {
-			from = &q.own
-		}
+		from := q.payer(ev.From.Role != ev.To.Role || ev.From.Disk != ev.To.Disk)
 		if u := q.untold[ev.Vol]; len(q.all) >= maxReports || !from.pays() {
 			q.leaveOut(ev.Vol, ev.Level, from).fold(ev)
 		} else {
@@ -102,8 +101,9 @@ func (q *reports) add(now time.Time, ev engine.Event) {
 			q.all = append(q.all, ev)
 		}
 	case engine.Notice:
-		if len(q.all) >= maxReports || !q.others.pays() {
-			q.leaveOut(ev.Vol, ev.Level, &q.others).notices++
+		by := q.payer(ev.Level >= engine.Error)
+		if len(q.all) >= maxReports || !by.pays() {
+			q.leaveOut(ev.Vol, ev.Level, by).count(ev)
 		} else {
 			q.all = append(q.all, ev)
 		}
@@ -113,6 +113,13 @@ func (q *reports) add(now time.Time, ev engine.Event) {
 		q.replace(ev, func(old engine.Event) bool { o, ok := old.(engine.RememberBlockSize); return ok && o.Vol == ev.Vol })
 	}
 	// StartDevice: the promotion that caused it starts all devices itself.
+}
+
+func (q *reports) payer(own bool) *budget {
+	if own {
+		return &q.own
+	}
+	return &q.others
 }
 
 // replace puts an order in the place of an older one of its kind.
@@ -155,6 +162,12 @@ func (u *untold) fold(ev engine.StateChange) {
 	u.changes++
 }
 
+func (u *untold) count(n engine.Notice) {
+	if u.notices++; u.notices == 1 || n.Level >= u.gravest.Level {
+		u.gravest = n
+	}
+}
+
 // tell reports what was left out about a volume.
 func (q *reports) tell(vol int, u *untold) {
 	delete(q.untold, vol)
@@ -163,8 +176,11 @@ func (q *reports) tell(vol int, u *untold) {
 		u.change.Cause = fmt.Sprintf("%d changes that came too fast to be reported one by one, the first: %s", u.changes, u.change.Cause)
 		q.all = append(q.all, u.change)
 	}
-	if u.notices > 0 {
-		q.all = append(q.all, engine.Notice{Vol: vol, Level: u.level, Text: fmt.Sprintf("%d messages that came too fast were left out", u.notices)})
+	if n := u.gravest; u.notices > 0 {
+		if u.notices > 1 {
+			n.Text = fmt.Sprintf("%d messages that came too fast were left out, the gravest of them: %s", u.notices, n.Text)
+		}
+		q.all = append(q.all, n)
 	}
 }
 

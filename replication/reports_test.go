@@ -129,3 +129,37 @@ func TestReportsWithoutReader(t *testing.T) {
 		t.Errorf("%d messages were reported, and %d left out", told, left)
 	}
 }
+
+// TestReportsOfErrors: an error is said at once, whatever the peer has done for how long; if it had this node change its own state, too, within a minute.
+func TestReportsOfErrors(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		q, now := newReports(1), time.Now()
+		for range 30 * 60 {
+			flicker(q, now, 2)
+			if own {
+				to := peerRole(sm.Secondary)
+				to.Disk = sm.Inconsistent
+				q.add(now, engine.StateChange{From: peerRole(sm.Secondary), To: to})
+			}
+			q.take(now, false)
+			now = now.Add(time.Second)
+		}
+		q.add(now, engine.Notice{Level: engine.Error, Text: "no space left on device"})
+		q.add(now, engine.Notice{Text: "something else"})
+		said := false
+		for end := now.Add(longPause + reportPause); !said && !now.After(end); now = now.Add(time.Second) {
+			flicker(q, now, 2)
+			all, _ := q.take(now, false)
+			for _, ev := range all {
+				n, is := ev.(engine.Notice)
+				said = said || is && n.Level == engine.Error && strings.Contains(n.Text, "no space left on device")
+			}
+			if !own && !said {
+				t.Fatalf("%v", all)
+			}
+		}
+		if !said {
+			t.Errorf("own %v: the error was never said", own)
+		}
+	}
+}
