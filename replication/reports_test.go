@@ -144,8 +144,9 @@ func TestReportsOfErrors(t *testing.T) {
 			q.take(now, false)
 			now = now.Add(time.Second)
 		}
-		q.add(now, engine.Notice{Level: engine.Error, Text: "no space left on device"})
-		q.add(now, engine.Notice{Text: "something else"})
+		for _, n := range []engine.Notice{{Text: "something else"}, {Level: engine.Error, Text: "no space left on device"}, {Text: "something else"}} {
+			q.add(now, n)
+		}
 		said := false
 		for end := now.Add(longPause + reportPause); !said && !now.After(end); now = now.Add(time.Second) {
 			flicker(q, now, 2)

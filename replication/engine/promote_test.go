@@ -314,3 +314,28 @@ func TestPromotedAloneSaysWhatMayBeMissing(t *testing.T) {
 		}
 	}
 }
+
+// A promotion by force says what it takes for good, unless nothing was ever there.
+func TestForcedPromotionSaysWhatMayBeLost(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.up()
+	p.must(p.a, Promote{Force: true})
+	p.settle(5 * time.Second)
+	if p.a.noticed("by force") {
+		t.Fatalf("of a new disk\n%s", p.story())
+	}
+	p.must(p.b, Disconnect{})
+	p.want(p.b, "Secondary/Unknown StandAlone Outdated/DUnknown")
+	p.must(p.b, Promote{Force: true})
+	if !p.b.noticed("what was written on the peer alone is lost") {
+		t.Fatalf("of an Outdated one\n%s", p.story())
+	}
+	p = newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{Force: true})
+	p.must(p.b, Invalidate{})
+	p.must(p.b, Promote{Force: true})
+	if !p.b.noticed("mixture of old and new") {
+		t.Fatalf("of an Inconsistent one\n%s", p.story())
+	}
+}
