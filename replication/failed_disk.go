@@ -14,9 +14,9 @@ var remedies = map[unix.Errno]string{
 	unix.EDQUOT: "raise the quota of the file system that it is a file of",
 	unix.EROFS:  "its file system was made read-only, which the kernel does after an error: look at dmesg, and mount it writable",
 	unix.EPERM:  "it was made read-only: blockdev --setrw makes it writable, where what is below it is",
-	unix.EIO:    "the kernel could not do it: look at dmesg, and replace the device if it is broken",
-	unix.ENXIO:  "the device has gone: bring it back, or replace it",
-	unix.ENODEV: "the device has gone: bring it back, or replace it",
+	unix.EIO:    "the kernel could not do it: look at dmesg; a broken device is replaced, and the new one gets new metadata: urbd create-md",
+	unix.ENXIO:  "the device has gone: bring it back, or replace it and make new metadata: urbd create-md",
+	unix.ENODEV: "the device has gone: bring it back, or replace it and make new metadata: urbd create-md",
 }
 
 // say names the first I/O that fails on a disk. The disk is detached for it; what fails with it later is no news.

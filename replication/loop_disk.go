@@ -201,7 +201,7 @@ func (d *disks) Complete(i uint64, res int32, _ uint32) {
 	case op.io.Op == engine.DiskFlush:
 	case op.stop:
 	case did == 0 && op.io.Len > 0:
-		d.say(op, engine.ENODATA, "it ends there, and was longer when it was attached: what it had beyond is lost. Give it back its size, for a full resync from the peer")
+		d.say(op, engine.ENODATA, "it ends there, and was longer when it was attached: what it had beyond is lost; give it back its size, for a full resync")
 		err := engine.ENODATA
 		if op.io.Meta {
 			err = engine.EIO

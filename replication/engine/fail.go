@@ -28,7 +28,7 @@ func (e *Engine) diskFailed(v *volume, what string, err Errno) {
 	if !v.attached || v.state.Disk.Gone() {
 		return
 	}
-	e.notice(v, Error, fmt.Sprintf("the disk has failed: %s ended with %v; it is detached: attach again when the cause is gone, or replace it", what, err))
+	e.notice(v, Error, fmt.Sprintf("the disk has failed: %s ended with %v; it is detached. When the cause is gone, attach it again; a new disk in its place needs new metadata first: urbd create-md", what, err))
 	if err == ENODATA {
 		v.loseContent()
 	}
