@@ -52,6 +52,12 @@ func TestExposedIsSaid(t *testing.T) {
 	b.listen("r0", &fakeControl{status: `{"name":"r0","exposed":"without a shared-secret whoever can use the address of one node"}`})
 	b.want("status r0", 0, "r0 role:", warning)
 
+	b.write(strings.Replace(open, "NET ", "net { shared-secret hush; } ", 1))
+	b.want("dump", 0, "resource r0 {", "urbd: warning: r0: without a cram-hmac-alg")
+	if got := b.urbd("dump"); strings.Contains(got.err, "without a shared-secret") {
+		t.Errorf("there is a shared-secret: %s", got.err)
+	}
+
 	b = newBench(t)
 	b.write(strings.NewReplacer("NET", "", "192.0.2.1", "127.0.0.1", "192.0.2.2", "127.0.0.2").Replace(open))
 	b.want("dump", 0, "resource r0 {", "")

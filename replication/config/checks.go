@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 )
@@ -25,7 +26,9 @@ func checkResource(res *Resource, won []setting, r *report) {
 	if known {
 		checkNet(&res.Net, r, func(name string) Position { return at(NetSection, name) })
 	}
-	for _, h := range res.Hosts {
+	for i := range res.Hosts {
+		h := &res.Hosts[i]
+		checkBacking(res.Name, h, r)
 		for _, v := range h.Volumes {
 			if v.Disk != "" && v.Disk == v.MetaDisk.Device {
 				r.invalid(v.Pos, "write: meta-disk internal;", "volume %d keeps its data and its metadata at the same place on %s", v.Number, v.Disk)
@@ -111,6 +114,28 @@ func checkVolumes(resource string, have, other *Host, r *report) {
 	for _, v := range have.Volumes {
 		if other.Volume(v.Number) == nil {
 			r.invalid(v.Pos, "give both hosts the same volumes", "volume %d of resource %s is on %s but not on %s", v.Number, resource, have.Name(), other.Name())
+		}
+	}
+}
+
+// checkBacking wants nothing of a host to be kept on a device that is there only while the resource itself is up. Another resource's
+// device may be meant.
+func checkBacking(resource string, h *Host, r *report) {
+	own := map[string]bool{}
+	for _, v := range h.Volumes {
+		own[v.Device] = true
+		own[fmt.Sprintf("/dev/ublkb%d", v.Minor)] = true
+		own[fmt.Sprintf("/dev/urbd/by-res/%s/%d", resource, v.Number)] = true
+	}
+	for _, v := range h.Volumes {
+		for _, name := range []string{v.Disk, v.MetaDisk.Device} {
+			switch on := path.Clean(name); {
+			case name == "":
+			case own[on]:
+				r.invalid(v.Pos, "name the disk, the logical volume or the file that is to hold it", "volume %d of resource %s is kept on %s, a device of this very resource", v.Number, resource, name)
+			case strings.HasPrefix(on, "/dev/ublkb") || strings.HasPrefix(on, "/dev/urbd/"):
+				r.warn(Warning{Position: v.Pos, Note: true, Msg: fmt.Sprintf("volume %d of resource %s is kept on %s, which has to be there first, and writable: a resource that it belongs to is up and Primary before this one comes up", v.Number, resource, name)})
+			}
 		}
 	}
 }

@@ -57,8 +57,11 @@ func (r *Resource) Exposed() string {
 	if r.Net.Authenticates() || !slices.ContainsFunc(r.Hosts, func(h Host) bool { return !h.Address.Addr().IsLoopback() }) {
 		return ""
 	}
-	return `without a shared-secret whoever can use the address of one node can read and overwrite the data of the other: ` +
-		`write into net { } on both: cram-hmac-alg sha256; shared-secret "what this prints: urbd secret";`
+	missing, remedy := "a shared-secret", `cram-hmac-alg sha256; shared-secret "what this prints: urbd secret";`
+	if r.Net.SharedSecret != "" {
+		missing, remedy = "a cram-hmac-alg, which has the peer prove that it knows the shared-secret,", "cram-hmac-alg sha256;"
+	}
+	return "without " + missing + " whoever can use the address of one node can read and overwrite the data of the other: write into net { } on both: " + remedy
 }
 
 // ResourceOptions is the section options { }.
