@@ -151,7 +151,8 @@ func (r *Resource) attachOpened(ctx context.Context, v *config.Volume, b *backin
 		Vol: v.Number, BackingSize: b.data.size, MetaSize: b.meta.size,
 		BlockSize: int64(b.data.block), Flush: b.data.flush, MetaFlush: b.meta.flush, DeviceUUID: random(),
 	}
-	cmd.DataBlockOf, cmd.DataBlock = r.dataBlock(v.Number)
+	block := r.blocks.of(ctx, v.Number)
+	cmd.DataBlockOf, cmd.DataBlock = block.uuid, block.size
 	var failed error
 	o, err := r.begin(ctx, func(l *loop, reply func(error)) uint64 {
 		if failed = l.disks.add(v.Number, b); failed != nil {

@@ -87,7 +87,8 @@ type Resource struct {
 	events    *reports
 	down      chan struct{} // closed when a Down was carried out
 
-	users *usersRecord // of the devices; the loop's from its beginning on
+	users  *usersRecord // of the devices; the loop's from its beginning on
+	blocks *dataBlocks
 
 	mu    sync.Mutex    // leaf: guards stage and loop
 	stage stage         // of Run
@@ -109,6 +110,7 @@ func New(cfg Config) (*Resource, error) {
 		dead:   make(chan struct{}),
 		events: newReports(len(cfg.Local.Volumes)),
 	}
+	r.blocks = newDataBlocks(cfg.StateDir, r.name(), r.log)
 	r.connector = newConnector(cfg.Local.Address, cfg.Local.Reach(cfg.Peer), cfg.Resource.Net, r.log)
 	r.connector.name = markName(cfg.Local, cfg.Peer)
 	r.connector.knocks.fresh = r.changes.changed

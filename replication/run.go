@@ -68,6 +68,7 @@ func (r *Resource) Run(ctx context.Context) error {
 	err = errors.Join(err, <-ended)
 	close(stop)
 	<-handled
+	r.blocks.end()
 	return err
 }
 
@@ -366,7 +367,7 @@ func (r *Resource) handle(ctx context.Context, ev engine.Event) {
 		}
 		r.log.Log(ctx, level(ev.Level), ev.Text, args...)
 	case engine.RememberBlockSize:
-		r.rememberBlock(ev)
+		r.blocks.remember(ev)
 	case engine.ResizeDevice:
 		for _, d := range r.devices {
 			if d.vol.Number == ev.Vol {
