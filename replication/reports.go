@@ -1,7 +1,9 @@
 package replication
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -92,7 +94,7 @@ func (q *reports) add(now time.Time, ev engine.Event) {
 	switch ev := ev.(type) {
 	case engine.StateChange:
 		from := q.payer(ev.From.Role != ev.To.Role || ev.From.Disk != ev.To.Disk)
-		if u := q.untold[ev.Vol]; len(q.all) >= maxReports || !from.pays() {
+		if u := q.untold[ev.Vol]; len(q.all) >= maxReports || q.owes(from, ev.Vol) || !from.pays() {
 			q.leaveOut(ev.Vol, ev.Level, from).fold(ev)
 		} else {
 			if u != nil {
@@ -102,7 +104,7 @@ func (q *reports) add(now time.Time, ev engine.Event) {
 		}
 	case engine.Notice:
 		by := q.payer(ev.Level >= engine.Error)
-		if len(q.all) >= maxReports || !by.pays() {
+		if len(q.all) >= maxReports || q.owes(by, ev.Vol) || !by.pays() {
 			q.leaveOut(ev.Vol, ev.Level, by).count(ev)
 		} else {
 			q.all = append(q.all, ev)
@@ -120,6 +122,16 @@ func (q *reports) payer(own bool) *budget {
 		return &q.own
 	}
 	return &q.others
+}
+
+// owes reports whether another volume waits for what a budget has next: one of which there is always news would take all of it.
+func (q *reports) owes(from *budget, vol int) bool {
+	for other, u := range q.untold {
+		if other != vol && u.from == from {
+			return true
+		}
+	}
+	return false
 }
 
 // replace puts an order in the place of an older one of its kind.
@@ -190,8 +202,9 @@ func (q *reports) take(now time.Time, finally bool) (all []engine.Event, again t
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.fill(now)
-	for vol, u := range q.untold {
-		if finally || u.from.pays() {
+	gravestFirst := func(a, b int) int { return cmp.Compare(q.untold[b].level, q.untold[a].level) }
+	for _, vol := range slices.SortedFunc(maps.Keys(q.untold), gravestFirst) {
+		if u := q.untold[vol]; finally || u.from.pays() {
 			q.tell(vol, u)
 		}
 	}

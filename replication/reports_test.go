@@ -164,3 +164,35 @@ func TestReportsOfErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestReportsOfErrorsAmongVolumes: what becomes of one volume of this node keeps no error of another one out of the log for more than a minute.
+func TestReportsOfErrorsAmongVolumes(t *testing.T) {
+	q, now := newReports(2), time.Now()
+	spoiled := peerRole(sm.Secondary)
+	spoiled.Disk = sm.Inconsistent
+	said := false
+	look := func() {
+		all, _ := q.take(now, false)
+		for _, ev := range all {
+			n, is := ev.(engine.Notice)
+			said = said || is && strings.Contains(n.Text, "no space left on device")
+		}
+	}
+	second := func() {
+		for range 10 {
+			now = now.Add(time.Second / 10)
+			q.add(now, engine.StateChange{Vol: 1, Level: engine.Warn, From: peerRole(sm.Secondary), To: spoiled})
+		}
+		look()
+	}
+	for range 30 * 60 {
+		second()
+	}
+	q.add(now, engine.Notice{Level: engine.Error, Text: "no space left on device"})
+	for range 61 {
+		second()
+	}
+	if !said {
+		t.Error("the error was not said within a minute")
+	}
+}
