@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -48,6 +50,37 @@ func (w *world) together(c *cli.Context, targets []target, do func(context.Conte
 	worst := exitOK
 	for range resources {
 		worst = max(worst, <-codes)
+	}
+	if worst != exitOK {
+		return failure(worst)
+	}
+	return nil
+}
+
+// printEach is together for what prints: all targets are asked at the same time, and what comes of them is printed in their order.
+// A target that does not answer in time is reported in its place, and ends nothing. Source: docs/drbd-cli.md 2.11.
+func (w *world) printEach(c *cli.Context, targets []target, ask func(context.Context, io.Writer, target) error) error {
+	type answer struct {
+		text bytes.Buffer
+		err  error
+		done chan struct{}
+	}
+	targets = once(targets)
+	answers := make([]answer, len(targets))
+	for i, t := range targets {
+		a := &answers[i]
+		a.done = make(chan struct{})
+		go func() {
+			defer close(a.done)
+			a.err = ask(c.Context, &a.text, t)
+		}()
+	}
+	worst := exitOK
+	for i, t := range targets {
+		a := &answers[i]
+		<-a.done
+		w.out.Write(a.text.Bytes()) // output keeps the error
+		worst = max(worst, exitCode(w.report(t.String(), c.Command.Name, a.err)))
 	}
 	if worst != exitOK {
 		return failure(worst)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 
@@ -16,22 +17,22 @@ import (
 
 // showGI and getGI print the generation identifiers: of a daemon as it has them now, else as they are on disk.
 // Source: docs/drbd-metadata.md 10.2.
-func (w *world) showGI(ctx context.Context, c *cli.Context, t target) error {
-	return w.generations(ctx, c, t, func(s *metadata.Superblock) string { return s.ShowGenerations() })
+func showGI(ctx context.Context, out io.Writer, c *cli.Context, t target) error {
+	return generations(ctx, out, c, t, func(s *metadata.Superblock) string { return s.ShowGenerations() })
 }
 
-func (w *world) getGI(ctx context.Context, c *cli.Context, t target) error {
-	return w.generations(ctx, c, t, func(s *metadata.Superblock) string { return s.Generations() + "\n" })
+func getGI(ctx context.Context, out io.Writer, c *cli.Context, t target) error {
+	return generations(ctx, out, c, t, func(s *metadata.Superblock) string { return s.Generations() + "\n" })
 }
 
-func (w *world) generations(ctx context.Context, c *cli.Context, t target, text func(*metadata.Superblock) string) error {
+func generations(ctx context.Context, out io.Writer, c *cli.Context, t target, text func(*metadata.Superblock) string) error {
 	st, err := snapshot(ctx, runDir(c), t.resource)
 	if notUp := new(replication.NotRunningError); errors.As(err, &notUp) {
 		sb, err := superblock(ctx, t.volumes()[0])
 		if err != nil {
 			return err
 		}
-		fmt.Fprint(w.out, text(&sb))
+		fmt.Fprint(out, text(&sb))
 		return nil
 	}
 	if err != nil {
@@ -41,7 +42,7 @@ func (w *world) generations(ctx context.Context, c *cli.Context, t target, text 
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(w.out, text(&sb))
+	fmt.Fprint(out, text(&sb))
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"time"
@@ -16,7 +17,7 @@ import (
 // waitCommands wait for something that happens by itself.
 func (w *world) waitCommands() []*cli.Command {
 	limit := &cli.StringFlag{Name: "wfc-timeout", Usage: "wait at most `TIME`, 0 for ever; the same as --timeout"}
-	command := func(name, usage string, wait func(context.Context, *cli.Context, target) error) *cli.Command {
+	command := func(name, usage string, wait func(ctx context.Context, c *cli.Context, t target, several bool) error) *cli.Command {
 		return &cli.Command{
 			Name: name, Usage: usage, ArgsUsage: "TARGET...", Category: "WAITING", Flags: []cli.Flag{limit},
 			Action: func(c *cli.Context) error {
@@ -32,7 +33,8 @@ func (w *world) waitCommands() []*cli.Command {
 					if err != nil {
 						return err
 					}
-					return w.each(c, targets, func(ctx context.Context, t target) error { return wait(ctx, c, t) })
+					several := slices.ContainsFunc(targets, func(t target) bool { return t.resource != targets[0].resource })
+					return w.together(c, targets, func(ctx context.Context, t target) error { return wait(ctx, c, t, several) })
 				})(c)
 			},
 		}
@@ -58,7 +60,7 @@ func timedWait(limit time.Duration, action cli.ActionFunc) cli.ActionFunc {
 
 // waitConnect waits for the connection, whatever the disks are like. Without a limit of the command line, the one of the
 // configuration counts that the daemon runs with.
-func (w *world) waitConnect(ctx context.Context, c *cli.Context, t target) error {
+func (w *world) waitConnect(ctx context.Context, c *cli.Context, t target, _ bool) error {
 	if !c.IsSet("timeout") && !c.IsSet("wfc-timeout") {
 		st, err := snapshot(ctx, runDir(c), t.resource)
 		if err != nil {
@@ -123,6 +125,15 @@ func await(ctx context.Context, runDir string, t target, done func(*replication.
 	return ctx.Err()
 }
 
+// inTurn is standard error where several write at the same time. It is no terminal.
+type inTurn struct{ *world }
+
+func (o inTurn) Write(line []byte) (int, error) {
+	o.printing.Lock()
+	defer o.printing.Unlock()
+	return o.world.err.Write(line)
+}
+
 // summary is a status in a few words, for messages.
 func summary(st *replication.ResourceStatus) string {
 	text := st.Role
@@ -135,9 +146,13 @@ func summary(st *replication.ResourceStatus) string {
 	return text
 }
 
-// waitSync waits until both disks are equal, and shows how far the resync is.
-func (w *world) waitSync(ctx context.Context, c *cli.Context, t target) error {
-	meter := newMeter(w.err, t.String(), isTerminal(w.err))
+// waitSync waits until both disks are equal, and shows how far the resync is: of several resources by lines.
+func (w *world) waitSync(ctx context.Context, c *cli.Context, t target, several bool) error {
+	var out io.Writer = w.err
+	if several {
+		out = inTurn{w}
+	}
+	meter := newMeter(out, t.String(), isTerminal(out))
 	err := await(ctx, runDir(c), t, func(st *replication.ResourceStatus) (bool, error) {
 		meter.show(resyncOf(st))
 		return synced(st)

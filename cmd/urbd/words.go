@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/urfave/cli/v2"
 
@@ -12,7 +13,7 @@ import (
 
 // lookCommands print what is, and change nothing.
 func (w *world) lookCommands() []*cli.Command {
-	simple := func(name, usage string, split bool, do func(context.Context, *cli.Context, target) error) *cli.Command {
+	simple := func(name, usage string, split bool, do func(context.Context, io.Writer, *cli.Context, target) error) *cli.Command {
 		return &cli.Command{
 			Name: name, Usage: usage, ArgsUsage: "TARGET...", Category: "LOOKING",
 			Action: timed(shortly, func(c *cli.Context) error {
@@ -23,17 +24,19 @@ func (w *world) lookCommands() []*cli.Command {
 				if split {
 					targets = perVolume(targets)
 				}
-				return w.each(c, targets, func(ctx context.Context, t target) error { return offline(c, t, do(ctx, c, t)) })
+				return w.printEach(c, targets, func(ctx context.Context, out io.Writer, t target) error {
+					return offline(c, t, do(ctx, out, c, t))
+				})
 			}),
 		}
 	}
 	return []*cli.Command{
 		w.statusCommand(),
-		simple("role", "print the roles: own/peer", false, w.role),
-		simple("cstate", "print the connection state", true, w.cstate),
-		simple("dstate", "print the disk states: own/peer", true, w.dstate),
-		simple("show-gi", "print the generation identifiers, explained", true, w.showGI),
-		simple("get-gi", "print the generation identifiers", true, w.getGI),
+		simple("role", "print the roles: own/peer", false, role),
+		simple("cstate", "print the connection state", true, cstate),
+		simple("dstate", "print the disk states: own/peer", true, dstate),
+		simple("show-gi", "print the generation identifiers, explained", true, showGI),
+		simple("get-gi", "print the generation identifiers", true, getGI),
 	}
 }
 
@@ -47,16 +50,16 @@ func snapshot(ctx context.Context, runDir, resource string) (replication.Resourc
 	return client.Status(ctx)
 }
 
-func (w *world) role(ctx context.Context, c *cli.Context, t target) error {
+func role(ctx context.Context, out io.Writer, c *cli.Context, t target) error {
 	st, err := snapshot(ctx, runDir(c), t.resource)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w.out, "%s/%s\n", st.Role, peerRole(&st))
+	fmt.Fprintf(out, "%s/%s\n", st.Role, peerRole(&st))
 	return nil
 }
 
-func (w *world) cstate(ctx context.Context, c *cli.Context, t target) error {
+func cstate(ctx context.Context, out io.Writer, c *cli.Context, t target) error {
 	st, err := snapshot(ctx, runDir(c), t.resource)
 	if err == nil {
 		err = hasVolume(&st, t.volume)
@@ -68,19 +71,19 @@ func (w *world) cstate(ctx context.Context, c *cli.Context, t target) error {
 	if !ok {
 		peer.CState = "StandAlone"
 	}
-	fmt.Fprintln(w.out, peer.CState)
+	fmt.Fprintln(out, peer.CState)
 	return nil
 }
 
 // dstate of a resource that is not up is what the metadata says, as drbdmeta dstate prints it.
-func (w *world) dstate(ctx context.Context, c *cli.Context, t target) error {
+func dstate(ctx context.Context, out io.Writer, c *cli.Context, t target) error {
 	st, err := snapshot(ctx, runDir(c), t.resource)
 	if notUp := new(replication.NotRunningError); errors.As(err, &notUp) {
 		sb, err := superblock(ctx, t.volumes()[0])
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w.out, "%v/DUnknown\n", sb.Flags.Offline())
+		fmt.Fprintf(out, "%v/DUnknown\n", sb.Flags.Offline())
 		return nil
 	}
 	if err == nil {
@@ -99,7 +102,7 @@ func (w *world) dstate(ctx context.Context, c *cli.Context, t target) error {
 	if !ok {
 		peer.PeerDiskState = "DUnknown"
 	}
-	fmt.Fprintf(w.out, "%s/%s\n", own, peer.PeerDiskState)
+	fmt.Fprintf(out, "%s/%s\n", own, peer.PeerDiskState)
 	return nil
 }
 
