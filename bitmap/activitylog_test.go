@@ -233,6 +233,27 @@ func TestActivityLogAgainstModel(t *testing.T) {
 	})
 }
 
+// An extent that two writes have used, and one still uses, is not evicted.
+func TestActivityLogKeepsWhatIsInUse(t *testing.T) {
+	a := NewActivityLog(1)
+	if got := a.Stage(1, 1); got != Staged {
+		t.Fatal(got)
+	}
+	a.Begin()
+	a.Commit()
+	if !a.TryGet(1, 1) {
+		t.Fatal("not hot")
+	}
+	a.Put(1, 1, 1)
+	if got := a.Stage(2, 2); got != Starved {
+		t.Fatalf("another extent in the only slot: %v", got)
+	}
+	a.Put(1, 1, 2)
+	if got := a.Stage(2, 2); got != Staged {
+		t.Fatalf("the slot is unused: %v", got)
+	}
+}
+
 func TestActivityLogFirstSlotIsHighest(t *testing.T) {
 	a := NewActivityLog(1237)
 	if got := a.Stage(0, 0); got != Staged {
