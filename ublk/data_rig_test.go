@@ -128,6 +128,7 @@ func TestAutomaticBufferFallback(t *testing.T) {
 			d.serving = q.ses
 			q.ses.queues[0] = q
 			q.fetchAll()
+			err = q.mapDescriptors()
 		}
 	})
 	if err != nil {
