@@ -1,6 +1,12 @@
 package engine
 
-import "testing"
+import (
+	"testing"
+	"time"
+
+	"github.com/urbd/urbd/replication/metadata"
+	"github.com/urbd/urbd/replication/wire"
+)
 
 // A disk that is let go in order is what it was: that it has become UpToDate may be on its way to the metadata, behind the bitmap.
 func TestDetachWaitsForTheMetadata(t *testing.T) {
@@ -45,5 +51,33 @@ func TestDetachIsRefusedWhileTheMetadataIsWritten(t *testing.T) {
 	p.settle(0)
 	if _, promoted := p.a.reply[100]; promoted || p.a.reply[101] == nil {
 		t.Fatalf("the last good disk is let go: %v\n%s", p.a.reply, p.story())
+	}
+}
+
+// The Target of a resync asks to detach, and the last of the resync comes before the peer's consent: a disk that the peer writes without by then does not
+// become UpToDate.
+func TestResyncDoesNotEndWhileTheDetachIsAsked(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	p.must(p.b, Disconnect{Force: true})
+	p.write(p.a, 0, filled(1, 4096))
+	p.b.hold = func(io DiskIO) bool { return io.Op == DiskWrite && !io.Meta }
+	p.b.e.Command(p.now, 99, Connect{})
+	p.settle(time.Second)
+	p.want(p.b, "Secondary/Primary SyncTarget Inconsistent/UpToDate")
+	p.b.mute[MetaSock] = true
+	p.releaseWrites(p.b) // the ping before the end of the resync is answered
+	p.b.e.Command(p.now, 100, Detach{})
+	p.settle(0)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/Failed")
+	meta := p.b.wire[MetaSock]
+	consent := len(meta) - wire.HeaderLen100 - 4
+	p.b.e.Receive(p.now, MetaSock, meta[:consent])
+	p.want(p.b, "Secondary/Primary SyncTarget Inconsistent/UpToDate")
+	p.b.wire[MetaSock], p.b.mute[MetaSock] = meta[consent:], false
+	p.settle(0)
+	p.succeeded(p.b, 100)
+	if got := p.onDisk(p.b); got != metadata.DiskInconsistent {
+		t.Errorf("the disk is %v\n%s", got, p.story())
 	}
 }

@@ -331,12 +331,18 @@ func (e *Engine) resyncProgress(v *volume) {
 		e.resyncDone(v)
 		return
 	}
-	if !r.active || r.paused || r.fencing || v.state.Conn != statemachine.SyncTarget || e.settling(v) ||
+	if !r.active || r.paused || r.fencing || v.state.Conn != statemachine.SyncTarget || e.settling(v) || v.asksToDetach() ||
 		r.inFlight > 0 || v.bm.Count() > r.failed {
 		return
 	}
 	r.fencing = true
 	e.flushSynced(v)
+}
+
+// asksToDetach reports whether the peer was asked to let the disk go. It may have agreed, and write without it: the disk does not become good any more. If
+// the peer refuses, the resync ends after that.
+func (v *volume) asksToDetach() bool {
+	return v.request != nil && v.request.change == statemachine.DetachChange
 }
 
 // flushSynced makes the resynced blocks durable before the disk is called UpToDate.
@@ -381,7 +387,7 @@ func (e *Engine) targetFenced(v *volume, run uint64) {
 		return
 	}
 	r.fencing = false
-	if v.state.Conn != statemachine.SyncTarget || v.bm.Count() > r.failed {
+	if v.state.Conn != statemachine.SyncTarget || v.bm.Count() > r.failed || v.asksToDetach() {
 		return // it was paused, or an application's write has failed meanwhile
 	}
 	e.resyncDone(v)
