@@ -229,6 +229,7 @@ func (e *Engine) remember(v *volume, eff sm.Effect) bool {
 		e.usersLose(v)
 		v.uuids = v.uuids.StartTarget(v.syncUUID, primary)
 	case sm.FinishSourceUUIDs:
+		v.resync.inSync()
 		v.uuids = v.uuids.FinishSource()
 		v.peerUUIDs.UUIDs = v.uuids // it ends with the same
 		v.tidy = true

@@ -38,8 +38,16 @@ func (e *Engine) strayBits(v *volume, d sm.Decision, word sm.State) {
 // acknowledged it.
 type servedBlock struct {
 	off, n int64
-	old    bool // that resync has ended: the acknowledgement says nothing of what is here or there now
+	stage  servedStage
 }
+
+type servedStage uint8
+
+const (
+	servedNow    servedStage = iota
+	servedBefore             // that resync has ended: the acknowledgement says nothing of what is here or there now
+	servedInSync             // and the disks were equal since: it is not missed
+)
 
 // mark notes that a range differs from the peer's. Acknowledgements of what was
 // sent before, which are on their way, do not take that back.
@@ -56,7 +64,15 @@ func (e *Engine) mark(v *volume, off, n int64) {
 // written here from now on is on this one alone.
 func (r *resync) outdate() {
 	for i := range r.served {
-		r.served[i].old = true
+		r.served[i].stage = max(r.served[i].stage, servedBefore)
+	}
+}
+
+// inSync notes that both disks are the same now. A block that the Target has dropped with an earlier disk may have no acknowledgement: of
+// those that are served for one range twice, the older one takes the answer of the newer.
+func (r *resync) inSync() {
+	for i := range r.served {
+		r.served[i].stage = servedInSync
 	}
 }
 
@@ -66,7 +82,7 @@ func (r *resync) findServed(off, n int64) (first int, current bool) {
 	first = -1
 	for i, s := range r.served {
 		if s.off == off && s.n == n {
-			current = !s.old
+			current = s.stage == servedNow
 			if first < 0 {
 				first = i
 			}
@@ -79,7 +95,9 @@ func (r *resync) findServed(off, n int64) (first int, current bool) {
 // for one range an acknowledgement does not tell which one it is for.
 func (v *volume) loseServed() {
 	for _, s := range v.resync.served {
-		v.setOutOfSync(s.off, s.n)
+		if s.stage < servedInSync {
+			v.setOutOfSync(s.off, s.n)
+		}
 	}
 	v.resync.served = v.resync.served[:0]
 }

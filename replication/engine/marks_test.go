@@ -306,3 +306,18 @@ func TestWriteFailsThereAfterOneThatCameThere(t *testing.T) {
 		t.Errorf("the peer lacks the write, and nothing is marked, or its epoch is open\n%s", p.story())
 	}
 }
+
+// The Target has dropped a block with the disk that it lost, and acknowledges it never. When a later resync is done, it is not missed.
+func TestBlockWithoutAckBeforeADoneResync(t *testing.T) {
+	p := newPair(t, 8<<20, NetOptions{})
+	p.inSync()
+	v := p.a.e.vols[0]
+	v.resync.served = append(v.resync.served, servedBlock{off: 0, n: 4096})
+	p.must(p.b, Invalidate{})
+	p.settle(10 * time.Second)
+	p.want(p.a, "Primary/Secondary Connected UpToDate/UpToDate")
+	p.a.e.ConnDown(p.now, NetworkFailure, nil)
+	if n := v.bm.Count(); n != 0 {
+		t.Errorf("%d blocks are marked, and both disks are the same\n%s", n, p.story())
+	}
+}
