@@ -32,7 +32,7 @@ func (e *Engine) stepFor(v *volume, ev sm.Event, cause string, cmd *command) err
 }
 
 // stepVolumes applies one event to several volumes, each of which is in its new state before anything follows from that: what is done for one may
-// end the connection for all.
+// end the connection for all. When that fails or is given up as lost, the first transition ends it at once, and takes the others along: see closeConn.
 func (e *Engine) stepVolumes(vols []*volume, ev sm.Event, cause string, cmd *command) (first error) {
 	before := make([]sm.State, len(vols))
 	for i, v := range vols {
